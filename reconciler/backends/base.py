@@ -1,0 +1,113 @@
+"""`SandboxBackend`: the seed's five verbs, and optional abilities with defaults built on those five alone.
+
+Rules for every backend: a failure raises from the `BackendError` tree and is never `[]`, `None` or `False`;
+observing changes nothing; every call has a timeout; only what carries our labels is ever touched.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from reconciler.errors import Unsupported
+from reconciler.model.capabilities import Capabilities, Support
+from reconciler.model.desired import Readiness, SandboxSpec
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+
+__all__ = ["Capabilities", "ExecResult", "ProbeAnswer", "SandboxBackend", "Support"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """`exit_code` as the command left it; output decoded as UTF-8 with replacement."""
+
+    exit_code: int
+    stdout: str
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAnswer:
+    """One look at readiness. `dead` means it will never answer: stop waiting at once."""
+
+    ready: bool
+    dead: bool = False
+    detail: str = ""
+
+
+class SandboxBackend(ABC):
+    """Where sandboxes live. The five verbs keep the seed's signatures; `spec` is ours and optional."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        fields={"mounts": Support.ENFORCED, "thread_id": Support.ENFORCED}, owns=False
+    )
+
+    @abstractmethod
+    def create(
+        self,
+        thread_id: str | None,
+        sandbox_id: str,
+        extra_mounts: list[tuple[str, str, bool]] | None = None,
+        *,
+        spec: SandboxSpec | None = None,
+    ) -> SandboxInfo:
+        """Start a sandbox and return as soon as it exists; readiness is the engine's business.
+
+        `thread_id` None is anonymous. `extra_mounts` are (host_path, container_path, read_only), in addition to
+        `spec.mounts`. `spec.owner` becomes labels on the object. Idempotent for an object with the same id and the
+        same owner labels; raises Conflict when the id is taken by anything else.
+        """
+
+    @abstractmethod
+    def destroy(self, info: SandboxInfo) -> None:
+        """Remove it and everything it holds; returns only when it is verifiably gone. Absent is success."""
+
+    @abstractmethod
+    def is_alive(self, info: SandboxInfo) -> bool:
+        """False only for a definite "not there" or "not running"; whatever else fails raises."""
+
+    @abstractmethod
+    def discover(self, sandbox_id: str) -> SandboxInfo | None:
+        """The running sandbox of that id, from any process; None only when it is definitely not running."""
+
+    def list_running(self) -> list[SandboxInfo]:
+        """Every running sandbox this backend manages. The default suits backends that manage no lifecycle."""
+        return []
+
+    def observe(self) -> Sequence[ObservedSandbox]:
+        """Every sandbox we manage here, dead ones too, in one call to the engine. Raises if any part is unknown."""
+        return [ObservedSandbox(info=info) for info in self.list_running()]
+
+    def look(self, sandbox_id: str) -> ObservedSandbox | None:
+        """One sandbox as `observe` would show it; None only when it is definitely absent."""
+        info = self.discover(sandbox_id)
+        return None if info is None else ObservedSandbox(info=info, phase=Phase.STARTING)
+
+    def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        """Change in place the fields of `capabilities.updatable`, labels of ownership included."""
+        raise Unsupported(f"{type(self).__name__} cannot change a running sandbox")
+
+    def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
+        """The backend's own way to tell readiness (exec probes, engine health); None leaves it to HTTP or TCP."""
+        return None
+
+    def request_headers(self, info: SandboxInfo) -> Mapping[str, str]:
+        """Headers that requests to this sandbox's URL need, such as its API key. Never logged."""
+        return {}
+
+    def logs(self, info: SandboxInfo, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Lines without their newline, oldest first."""
+        raise Unsupported(f"{type(self).__name__} keeps no logs")
+
+    def exec(self, info: SandboxInfo, command: Sequence[str], *, timeout: float = 60.0) -> ExecResult:
+        """Run a command inside. Raises NotFound when the sandbox is not running."""
+        raise Unsupported(f"{type(self).__name__} cannot run commands")
+
+    def check(self) -> Sequence[tuple[str, bool, str]]:
+        """For `doctor`: (what was checked, is it well, detail or fix). Raises nothing."""
+        return ()
+
+    def close(self) -> None:  # noqa: B027 - most backends hold nothing
+        """Release connections. The sandboxes stay."""

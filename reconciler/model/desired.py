@@ -1,0 +1,281 @@
+"""What the user wants: one `SandboxSpec` per sandbox, its canonical form and its fingerprint.
+
+Must never hold a secret where it could be printed or stored: values sit in `Secret`, which shows itself masked and
+is left out of the canonical form; what is compared and kept is the keyed digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from reconciler.model.position import Position
+
+Address = NewType("Address", str)  # researcher, researcher[0], region["eu"]
+SandboxId = NewType("SandboxId", str)  # ^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$
+Scalar = str | int | float | bool | None
+FlatSpec = Mapping[str, Scalar]  # canonical form: "environment.LOG_LEVEL" -> "info", sorted by path
+
+
+class Secret:
+    """A value that never prints itself. `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(•••)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is never pickled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """A secret by reference. `source` is for people ("env API_TOKEN"); `digest` is keyed, "" until resolved."""
+
+    source: str
+    kind: str  # env | file | command | value
+    target: tuple[str, ...]  # the variable's name, the path, the argv; empty for value
+    digest: str = ""
+    delivery: str = "file"  # file: the path is in NAME_FILE; environment: in NAME itself, only when asked for
+    value: Secret | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A port to publish. `host` None lets the backend choose a free one, which is read back."""
+
+    name: str
+    container: int
+    host: int | None = None
+    bind: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """`source` is absolute by the time it is here."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """None means not declared. `cpu` in cores, `memory` and `shm` in bytes, `pids` a count."""
+
+    cpu: float | None = None
+    memory: int | None = None
+    pids: int | None = None
+    shm: int | None = None
+
+
+class NetworkMode(StrEnum):
+    OPEN = "open"
+    ISOLATED = "isolated"
+    ALLOWLIST = "allowlist"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    mode: NetworkMode | None = None
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """None means not declared: the backend's own hardened default holds."""
+
+    read_only_root: bool | None = None
+    cap_drop: tuple[str, ...] | None = None
+    no_new_privileges: bool | None = None
+    seccomp: str | None = None
+    user: str | None = None
+
+
+class ProbeKind(StrEnum):
+    HTTP = "http"
+    TCP = "tcp"
+    EXEC = "exec"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """How the engine learns that a sandbox answers. Durations in seconds. Not part of the fingerprint: changing
+    how we look changes nothing on the object.
+
+    `interval` None polls adaptively (a few ms at first, growing to 250 ms).
+    """
+
+    kind: ProbeKind = ProbeKind.HTTP
+    path: str = "/v1/sandbox"
+    port: str | None = None  # a port's name; None means the sandbox's own URL
+    command: tuple[str, ...] = ()
+    expect: int = 200
+    successes: int = 1
+    interval: float | None = None
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Written on every object we create, as labels: what makes it ours and what it was made from."""
+
+    stack: str
+    lineage: str
+    address: Address
+    generation: int
+    spec_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """One sandbox as it should be. None and empty mean not declared, and what is not declared is never compared.
+
+    `owner` travels with the spec into `SandboxBackend.create`; like `readiness` and `unsupported_warn` it is not
+    part of the canonical form.
+    """
+
+    image: str | None = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, SecretRef] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    resources: Resources = Resources()
+    network: Network = Network()
+    security: Security = Security()
+    runtime: str | None = None
+    thread_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    readiness: Readiness = Readiness()
+    unsupported_warn: bool = False
+    owner: Owner | None = None
+
+    def canonical(self) -> dict[str, Scalar]:
+        """The declared fields only, flat, sorted by path; secrets as keyed digests. Same meaning, same mapping."""
+        flat: dict[str, Scalar] = {}
+        for name in ("image", "runtime", "thread_id"):
+            _put(flat, name, getattr(self, name))
+        for name in ("command", "entrypoint"):
+            words = getattr(self, name)
+            _put(flat, name, None if words is None else json.dumps(list(words), ensure_ascii=False))
+        flat.update({f"environment.{k}": v for k, v in self.environment.items()})
+        for name, ref in self.secrets.items():
+            flat[f"secrets.{name}"] = ref.digest
+            _put(flat, f"secrets.{name}.as", None if ref.delivery == "file" else ref.delivery)
+        flat.update({f"labels.{k}": v for k, v in self.labels.items()})
+        for port in self.ports:
+            _put(flat, f"ports.{port.name}.container", port.container)
+            _put(flat, f"ports.{port.name}.host", "auto" if port.host is None else port.host)
+            _put(flat, f"ports.{port.name}.bind", port.bind)
+        for mount in self.mounts:
+            _put(flat, f"mounts.{mount.target}.source", mount.source)
+            _put(flat, f"mounts.{mount.target}.read_only", mount.read_only)
+        for name in ("cpu", "memory", "pids", "shm"):
+            _put(flat, f"resources.{name}", getattr(self.resources, name))
+        _put(flat, "network.mode", None if self.network.mode is None else str(self.network.mode))
+        if self.network.allow:
+            _put(flat, "network.allow", json.dumps(sorted(self.network.allow)))
+        for name in ("read_only_root", "no_new_privileges", "seccomp", "user"):
+            _put(flat, f"security.{name}", getattr(self.security, name))
+        if self.security.cap_drop is not None:
+            _put(flat, "security.cap_drop", json.dumps(sorted(self.security.cap_drop)))
+        return dict(sorted(flat.items()))
+
+
+def _put(flat: dict[str, Scalar], path: str, value: Scalar) -> None:
+    if value is not None:
+        flat[path] = value
+
+
+def fingerprint(flat: FlatSpec) -> str:
+    """32 hex digits (128 bits of SHA-256) over the canonical form; fits a label value anywhere."""
+    text = json.dumps(dict(flat), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredSandbox:
+    """A sandbox of the configuration, expanded. `group` is the name in the YAML that it came from.
+
+    `where` maps field paths (as in the canonical form, or a prefix of them) to YAML positions and is shared by all
+    replicas of a group. `references` are the addresses whose live values appear in `environment` or `command` as
+    `${sandbox.ADDRESS.url|id|ports.NAME}`; they are filled in by `core.references` when known.
+    """
+
+    address: Address
+    group: str
+    backend: str
+    spec: SandboxSpec
+    position: Position
+    where: Mapping[str, Position] = field(default_factory=dict)
+    depends_on: tuple[Address, ...] = ()
+    references: tuple[Address, ...] = ()
+
+    def at(self, path: str) -> Position:
+        """The closest known position of a field: its own, else its parent's, else the sandbox's."""
+        while path:
+            if path in self.where:
+                return self.where[path]
+            path = path.rpartition(".")[0]
+        return self.position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendConfig:
+    """An entry of `backends:`. `options` are the constructor's keyword arguments."""
+
+    name: str
+    type: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    type: str = "file"
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """`value` may hold `${sandbox.…}` references; `sensitive` ones are masked wherever they are printed."""
+
+    name: str
+    value: str
+    position: Position
+    sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """The whole configuration, expanded. `sandboxes` is sorted by address."""
+
+    stack: str
+    sandboxes: Mapping[Address, DesiredSandbox]
+    backends: Mapping[str, BackendConfig]
+    store: StoreConfig = StoreConfig()
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+    directory: str = "."  # absolute; what relative paths are relative to
+    files: tuple[str, ...] = ()

@@ -1,0 +1,30 @@
+"""A problem or a remark, with its place: what configuration errors and warnings are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.model.position import Position
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """`summary` is one sentence without a full stop; `fix` is the next step, in the imperative. `snippet` is the
+    source line as it stands and `width` how many characters the caret underlines from `position.column`.
+    `code` is stable and for machines ("unknown-key")."""
+
+    severity: Severity
+    code: str
+    summary: str
+    fix: str = ""
+    position: Position | None = None
+    snippet: str = ""
+    width: int = 1
+    related: tuple[tuple[str, Position], ...] = ()  # ("first declared here", …)

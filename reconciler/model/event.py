@@ -1,0 +1,77 @@
+"""What happens while it happens, as a stream of frozen events: commands emit, views print, nothing else is shared.
+
+The JSON form is `schemas/event.v1.schema.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.model.desired import Address
+from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.outcome import StepResult
+from reconciler.model.plan import Action, Plan
+
+
+class Activity(StrEnum):
+    """What a step is doing right now; what the live line of a sandbox says."""
+
+    CHECKING = "checking"
+    DESTROYING = "destroying"
+    CREATING = "creating"
+    UPDATING = "updating"
+    WAITING = "waiting for readiness"
+    RETRYING = "retrying"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The plan was made: `planned_change` per step, `drift` per outside change, then `change_summary`."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted:
+    address: Address
+    action: Action
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgress:
+    """`elapsed` in seconds since the step started; `note` says what a retry is about."""
+
+    address: Address
+    action: Action
+    key: str
+    activity: Activity
+    elapsed: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnded:
+    result: StepResult
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something to say that is not about a step: lock waits, a broken dead lock, a stop request."""
+
+    diagnostic: Diagnostic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyEnded:
+    """`results` in plan order, one per step; `outputs` by name, sensitive ones masked already."""
+
+    results: tuple[StepResult, ...]
+    outputs: tuple[tuple[str, str], ...]
+    seconds: float
+    interrupted: bool = False
+
+
+Event = Planned | StepStarted | StepProgress | StepEnded | Remark | ApplyEnded

@@ -1,0 +1,134 @@
+"""What was intended and what came of it: the two kinds of journal entries, and the result of a whole step.
+
+The journal is the truth between two snapshots: an `Intent` is on disk before the backend is asked, its `Outcome`
+right after. `core.fold` turns state plus entries into state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from reconciler.model.desired import Address, FlatSpec
+from reconciler.model.observed import SandboxInfo
+
+
+class Operation(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    ADOPT = "adopt"
+    READY = "ready"  # the verdict on readiness after a create, update or adopt
+    DESTROY = "destroy"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """`operation` is about to be done to `sandbox_id`. `spec` is canonical: digests, never secrets."""
+
+    at: float
+    operation: Operation
+    address: Address
+    sandbox_id: str
+    backend: str
+    generation: int
+    spec: FlatSpec = field(default_factory=dict)
+    spec_hash: str = ""
+    depends_on: tuple[Address, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": "intent",
+            "at": self.at,
+            "operation": str(self.operation),
+            "address": self.address,
+            "sandbox_id": self.sandbox_id,
+            "backend": self.backend,
+            "generation": self.generation,
+            "spec": dict(self.spec),
+            "spec_hash": self.spec_hash,
+            "depends_on": list(self.depends_on),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of an intent. `error` is empty when it worked."""
+
+    at: float
+    operation: Operation
+    address: Address
+    sandbox_id: str
+    info: SandboxInfo | None = None
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": "outcome",
+            "at": self.at,
+            "operation": str(self.operation),
+            "address": self.address,
+            "sandbox_id": self.sandbox_id,
+            "info": None if self.info is None else self.info.to_dict(),
+            "error": self.error,
+        }
+
+
+Entry = Intent | Outcome
+
+
+def entry_from_dict(data: Mapping[str, Any]) -> Entry:
+    """Raises KeyError, TypeError or ValueError on anything that `to_dict` did not write."""
+    operation, address = Operation(data["operation"]), Address(data["address"])
+    if data["kind"] == "intent":
+        return Intent(
+            at=float(data["at"]),
+            operation=operation,
+            address=address,
+            sandbox_id=data["sandbox_id"],
+            backend=data["backend"],
+            generation=int(data["generation"]),
+            spec=dict(data["spec"]),
+            spec_hash=data["spec_hash"],
+            depends_on=tuple(Address(a) for a in data["depends_on"]),
+        )
+    if data["kind"] == "outcome":
+        return Outcome(
+            at=float(data["at"]),
+            operation=operation,
+            address=address,
+            sandbox_id=data["sandbox_id"],
+            info=None if data["info"] is None else SandboxInfo.from_dict(data["info"]),
+            error=data["error"],
+        )
+    raise ValueError(f"unknown journal entry kind {data['kind']!r}")
+
+
+class StepStatus(StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # something it needs failed
+    STALE = "stale"  # the object moved since the plan
+    NOT_STARTED = "not started"  # the run was stopped first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """How one step of the plan ended. Every step of a run ends in exactly one of these. `log_tail` holds the last
+    lines of a sandbox that did not become ready; `seconds` is from first call to verdict."""
+
+    address: Address
+    action: str
+    status: StepStatus
+    error: str = ""
+    hint: str = ""
+    info: SandboxInfo | None = None
+    seconds: float = 0.0
+    attempts: int = 1
+    log_tail: tuple[str, ...] = ()

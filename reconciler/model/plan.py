@@ -1,0 +1,182 @@
+"""A plan is data: steps in order, each with its reason, its field changes and the object it was planned on.
+
+`Plan.text()` is its deterministic form, the same on every machine; tests compare that, people read the views.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Output, Scalar
+from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.observed import ObservedSandbox
+from reconciler.model.position import Position
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    REPLACE = "replace"
+    REPAIR = "repair"  # a replacement because the object broke, not because the configuration changed
+    ADOPT = "adopt"
+    DESTROY = "destroy"
+    FORGET = "forget"  # only the record goes: the object is gone already
+
+
+SYMBOL: Mapping[Action, str] = {
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.REPLACE: "-/+",
+    Action.REPAIR: "!",
+    Action.ADOPT: "<=",
+    Action.DESTROY: "-",
+    Action.FORGET: ".",
+}
+
+
+class Reason(StrEnum):
+    """Why a step is in the plan; the wire value is stable, `text` is for people."""
+
+    NEW = "new"
+    MISSING = "missing"
+    UNFINISHED = "unfinished"
+    CONFIG_CHANGED = "config_changed"
+    DRIFTED = "drifted"
+    MOVED_BACKEND = "moved_backend"
+    DEAD = "dead"
+    PAUSED = "paused"
+    TAINTED = "tainted"
+    FOUND = "found"
+    REMOVED = "removed"
+    ORPHAN = "orphan"
+    SUPERSEDED = "superseded"
+    DESTROY_ALL = "destroy_all"
+    GONE = "gone"
+
+    @property
+    def text(self) -> str:
+        return _REASON_TEXT[self]
+
+
+_REASON_TEXT: Mapping[Reason, str] = {
+    Reason.NEW: "declared, not there yet",
+    Reason.MISSING: "was created before and is gone",
+    Reason.UNFINISHED: "an earlier run was interrupted while creating it",
+    Reason.CONFIG_CHANGED: "the configuration changed",
+    Reason.DRIFTED: "changed outside",
+    Reason.MOVED_BACKEND: "declared on another backend now",
+    Reason.DEAD: "it is not running any more",
+    Reason.PAUSED: "it is paused",
+    Reason.TAINTED: "it never became ready",
+    Reason.FOUND: "live with our labels, but not recorded",
+    Reason.REMOVED: "no longer in the configuration",
+    Reason.ORPHAN: "carries this stack's labels, but is neither declared nor recorded",
+    Reason.SUPERSEDED: "left over from a replacement",
+    Reason.DESTROY_ALL: "everything of this stack is to be destroyed",
+    Reason.GONE: "no longer in the configuration, and gone already",
+}
+
+
+UNKNOWN_VALUE = "(known after apply)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChange:
+    """One field from `before` to `after`; None is "not set". `outside` marks drift: live differs from what was last
+    applied. `sensitive` values are keyed digests and shown masked."""
+
+    path: str
+    before: Scalar
+    after: Scalar
+    forces_replacement: bool = False
+    outside: bool = False
+    sensitive: bool = False
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do to one address.
+
+    `current` is the object it was planned on: it is looked at again right before acting. `generation` and
+    `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
+    `spec` is the canonical form with references resolved as far as known; `needs` are addresses whose steps must be
+    done before this one.
+    """
+
+    action: Action
+    address: Address
+    backend: str
+    reason: Reason
+    sandbox_id: str
+    generation: int
+    desired: DesiredSandbox | None = None
+    current: ObservedSandbox | None = None
+    recorded_spec_hash: str = ""
+    spec: FlatSpec = field(default_factory=dict)
+    changes: tuple[FieldChange, ...] = ()
+    unchanged: int = 0  # fields that stay as they are
+    detail: str = ""
+    cost: str = ""
+    needs: tuple[Address, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Unique within a plan: an address can have a live object and a leftover."""
+        return f"{self.address}#{self.sandbox_id}" if self.reason is Reason.SUPERSEDED else str(self.address)
+
+    @property
+    def destroys(self) -> bool:
+        return self.action in (Action.DESTROY, Action.REPLACE, Action.REPAIR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`steps` are sorted destroys first, then by address. `unchanged` counts addresses with nothing to do;
+    `lineage_found` says the lineage was taken from live labels because no state was there."""
+
+    stack: str
+    lineage: str
+    serial: int
+    steps: tuple[Step, ...] = ()
+    unchanged: tuple[Address, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+    lineage_found: bool = False
+    destroy: bool = False
+
+    @property
+    def empty(self) -> bool:
+        return not self.steps
+
+    def count(self, *actions: Action) -> int:
+        wanted = frozenset(actions)
+        return sum(step.action in wanted for step in self.steps)
+
+    def tally(self) -> Mapping[Action, int]:
+        return Counter(step.action for step in self.steps)
+
+    def text(self) -> str:
+        """One line per step and one per changed field, in a stable order."""
+        lines = [
+            f"plan {self.stack} serial {self.serial}: {len(self.steps)} to do, {len(self.unchanged)} unchanged"
+        ]
+        for step in self.steps:
+            why = f"{step.reason}" + (f" ({step.detail})" if step.detail else "")
+            lines.append(f"{SYMBOL[step.action]} {step.address} [{step.backend}] {why} -> {step.sandbox_id}")
+            lines += [f"    {_change_text(change)}" for change in step.changes]
+            if step.needs:
+                lines.append(f"    needs {', '.join(step.needs)}")
+        return "\n".join(lines) + "\n"
+
+
+def _change_text(change: FieldChange) -> str:
+    before, after = ("•••", "•••") if change.sensitive else (repr(change.before), repr(change.after))
+    marks = (" # forces replacement" if change.forces_replacement else "") + (
+        " # outside" if change.outside else ""
+    )
+    place = f" @ {change.position.short}" if change.position else ""
+    return f"{change.path}: {before} -> {after}{marks}{place}"

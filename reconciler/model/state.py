@@ -1,0 +1,125 @@
+"""What we last meant, per address: what listings and labels cannot hold. Never holds a secret's value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from reconciler.model.desired import Address, FlatSpec
+from reconciler.model.observed import SandboxInfo
+
+FORMAT = "1.0"
+
+
+class Status(StrEnum):
+    """PENDING: a create was intended and its outcome is not known. CREATED: it exists, readiness not yet known.
+    READY: it answered. TAINTED: it exists but never answered, or its update failed half way. DESTROYING: a destroy
+    was intended and its outcome is not known."""
+
+    PENDING = "pending"
+    CREATED = "created"
+    READY = "ready"
+    TAINTED = "tainted"
+    DESTROYING = "destroying"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRecord:
+    """`spec` is the canonical form (secrets as keyed digests) that `spec_hash` was made of. Times in seconds since
+    the epoch. `depends_on` is kept so that removed sandboxes can still be destroyed in order."""
+
+    address: Address
+    sandbox_id: str
+    backend: str
+    generation: int
+    spec: FlatSpec = field(default_factory=dict)
+    spec_hash: str = ""
+    info: SandboxInfo | None = None
+    status: Status = Status.PENDING
+    depends_on: tuple[Address, ...] = ()
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "sandbox_id": self.sandbox_id,
+            "backend": self.backend,
+            "generation": self.generation,
+            "status": str(self.status),
+            "spec_hash": self.spec_hash,
+            "spec": dict(self.spec),
+            "info": None if self.info is None else self.info.to_dict(),
+            "depends_on": list(self.depends_on),
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_dict(cls, address: str, data: Mapping[str, Any]) -> SandboxRecord:
+        """Raises KeyError, TypeError or ValueError on anything that `to_dict` did not write."""
+        return cls(
+            address=Address(address),
+            sandbox_id=data["sandbox_id"],
+            backend=data["backend"],
+            generation=int(data["generation"]),
+            status=Status(data["status"]),
+            spec_hash=data["spec_hash"],
+            spec=dict(data["spec"]),
+            info=None if data["info"] is None else SandboxInfo.from_dict(data["info"]),
+            depends_on=tuple(Address(a) for a in data.get("depends_on", ())),
+            created_at=float(data["created_at"]),
+            updated_at=float(data["updated_at"]),
+            error=data.get("error", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`serial` grows by one with each snapshot written; `lineage` is drawn once and never changes; `backends`
+    remembers how to reach what was created, so that a sandbox whose backend left the YAML can still be found."""
+
+    stack: str
+    lineage: str
+    serial: int = 0
+    sandboxes: Mapping[Address, SandboxRecord] = field(default_factory=dict)
+    backends: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # name -> {"type": …, "options": …}
+    outputs: Mapping[str, str] = field(default_factory=dict)  # sensitive ones are never stored
+    updated_at: float = 0.0
+
+    def with_record(self, record: SandboxRecord) -> State:
+        return replace(self, sandboxes={**self.sandboxes, record.address: record})
+
+    def without(self, address: Address) -> State:
+        return replace(self, sandboxes={a: r for a, r in self.sandboxes.items() if a != address})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "stack": self.stack,
+            "serial": self.serial,
+            "lineage": self.lineage,
+            "updated_at": self.updated_at,
+            "backends": {name: dict(value) for name, value in sorted(self.backends.items())},
+            "outputs": dict(sorted(self.outputs.items())),
+            "sandboxes": {a: r.to_dict() for a, r in sorted(self.sandboxes.items())},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> State:
+        """Raises KeyError, TypeError or ValueError on anything that `to_dict` did not write. The caller has
+        checked `format`."""
+        return cls(
+            stack=data["stack"],
+            lineage=data["lineage"],
+            serial=int(data["serial"]),
+            updated_at=float(data["updated_at"]),
+            backends={name: dict(value) for name, value in data["backends"].items()},
+            outputs=dict(data.get("outputs", {})),
+            sandboxes={Address(a): SandboxRecord.from_dict(a, r) for a, r in data["sandboxes"].items()},
+        )

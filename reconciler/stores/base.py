@@ -1,0 +1,111 @@
+"""`Store`: state, journal, lock and key of one stack, behind one interface.
+
+Write order of a run: lock → read (snapshot, with the journal folded in) → for every effect: append intent, act,
+append outcome → write snapshot (which empties the journal) → unlock. Whatever dies in between, `read` knows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.model.outcome import Entry
+from reconciler.model.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockInfo:
+    """Who holds the lock. `fence` grows with every taking of it; times in seconds since the epoch."""
+
+    id: str
+    who: str  # user@host
+    host: str
+    pid: int
+    operation: str  # "apply"
+    since: float
+    expires: float
+    fence: int
+
+    @property
+    def holder(self) -> str:
+        return f"{self.who} (pid {self.pid}, {self.operation})"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Lease(ABC):
+    """A held lock. A heartbeat of its own keeps it alive until `release`. Usable as a context manager."""
+
+    info: LockInfo
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise LeaseLost if somebody else holds the lock by now."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give it back; never raises, and does nothing when it is lost already."""
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+class Store(ABC):
+    """State of one stack. Reading never writes. Writing needs the lease and raises LeaseLost without it.
+
+    Every store raises StoreError, StateCorrupt or StateTooNew, with the place and the next step in the message.
+    """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Where it is, for people: "state/research.json"."""
+
+    @abstractmethod
+    def read(self) -> State | None:
+        """The snapshot with the journal folded in; None only when there has never been a state here."""
+
+    @abstractmethod
+    def lock(
+        self,
+        operation: str,
+        *,
+        timeout: float = 0.0,
+        on_wait: Callable[[LockInfo], None] | None = None,
+        on_broken: Callable[[LockInfo], None] | None = None,
+    ) -> Lease:
+        """Take the lock, waiting up to `timeout` seconds. `on_wait` is called once when it must wait, `on_broken`
+        when a dead holder's lock was broken. Raises LockHeld, naming the holder."""
+
+    @abstractmethod
+    def append(self, lease: Lease, entries: Sequence[Entry]) -> None:
+        """Make the entries durable, all of them, with one sync. Returns only when they are."""
+
+    @abstractmethod
+    def write(self, lease: Lease, state: State) -> State:
+        """Replace the snapshot atomically, keep the last one as backup, empty the journal. Returns the state as
+        written: serial one higher."""
+
+    @abstractmethod
+    def secret_key(self, *, create: bool) -> bytes | None:
+        """The key of the secrets' digests. Made once when `create`; None when there is none yet."""
+
+    @abstractmethod
+    def lock_info(self) -> LockInfo | None:
+        """Who holds the lock, None when nobody does."""
+
+    @abstractmethod
+    def force_unlock(self, lock_id: str) -> LockInfo:
+        """Break the lock of that id. Raises StoreError when the id is another or nobody holds it."""
+
+    def check(self) -> Sequence[tuple[str, bool, str]]:
+        """For `doctor`: (what was checked, is it well, detail or fix). Raises nothing."""
+        return ()
+
+    def close(self) -> None:  # noqa: B027 - most stores hold nothing
+        """Release connections."""
