@@ -121,7 +121,8 @@ class StepStatus(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """How one step of the plan ended. Every step of a run ends in exactly one of these. `log_tail` holds the last
-    lines of a sandbox that did not become ready; `seconds` is from first call to verdict."""
+    lines of a sandbox that did not become ready; `seconds` is from first call to verdict. `ready` is the verdict on
+    readiness: True it answered (or need not), False it never did, None nobody knows."""
 
     address: Address
     action: str
@@ -129,6 +130,7 @@ class StepResult:
     error: str = ""
     hint: str = ""
     info: SandboxInfo | None = None
+    ready: bool | None = None
     seconds: float = 0.0
     attempts: int = 1
     log_tail: tuple[str, ...] = ()

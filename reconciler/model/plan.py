@@ -103,8 +103,8 @@ class Step:
 
     `current` is the object it was planned on: it is looked at again right before acting. `generation` and
     `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
-    `spec` is the canonical form with references resolved as far as known; `needs` are addresses whose steps must be
-    done before this one.
+    `spec` is the canonical form with references resolved as far as known; `needs` are the keys of the steps that
+    must be done before this one.
     """
 
     action: Action
@@ -121,7 +121,7 @@ class Step:
     unchanged: int = 0  # fields that stay as they are
     detail: str = ""
     cost: str = ""
-    needs: tuple[Address, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -1,0 +1,186 @@
+"""How a sandbox is kept apart: whether bubblewrap works here, and the words it is started with.
+
+Never holds a secret or a value of the environment: arguments can be read by every user of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from reconciler.model.capabilities import Capabilities, Support
+from reconciler.model.desired import Mount
+
+HOME = "/home/sandbox"
+SECRETS = "/run/secrets"
+SERVER = "/run/reconciler/sandboxd"
+_ENFORCED, _NOTED, _REFUSED = Support.ENFORCED, Support.NOTED, Support.REFUSED
+_NAMESPACES = (
+    "--unshare-user",
+    "--disable-userns",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--hostname",
+    "sandbox",
+)
+_SYSTEM = (
+    "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /opt /nix/store /gnu/store /run/current-system "
+    "/etc/alternatives /etc/bash.bashrc /etc/ca-certificates /etc/ca-certificates.conf /etc/fonts /etc/group "
+    "/etc/host.conf /etc/hosts /etc/inputrc /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime "
+    "/etc/mime.types /etc/nsswitch.conf /etc/os-release /etc/passwd /etc/pki /etc/profile /etc/profile.d "
+    "/etc/protocols /etc/resolv.conf /etc/services /etc/ssl /etc/terminfo /etc/timezone"
+).split()
+
+Word = str | tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bubblewrap:
+    """`path` is "" when it cannot be used; `detail` says why, for people. `counts_processes`: whether a limit on
+    processes holds for one sandbox alone (not for root, whom the kernel exempts; not before Linux 5.14)."""
+
+    path: str
+    detail: str
+    counts_processes: bool = False
+
+
+@cache
+def find_bubblewrap() -> Bubblewrap:
+    """Tried once per process with everything a sandbox needs: being installed is not being allowed to."""
+    path = shutil.which("bwrap") if sys.platform == "linux" else None
+    if path is None:
+        return Bubblewrap(path="", detail="bubblewrap is not installed")
+    words = [path, *_NAMESPACES, "--unshare-net", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    words += ["--size", "65536", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--new-session", "--die-with-parent", "true"]  # noqa: S108 - a mount point inside
+    try:
+        answer = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=10, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Bubblewrap(path="", detail=f"bubblewrap does not work here: {error}")
+    if answer.returncode != 0:
+        reason = answer.stderr.strip().rpartition("\n")[2] or f"exit code {answer.returncode}"
+        return Bubblewrap(path="", detail=f"bubblewrap does not work here: {reason}")
+    return Bubblewrap(path=path, detail=path, counts_processes=os.getuid() != 0 and _kernel() >= (5, 14))
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
+
+
+def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
+    """What holds with and without bubblewrap. The limit on memory is per process (RLIMIT_AS)."""
+    held = _ENFORCED if isolated else _REFUSED
+    linux = _ENFORCED if sys.platform == "linux" else _REFUSED
+    fields = {
+        "image": _NOTED,
+        "runtime": _NOTED,
+        "environment": _ENFORCED,
+        "secrets": _ENFORCED,
+        "labels": _ENFORCED,
+        "thread_id": _ENFORCED,
+        "mounts": held,
+        "ports": _REFUSED,
+        "ports.http": _ENFORCED,
+        "ports.http.container": _REFUSED,
+        "ports.http.container=8080": _ENFORCED,
+        "resources.cpu": _NOTED,
+        "resources.memory": linux if linux is _ENFORCED else _NOTED,
+        "resources.pids": _ENFORCED if isolated and counts_processes else _NOTED,
+        "resources.shm": _ENFORCED if isolated else _NOTED,
+        "network": _REFUSED,
+        "network.mode=open": _ENFORCED,
+        "network.mode=isolated": held,
+        "security.read_only_root": held,
+        "security.read_only_root=false": _NOTED,
+        "security.cap_drop": held,
+        "security.no_new_privileges": linux,
+        "security.no_new_privileges=false": _NOTED,
+        "security.seccomp": _REFUSED,
+        "security.seccomp=unconfined": _ENFORCED,
+        "security.user": held,
+    }
+    return Capabilities(
+        fields=fields,
+        default=Support.REFUSED,
+        updatable=("labels",),
+        probes=frozenset({"http", "tcp", "exec", "none"}),
+        logs=True,
+        exec=True,
+        create_cost="~0.1s",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jail:
+    """What one sandbox's bubblewrap is told. `workspace` is on the host and becomes the home inside."""
+
+    workspace: str
+    mounts: Sequence[Mount] = ()
+    secrets: Sequence[str] = ()
+    network: bool = True
+    shm: int | None = None
+    user: tuple[int, int] | None = None
+
+
+def jailed(bwrap: str, jail: Jail, command: Sequence[Word]) -> list[Word]:
+    """bubblewrap's arguments followed by `command`. Everything but the workspace, /tmp, /dev/shm and writable
+    mounts is read-only; of /etc only what programs need is there; homes and other sandboxes are not."""
+    words: list[Word] = [bwrap, *_NAMESPACES, "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
+    if not jail.network:
+        words.append("--unshare-net")
+    if jail.user is not None:
+        words += ["--uid", str(jail.user[0]), "--gid", str(jail.user[1])]
+    for path in _SYSTEM:
+        if os.path.islink(path) and not path.startswith("/etc/"):
+            words += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            words += ["--ro-bind", path, path]
+    for path in python_places():
+        words += ["--ro-bind", path, path]
+    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777"]
+    words += [*(() if jail.shm is None else ("--size", str(jail.shm))), "--tmpfs", "/dev/shm"]  # noqa: S108
+    words += ["--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 - a mount point inside
+    words += ["--ro-bind", os.path.dirname(server_script()), SERVER]
+    words += ["--bind", jail.workspace, HOME]
+    for mount in jail.mounts:
+        words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+    words += ["--perms", "0700", "--tmpfs", SECRETS]
+    for name in jail.secrets:
+        words += ["--perms", "0400", "--file", ("fd", f"secret:{name}"), f"{SECRETS}/{name}"]
+    return [*words, "--remount-ro", SECRETS, "--remount-ro", "/", "--chdir", HOME, "--", *command]
+
+
+def python() -> str:
+    """The interpreter itself, not a virtual environment's link to it."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
+
+
+def python_places() -> list[str]:
+    """What must be visible for it to run, and is not part of the system directories."""
+    places = {os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}
+    places.add(os.path.dirname(python()))
+    outside = sorted(place for place in places if not _within_any(place, _SYSTEM))
+    return [place for place in outside if not _within_any(place, [p for p in outside if p != place])]
+
+
+def _within_any(path: str, parents: Sequence[str]) -> bool:
+    return path == "/" or any(path == parent or path.startswith(parent + "/") for parent in parents)
+
+
+def server_script() -> str:
+    """Found beside this package, so that it is the same version."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return os.path.join(package, "sandboxd", "__main__.py")
+
+
+def keeper_script() -> str:
+    return os.path.join(os.path.dirname(server_script()), "keeper.py")

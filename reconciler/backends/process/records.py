@@ -1,0 +1,305 @@
+"""What is on disk: one directory per sandbox under the root, made whole or not at all, read without a lock.
+
+`record.json` says what was meant and is there before anything is started; `process.json` and `exit.json` are the
+keeper's. Never holds a secret: the spec is canonical (digests), the API key has a file of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from reconciler.backends.process.processes import Process
+from reconciler.errors import Conflict, Permanent, Transient
+from reconciler.model.desired import FlatSpec, Owner
+
+FORMAT = "1"
+SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
+_TRASH_AGE = 60.0  # seconds after which what a killed destroy left behind is swept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """`instance` is drawn anew for each creation and tells this sandbox from a later one of the same id."""
+
+    sandbox_id: str
+    instance: str
+    created_at: float
+    host: str
+    port: int
+    isolation: str
+    owner: Owner | None = None
+    thread_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    spec: FlatSpec = field(default_factory=dict)
+    secret_dir: str = ""
+
+    def to_json(self) -> str:
+        data = {name: getattr(self, name) for name in self.__slots__}
+        data["owner"] = None if self.owner is None else asdict(self.owner)
+        return json.dumps(
+            {"format": FORMAT, **data, "labels": dict(self.labels), "spec": dict(self.spec)}, indent=1
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Raises ValueError, KeyError or TypeError for anything that `to_json` did not write."""
+        data = json.loads(text)
+        if data.pop("format") != FORMAT:
+            raise ValueError("written by a newer version")
+        owner = data.pop("owner")
+        record = cls(**data, owner=None if owner is None else Owner(**owner))
+        if not (isinstance(record.port, int) and isinstance(record.spec, dict) and isinstance(record.labels, dict)):
+            raise TypeError("a field has the wrong type")
+        return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """What the keeper wrote: itself, the process it started, and the server in it (the same without bubblewrap)."""
+
+    keeper: Process
+    main: Process
+    server: Process | None = None
+
+
+class Directory:
+    """The root, by path. `path(id)` is where a sandbox is."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._locks = os.path.join(root, ".locks")
+        self._trash = os.path.join(root, ".trash")
+
+    def path(self, sandbox_id: str, *more: str) -> str:
+        if not SANDBOX_ID.fullmatch(sandbox_id):
+            raise Permanent(
+                f"{sandbox_id!r} cannot be a sandbox id",
+                hint="use 1 to 51 of a-z, 0-9 and -, beginning and ending with a letter or digit",
+            )
+        return os.path.join(self.root, sandbox_id, *more)
+
+    def ids(self) -> list[str]:
+        """Every name under the root that could be a sandbox, sorted; no root yet is none."""
+        try:
+            return sorted(name for name in os.listdir(self.root) if not name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Transient(f"cannot list {self.root}: {error.strerror}", hint="check its permissions") from error
+
+    def make_root(self) -> None:
+        try:
+            for path in (self.root, self._locks, self._trash):
+                os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise Permanent(
+                f"cannot make {self.root}: {error.strerror}",
+                hint="give the backend a writable directory with the option `root`",
+            ) from error
+
+    @contextlib.contextmanager
+    def locked(self, sandbox_id: str, timeout: float) -> Iterator[int]:
+        """One at a time per sandbox, across threads and processes; gives the lock's descriptor."""
+        self.path(sandbox_id)
+        self.make_root()
+        path = os.path.join(self._locks, sandbox_id)
+        deadline = time.monotonic() + timeout
+        while (fd := _try_lock(path)) is None:
+            if time.monotonic() > deadline:
+                raise Transient(f"sandbox {sandbox_id} is being worked on by another process", retry_after=1.0)
+            time.sleep(0.005)
+        try:
+            yield fd
+        finally:
+            if not os.path.lexists(self.path(sandbox_id)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            os.close(fd)
+
+    def is_locked(self, sandbox_id: str) -> bool:
+        """Whether somebody works on it right now. Changes nothing."""
+        try:
+            fd = os.open(os.path.join(self._locks, sandbox_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(fd)
+
+    def record(self, sandbox_id: str) -> Record | None:
+        """None only when nothing is there. Raises Conflict for something that is not a sandbox of ours, Permanent
+        for a record that cannot be read."""
+        path = self.path(sandbox_id)
+        try:
+            text = read_text(os.path.join(path, "record.json"))
+        except (FileNotFoundError, NotADirectoryError):
+            if not os.path.lexists(path):
+                return None
+            raise Conflict(
+                f"{path} is there, but holds no sandbox of ours",
+                hint="move it away, or give the backend another `root`",
+            ) from None
+        except OSError as error:
+            raise Transient(f"cannot read {path}: {error.strerror}") from error
+        try:
+            record = Record.from_json(text)
+            if record.sandbox_id != sandbox_id:
+                raise ValueError(f"it is about {record.sandbox_id}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise Permanent(
+                f"{path}/record.json cannot be read: {error}",
+                hint=f"look at what is left of it, then remove {path} by hand",
+            ) from error
+        return record
+
+    def processes(self, sandbox_id: str) -> Processes | None:
+        """None when the keeper never came to write it."""
+        try:
+            data = json.loads(read_text(os.path.join(self.root, sandbox_id, "process.json")))
+            found = {
+                name: Process(pid=int(data[name][0]), start=str(data[name][1]), boot=data["boot"])
+                for name in ("keeper", "main", "server")
+                if name in data
+            }
+            return Processes(keeper=found["keeper"], main=found["main"], server=found.get("server"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise Permanent(f"{self.root}/{sandbox_id}/process.json cannot be read: {error}") from error
+
+    def exit_code(self, sandbox_id: str) -> int | None:
+        """None when its end was not seen, or it has not ended."""
+        try:
+            return int(json.loads(read_text(os.path.join(self.root, sandbox_id, "exit.json")))["code"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def place(self, record: Record, key: str) -> None:
+        """The whole directory at once: prepared under another name, then renamed."""
+        final, staging = self.path(record.sandbox_id), os.path.join(self.root, f".new-{record.sandbox_id}")
+        remove_tree(staging)
+        os.mkdir(staging, 0o700)
+        for name in ("workspace", "tmp"):
+            os.mkdir(os.path.join(staging, name), 0o700)
+        _write_new(os.path.join(staging, "key"), key)
+        _write_new(os.path.join(staging, "record.json"), record.to_json(), sync=True)
+        _sync_directory(staging)
+        os.rename(staging, final)
+        _sync_directory(self.root)
+
+    def rewrite(self, record: Record) -> None:
+        path = self.path(record.sandbox_id, "record.json")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}.new")
+        _write_new(f"{path}.new", record.to_json(), sync=True)
+        os.replace(f"{path}.new", path)
+        _sync_directory(os.path.dirname(path))
+
+    def remove(self, sandbox_id: str) -> None:
+        """Out of sight in one step, then deleted. Leftovers of others that were killed half way go too."""
+        remove_tree(os.path.join(self.root, f".new-{sandbox_id}"))
+        gone = os.path.join(self._trash, f"{sandbox_id}-{os.urandom(6).hex()}")
+        try:
+            os.rename(self.path(sandbox_id), gone)
+        except FileNotFoundError:
+            return
+        os.utime(gone)
+        _sync_directory(self.root)
+        remove_tree(gone)
+        for name in os.listdir(self._trash):
+            path = os.path.join(self._trash, name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.lstat(path).st_mtime > _TRASH_AGE:
+                    remove_tree(path)
+
+
+def with_labels(record: Record, *, owner: Owner | None, labels: Mapping[str, str]) -> Record:
+    kept = {path: value for path, value in record.spec.items() if not path.startswith("labels.")}
+    spec = {**kept, **{f"labels.{name}": value for name, value in labels.items()}}
+    return replace(record, owner=owner, labels=dict(labels), spec=dict(sorted(spec.items())))
+
+
+def remove_tree(path: str) -> None:
+    """Everything below too, read-only directories included; links are removed, not followed. Absent is fine."""
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        os.chmod(path, 0o700)
+        with os.scandir(path) as entries:
+            below = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for entry_path, is_directory in below:
+            if is_directory:
+                remove_tree(entry_path)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry_path)
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Transient(f"cannot remove {path}: {error.strerror}", retry_after=0.5) from error
+
+
+def read_text(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 64 * 1024)
+        while len(data) % (64 * 1024) == 0 and (more := os.read(fd, 1024 * 1024)):
+            data += more
+        return data.decode()
+    finally:
+        os.close(fd)
+
+
+def _try_lock(path: str) -> int | None:
+    """The descriptor of the locked file, if it is free and still the one at that path."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino == os.stat(path).st_ino:
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _write_new(path: str, text: str, *, sync: bool = False) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(text.encode())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems sync no directories
+            raise
+    finally:
+        os.close(fd)
+
+

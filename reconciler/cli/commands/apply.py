@@ -1,0 +1,144 @@
+"""`reconciler apply` and `destroy`: plan, ask, do it, and say how every step ended."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.durations import DURATION
+from reconciler.cli.exit_codes import ExitCode, code_of
+from reconciler.cli.interrupts import draining
+from reconciler.cli.options import Invocation, command
+from reconciler.cli.progress import Progress, progress_for
+from reconciler.cli.views.report import outputs_text, report_text
+from reconciler.cli.wiring import opened
+from reconciler.errors import ReconcilerError
+from reconciler.model.plan import Plan
+
+if TYPE_CHECKING:
+    from reconciler.engine.workflow import ApplyOptions, ApplyReport
+
+_OPTIONS = (
+    click.option("--auto-approve", is_flag=True, help="Do not ask; needed where nobody can answer."),
+    click.option(
+        "--parallelism",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="At most N backend calls at a time. [default: what each backend says]",
+    ),
+    click.option(
+        "--lock-timeout",
+        type=DURATION,
+        default="0s",
+        metavar="D",
+        show_default=True,
+        help="Wait this long for the lock: 30s, 5m.",
+    ),
+    click.option(
+        "--keep-going/--fail-fast",
+        default=True,
+        show_default=True,
+        help="After a failure go on with what does not depend on it, or start nothing new.",
+    ),
+)
+
+
+def _options(function: Callable[..., int]) -> Callable[..., int]:
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), function)
+
+
+@command("apply")
+@_options
+@click.option("--destroy", is_flag=True, help="Destroy every sandbox of the stack.")
+def apply(call: Invocation, **options: Any) -> int:
+    """Make it so: create, change, replace and destroy until the fleet is as declared.
+
+    Shows the plan, asks, and waits until every sandbox answers. The first Ctrl-C stops in good order, the second at
+    once; the next run goes on from there either way.
+    """
+    return _apply(call, **options)
+
+
+@command("destroy")
+@_options
+def destroy(call: Invocation, **options: Any) -> int:
+    """Destroy every sandbox of the stack, after asking. The same as `apply --destroy`."""
+    return _apply(call, destroy=True, **options)
+
+
+def _apply(
+    call: Invocation,
+    *,
+    auto_approve: bool,
+    parallelism: int | None,
+    lock_timeout: float,
+    keep_going: bool,
+    destroy: bool,
+) -> int:
+    from reconciler.engine.workflow import ApplyOptions
+
+    verb = "destroy" if destroy else "apply"
+    if not auto_approve and (call.settings.json or not call.terminal.interactive):
+        raise ReconcilerError(
+            "nobody is here to approve the plan, so nothing was done",
+            hint=f"look at `reconciler plan`, then run `reconciler {verb} --auto-approve`",
+        )
+    options = ApplyOptions(
+        destroy=destroy, parallelism=parallelism, lock_timeout=lock_timeout, fail_fast=not keep_going
+    )
+    report = _run(call, options, ask=not auto_approve)
+    if report.declined:
+        call.note("Not approved; nothing was changed.")
+        return ExitCode.ERROR
+    if not call.settings.json:
+        _tell(call, report)
+    return code_of(report.results, interrupted=report.interrupted)
+
+
+def _run(call: Invocation, options: ApplyOptions, *, ask: bool) -> ApplyReport:
+    from reconciler.engine import workflow
+
+    stop = workflow.StopRequest()
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_for(call))
+        context = stack.enter_context(opened(call, emit=progress, writes=True))
+        stack.enter_context(draining(stop, live=call.terminal.live))
+        return workflow.apply(
+            context, options, confirm=functools.partial(_confirm, call, progress, ask), stop=stop
+        )
+
+
+def _confirm(call: Invocation, progress: Progress, ask: bool, plan: Plan) -> bool:
+    """Show the plan, and ask if somebody is to be asked. Only `yes` is a yes."""
+    progress.show_plan(plan)
+    if not ask or plan.empty:
+        return True
+    question = (
+        f"Destroy every sandbox of stack {plan.stack}?" if plan.destroy else "Do this? There is no undo."
+    )
+    call.terminal.tell(f"\n{question} Only `yes` is a yes.")
+    call.terminal.err.write("  answer: ")
+    call.terminal.err.flush()
+    return call.terminal.stdin.readline().strip() == "yes"
+
+
+def _tell(call: Invocation, report: ApplyReport) -> None:
+    terminal = call.terminal
+    if not report.plan.empty:
+        terminal.line("")
+        terminal.answer(
+            report_text(
+                report.results,
+                seconds=report.seconds,
+                interrupted=report.interrupted,
+                width=terminal.width,
+                style=terminal.style,
+            )
+        )
+    shown = outputs_text(report.outputs, style=terminal.style)
+    if shown:
+        terminal.answer("\n" + shown)

@@ -1,0 +1,77 @@
+"""`reconciler fmt`: the canonical layout, comments kept."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import click
+
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.options import Invocation, command
+from reconciler.cli.views.json import line
+from reconciler.cli.views.style import CYAN, GREEN, RED, Style, harmless
+from reconciler.cli.views.values import counted
+
+
+@command("fmt")
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 when a file would change.")
+@click.option("--diff", is_flag=True, help="Print the changes as a unified diff.")
+def fmt(call: Invocation, *, check: bool, diff: bool) -> int:
+    """Bring the configuration files into the canonical layout.
+
+    Comments stay. Without --check the files are rewritten in place.
+    """
+    from reconciler.config.format import format_text
+    from reconciler.config.load import find_files
+
+    changed: list[str] = []
+    files = find_files(call.settings.files, call.settings.directory)
+    for path in files:
+        name = os.path.relpath(path, call.settings.directory)
+        before = Path(path).read_text(encoding="utf-8")
+        after = format_text(before, name)
+        if after == before:
+            continue
+        changed.append(name)
+        if diff and not call.settings.json:
+            call.terminal.answer(_diff(name, before, after, call.terminal.style))
+        if not check:
+            _rewrite(Path(path), after)
+    if call.settings.json:
+        call.terminal.line(line({"checked": len(files), "changed": changed, "written": not check}))
+    else:
+        _tell(call, changed, len(files), check)
+    return ExitCode.ERROR if check and changed else ExitCode.DONE
+
+
+def _tell(call: Invocation, changed: list[str], files: int, check: bool) -> None:
+    for name in changed:
+        call.terminal.line(harmless(name))
+    if not changed:
+        call.note(f"{counted(files, 'file')} in the canonical layout already.")
+    elif check:
+        call.note(f"{counted(len(changed), 'file')} would change. Run `reconciler fmt` to rewrite.")
+    else:
+        call.note(f"{counted(len(changed), 'file')} rewritten.")
+
+
+def _diff(name: str, before: str, after: str, style: Style) -> str:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), f"{name} (now)", f"{name} (canonical)", lineterm=""
+    )
+    colours = {"+": (GREEN,), "-": (RED,), "@": (CYAN,)}
+    return "".join(f"{style.paint(harmless(text), *colours.get(text[:1], ()))}\n" for text in lines)
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Whole or not at all: a half-written configuration must not be possible. The file keeps its mode."""
+    real = path.resolve()  # a link stays a link
+    fresh = real.with_name(f".{real.name}.fmt")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(real.stat().st_mode & 0o7777)
+        fresh.replace(real)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,0 +1,68 @@
+"""`reconciler init`: the first files of a project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.options import Invocation, command
+from reconciler.cli.starter import CONFIG_NAME, SCHEMA_NAME, stack_name, starter, with_ignored
+from reconciler.cli.views.json import line
+from reconciler.cli.views.style import harmless
+from reconciler.cli.wiring import no_such
+from reconciler.errors import ReconcilerError
+
+
+@command("init", config=False)
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
+@click.option("--backend", metavar="TYPE", default="process", show_default=True, help="Where sandboxes run.")
+def init(call: Invocation, *, directory: str, backend: str) -> int:
+    """Write a commented sandboxes.yaml into DIR, and what goes with it.
+
+    Nothing that is there already is overwritten.
+    """
+    from reconciler.backends.registry import backend_types
+    from reconciler.config.schemas import schema_text
+
+    if backend not in backend_types():
+        raise no_such("backend", backend, sorted(backend_types()))
+    target = Path(os.path.normpath(call.settings.path(directory)))
+    _refuse_if_begun(target)
+    stack = stack_name(target.name)
+    files = {CONFIG_NAME: starter(stack, backend), SCHEMA_NAME: schema_text("config").rstrip("\n") + "\n"}
+    ignore = target / ".gitignore"
+    ignored = with_ignored(ignore.read_text(encoding="utf-8") if ignore.exists() else "")
+    if ignored is not None:
+        files[".gitignore"] = ignored
+    for name, text in files.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    _tell(call, directory, stack, list(files))
+    return ExitCode.DONE
+
+
+def _refuse_if_begun(target: Path) -> None:
+    """Any YAML at the top counts: a second file beside it would be left out, or merged, and neither was meant."""
+    found = sorted(path.name for ending in ("*.yaml", "*.yml") for path in target.glob(ending))
+    if found:
+        raise ReconcilerError(
+            f"{target / found[0]} is there already, so nothing was written",
+            hint="edit it, or choose another directory: `reconciler init DIR`",
+        )
+
+
+def _tell(call: Invocation, directory: str, stack: str, files: list[str]) -> None:
+    if call.settings.json:
+        call.terminal.line(line({"stack": stack, "directory": directory, "files": files}))
+        return
+    here = os.path.normpath(directory) == "."
+    for name in files:
+        call.terminal.line(f"wrote {harmless(name if here else os.path.join(directory, name))}")
+    where = "" if here else f"-C {harmless(directory)} "
+    call.note(
+        f"\nStack {stack} has two sandboxes. Next: `reconciler {where}plan`, then `reconciler {where}apply`."
+    )

@@ -1,0 +1,71 @@
+"""`reconciler lock show` and `reconciler force-unlock ID`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.groups import LazyGroup
+from reconciler.cli.options import Invocation, command
+from reconciler.cli.views.json import line
+from reconciler.cli.views.style import harmless
+from reconciler.cli.views.values import age
+from reconciler.cli.wiring import opened_store
+
+if TYPE_CHECKING:
+    from reconciler.stores.base import LockInfo
+
+lock = LazyGroup(
+    name="lock",
+    help="The lock of the stack.",
+    listing={"Commands": {"show": (f"{__name__}:lock_show", "Show who holds the lock.")}},
+)
+
+
+@command("show")
+def lock_show(call: Invocation) -> int:
+    """Show who holds the lock, doing what, and since when."""
+    with opened_store(call) as (desired, store):
+        held, where = store.lock_info(), store.describe()
+    if call.settings.json:
+        call.terminal.line(line({"stack": desired.stack, "lock": None if held is None else held.to_dict()}))
+    elif held is None:
+        call.terminal.line(f"Nobody holds the lock of stack {harmless(desired.stack)} ({harmless(where)}).")
+    else:
+        call.terminal.answer(_lock_text(held, time.time()))
+    return ExitCode.DONE
+
+
+@command("force-unlock")
+@click.argument("lock_id", metavar="ID")
+def force_unlock(call: Invocation, *, lock_id: str) -> int:
+    """Break the lock ID, as `reconciler lock show` prints it.
+
+    Only for a run that is gone for certain: one that still lives finds its lock taken and stops writing.
+    """
+    with opened_store(call) as (_, store):
+        broken = store.force_unlock(lock_id)
+    if call.settings.json:
+        call.terminal.line(line({"broken": broken.to_dict()}))
+    else:
+        call.terminal.line(f"The lock {harmless(broken.id)} of {harmless(broken.holder)} is broken.")
+    return ExitCode.DONE
+
+
+def _lock_text(held: LockInfo, now: float) -> str:
+    since = datetime.fromtimestamp(held.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    left = held.expires - now
+    lease = f"expires in {age(left)} unless renewed" if left > 0 else f"expired {age(-left)} ago"
+    rows = [
+        ("id", held.id),
+        ("who", held.who),
+        ("where", f"{held.host}, pid {held.pid}"),
+        ("what", held.operation),
+        ("since", f"{since} ({age(now - held.since)} ago)"),
+        ("lease", f"{lease}, fence {held.fence}"),
+    ]
+    return "".join(f"{name:<6} {harmless(value)}\n" for name, value in rows)

@@ -1,0 +1,41 @@
+"""`reconciler status`: every sandbox as it is now."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.options import Invocation, command
+from reconciler.cli.wiring import opened
+
+_EVERY = 1.0
+_HOME_AND_CLEAR = "\x1b[H\x1b[J"
+
+
+@command("status")
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+def status(call: Invocation, *, addresses: tuple[str, ...], watch: bool) -> int:
+    """Show address, backend, phase, readiness, URL, age and drift of every sandbox.
+
+    ADDRESS may be a glob: `researcher*`.
+    """
+    from reconciler.cli.views.json import line
+    from reconciler.cli.views.status import status_dict, status_text
+    from reconciler.engine import workflow
+
+    terminal = call.terminal
+    with opened(call) as context:
+        while True:
+            rows = workflow.status(context, addresses)
+            if call.settings.json:
+                terminal.line(line(status_dict(context.desired.stack, rows)))
+            else:
+                text = status_text(rows, width=terminal.width, style=terminal.style)
+                redraw = watch and terminal.out.isatty()
+                terminal.answer(_HOME_AND_CLEAR + text if redraw else text)
+            if not watch:
+                return ExitCode.DONE
+            time.sleep(_EVERY)

@@ -1,0 +1,181 @@
+"""The options that every command takes, before or after its name, and what they add up to.
+
+Holds the shape of a command; what a command does is in `commands/`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from reconciler import __version__
+from reconciler.cli.terminal import Terminal, terminal_of_process
+
+if TYPE_CHECKING:
+    from reconciler.cli.views.json import JsonLines
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The global options. `directory` is absolute; `files` and `var_files` are as given, relative to it."""
+
+    directory: str
+    files: tuple[str, ...] = ()
+    json: bool = False
+    no_color: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    var: tuple[str, ...] = ()
+    var_files: tuple[str, ...] = ()
+
+    def path(self, name: str) -> str:
+        """A path given on the command line, from the directory of `--chdir`."""
+        return os.path.join(self.directory, name)
+
+
+@dataclass(slots=True)
+class Given:
+    """The options seen so far, before and after the command's name; lists grow, for the rest the last one counts."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, value: object) -> None:
+        if isinstance(value, tuple):
+            self.values[name] = (*self.values.get(name, ()), *value)
+        else:
+            self.values[name] = value
+
+    def settings(self) -> Settings:
+        rest = dict(self.values)
+        directory = os.path.abspath(rest.pop("chdir", "."))
+        return Settings(directory=directory, **rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What a command's function is called with: options, terminal and environment of this run.
+
+    `events` is where machine-readable events go; it is written to with `--json` only.
+    """
+
+    settings: Settings
+    terminal: Terminal
+    environ: Mapping[str, str]
+    events: JsonLines
+
+    def note(self, text: str) -> None:
+        """Say something that `-q` and `--json` leave out."""
+        if not self.settings.quiet and not self.settings.json:
+            self.terminal.tell(text)
+
+
+def invocation(given: Given, operation: str) -> Invocation:
+    from reconciler.cli.views.json import JsonLines
+
+    settings = given.settings()
+    terminal = terminal_of_process(os.environ, no_color=settings.no_color)
+    return Invocation(
+        settings=settings,
+        terminal=terminal,
+        environ=os.environ,
+        events=JsonLines(terminal.line, operation=operation),
+    )
+
+
+def _record(context: click.Context, option: click.Parameter, value: object) -> object:
+    assert option.name is not None
+    if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+        context.ensure_object(Given).add(option.name, value)
+    return value
+
+
+def _option(*names: str, text: str, **more: Any) -> click.Option:
+    return click.Option(list(names), help=text, expose_value=False, callback=_record, **more)
+
+
+def _print_version(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        click.echo(f"reconciler {__version__}")
+        context.exit()
+
+
+def base_options() -> list[click.Option]:
+    """For every command."""
+    return [
+        _option("-C", "--chdir", metavar="DIR", text="Work as if started in DIR."),
+        _option("--json", is_flag=True, text="Print JSON, one object a line."),
+        _option("--no-color", "no_color", is_flag=True, text="Print without colour (also: NO_COLOR)."),
+        _option("-q", "--quiet", is_flag=True, text="Say less: answers and errors only."),
+        _option("-v", "--verbose", is_flag=True, text="Say more: tracebacks of internal errors, too."),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Print the version and leave.",
+        ),
+    ]
+
+
+def config_options() -> list[click.Option]:
+    """For commands that read the configuration."""
+    return [
+        _option(
+            "-f",
+            "--file",
+            "files",
+            metavar="PATH",
+            multiple=True,
+            text="Configuration file or directory; may be repeated. [default: sandboxes.yaml, else *.yaml]",
+        ),
+        _option("--var", metavar="NAME=VALUE", multiple=True, text="Set a variable; may be repeated."),
+        _option(
+            "--var-file", "var_files", metavar="PATH", multiple=True, text="Read variables from a YAML file."
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with the global options under its own."""
+
+    def __init__(self, *args: Any, config: bool = True, **more: Any) -> None:
+        more["context_settings"] = {**CONTEXT, **more.get("context_settings", {})}
+        super().__init__(*args, **more)
+        self.shared = [*(config_options() if config else []), *base_options()]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *self.shared]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = [record for param in super().get_params(ctx) if (record := param.get_help_record(ctx))]
+        shared = [record for option in self.shared if (record := option.get_help_record(ctx))]
+        for title, records in (("Options", own), ("Global options", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def command(name: str, *, config: bool = True, **more: Any) -> Callable[[Callable[..., int]], Command]:
+    """Make a command of a function that takes an `Invocation` and the command's own options, and returns the exit
+    code. Its docstring is the help text."""
+
+    def wrap(function: Callable[..., int]) -> Command:
+        @click.pass_context
+        @functools.wraps(function)
+        def callback(context: click.Context, /, **options: Any) -> int:
+            return function(invocation(context.ensure_object(Given), name), **options)
+
+        made = click.command(name, cls=Command, config=config, **more)(callback)
+        assert isinstance(made, Command)
+        return made
+
+    return wrap

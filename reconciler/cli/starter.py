@@ -1,0 +1,82 @@
+"""What `reconciler init` writes: a commented configuration that is valid as it stands.
+
+Holds texts and the rules for a stack's name; touches no file.
+"""
+
+from __future__ import annotations
+
+import re
+
+CONFIG_NAME = "sandboxes.yaml"
+SCHEMA_NAME = ".reconciler/config.v1.schema.json"
+IGNORED = "state/"
+
+_TEMPLATE = """\
+# yaml-language-server: $schema={schema}
+# What your sandboxes should be. `reconciler plan` shows what would change, `reconciler apply` makes it so.
+version: 1
+stack: {stack} # owner name on every sandbox, and the name of its state
+
+{backends}
+defaults:
+  backend: local
+  readiness: {{http: /v1/sandbox, timeout: 60s}} # a sandbox is done when this answers 200
+
+sandboxes:
+  researcher:
+{image}    replicas: 2 # researcher[0] and researcher[1]
+    environment:
+      LOG_LEVEL: info
+      INDEX: "${{replica.index}}"
+    # secrets: {{API_TOKEN: {{env: API_TOKEN}}}} # never in state, plan or log
+    # resources: {{memory: 1Gi}}
+    # depends_on: [db]
+
+policy: {{max_destroy: 5}} # refuse a plan that would destroy more
+
+outputs:
+  url: "${{sandbox.researcher[0].url}}"
+"""
+
+_BACKENDS = {
+    "process": """\
+backends:
+  local: {type: process} # processes on this machine, no engine needed; docker is one word away
+""",
+    "docker": """\
+backends:
+  local: {type: docker} # the engine that the `docker` command talks to
+""",
+    "kubernetes": """\
+backends:
+  local: {type: kubernetes, namespace: sandboxes}
+""",
+    "remote": """\
+backends:
+  local: {type: remote, url: "http://127.0.0.1:8002", api_key: {env: PROVISIONER_API_KEY}}
+""",
+}
+_WITHOUT_IMAGE = ("process", "memory", "remote")
+_IMAGE = "    image: ghcr.io/agent-infra/sandbox:latest\n"
+
+
+def starter(stack: str, backend: str) -> str:
+    """The file's text for a stack name and a backend type."""
+    block = _BACKENDS.get(backend, f"backends:\n  local: {{type: {backend}}}\n")
+    image = "" if backend in _WITHOUT_IMAGE else _IMAGE
+    return _TEMPLATE.format(schema=SCHEMA_NAME, stack=stack, backends=block, image=image)
+
+
+def stack_name(folder: str) -> str:
+    """A valid stack name made of a folder's: lower case, dashes, at most 40 characters, beginning with a letter."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")
+    name = re.sub(r"^[^a-z]+", "", name)[:40].strip("-")
+    return name or "sandboxes"
+
+
+def with_ignored(text: str) -> str | None:
+    """The `.gitignore` with our entry added; None when it is there already."""
+    if any(line.strip().rstrip("/").lstrip("/") == IGNORED.rstrip("/") for line in text.splitlines()):
+        return None
+    gap = "" if not text or text.endswith("\n") else "\n"
+    return f"{text}{gap}# reconciler: what was last applied; holds no secrets, and is no use on another machine\n{IGNORED}\n"

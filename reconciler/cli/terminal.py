@@ -1,0 +1,86 @@
+"""The terminal a command talks to: streams, width, colour, and whether somebody is there to answer.
+
+Everything a command prints goes through here. Answers go to `out`, everything else to `err`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from reconciler.cli.views.style import Style
+
+_WIDTH_OF_A_PIPE = 120
+_NARROWEST = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """`width` in columns. `interactive`: a person can be asked. `live`: progress may be redrawn in place."""
+
+    out: TextIO
+    err: TextIO
+    stdin: TextIO
+    width: int
+    style: Style
+    err_style: Style
+    interactive: bool
+    live: bool
+
+    def answer(self, text: str) -> None:
+        """Text that was asked for, as it is."""
+        self.out.write(text)
+        self.out.flush()
+
+    def line(self, text: str) -> None:
+        self.answer(text + "\n")
+
+    def abandon_broken(self) -> None:
+        """Send what is written from now on nowhere, on those streams that nobody reads any more."""
+        for stream in (self.out, self.err):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+    def tell(self, text: str) -> None:
+        """A line about the work, not part of the answer."""
+        self.err.write(text + "\n")
+        self.err.flush()
+
+
+def terminal_of_process(environ: Mapping[str, str], *, no_color: bool = False) -> Terminal:
+    """The terminal of this process: NO_COLOR, TERM=dumb, COLUMNS and redirections are honoured."""
+    out, err, stdin = sys.stdout, sys.stderr, sys.stdin
+    for stream in (out, err):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a "→" must not end a run on a terminal that has none
+            reconfigure(errors="replace")
+    dumb = environ.get("TERM") == "dumb"
+    painted = not (no_color or environ.get("NO_COLOR") or dumb)
+    return Terminal(
+        out=out,
+        err=err,
+        stdin=stdin,
+        width=_width(environ, out, err),
+        style=Style(colour=painted and out.isatty()),
+        err_style=Style(colour=painted and err.isatty()),
+        interactive=stdin.isatty() and err.isatty(),
+        live=err.isatty() and not dumb,
+    )
+
+
+def _width(environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    if environ.get("COLUMNS", "").isdecimal():
+        return max(_NARROWEST, int(environ["COLUMNS"]))
+    for stream in (out, err):
+        if stream.isatty():
+            try:
+                return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns)
+            except OSError:
+                break
+    return max(_NARROWEST, shutil.get_terminal_size((_WIDTH_OF_A_PIPE, 24)).columns)

@@ -1,0 +1,148 @@
+"""Replicas that change in the same way become one block, so that a fleet of a thousand reads like a fleet of one.
+
+Nothing is left out: steps that differ in anything a reader would decide on stay apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reconciler.cli.views.style import ELLIPSIS, harmless
+from reconciler.cli.views.values import is_secret, show_value
+from reconciler.model.desired import Scalar
+from reconciler.model.plan import Action, FieldChange, Step
+from reconciler.model.position import Position
+
+_INSTANCE = re.compile(r'(?P<group>[^\[]+)\[(?P<key>\d+|".*")\]', re.DOTALL)
+_SAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One field of a block, its values ready to be shown. `before` is empty for what is only being set."""
+
+    path: str
+    before: str
+    after: str
+    forces_replacement: bool = False
+    outside: bool = False
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Steps that are the same but for their address. `rows` holds config changes, `drift` what changed outside."""
+
+    title: str
+    steps: tuple[Step, ...]
+    rows: tuple[Row, ...] = ()
+    drift: tuple[Row, ...] = ()
+
+    @property
+    def step(self) -> Step:
+        return self.steps[0]
+
+
+def blocks(steps: Iterable[Step]) -> list[Block]:
+    """The steps in their own order, each with those that are the same."""
+    grouped: dict[tuple[object, ...], list[Step]] = {}
+    for step in steps:
+        grouped.setdefault(_signature(step), []).append(step)
+    return [_block(tuple(same)) for same in grouped.values()]
+
+
+def together(addresses: Sequence[str]) -> str:
+    """`researcher[0..2] (3×)` for the addresses of one group; one address alone as it is."""
+    if len(addresses) == 1:
+        return harmless(addresses[0])
+    group, _ = split(addresses[0])
+    keys = [split(address)[1] for address in addresses]
+    return harmless(f"{group}[{_keys(keys)}] ({len(addresses)}×)")
+
+
+def split(address: str) -> tuple[str, str]:
+    """`researcher[0]` as (`researcher`, `0`); the key is empty for a sandbox that has no instances."""
+    match = _INSTANCE.fullmatch(address)
+    return (address, "") if match is None else (match["group"], match["key"])
+
+
+def _keys(keys: Sequence[str]) -> str:
+    if not all(key.isdecimal() for key in keys):
+        return ",".join(sorted(keys))
+    runs: list[list[int]] = []
+    for number in sorted(map(int, keys)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+
+
+def _signature(step: Step) -> tuple[object, ...]:
+    group, key = split(step.address)
+    head = (step.action, step.backend, step.reason, step.detail, step.cost, step.unchanged, step.needs, group)
+    if not key:
+        return (*head, step.key)
+    fields = tuple((c.path, c.forces_replacement, c.outside, c.sensitive, c.position) for c in _changes(step))
+    if step.action is Action.CREATE:  # replicas that are new may differ in values: `${replica.index}`
+        return (*head, step.key == step.address, fields)
+    return (
+        *head,
+        step.key == step.address,
+        fields,
+        tuple((_typed(c.before), _typed(c.after)) for c in step.changes),
+    )
+
+
+def _typed(value: Scalar) -> tuple[type, Scalar]:
+    return (type(value), value)  # 1, 1.0 and True are equal, and are not the same change
+
+
+def _changes(step: Step) -> tuple[FieldChange, ...]:
+    """What a step changes; for a create without changes of its own, everything it declares."""
+    if step.changes or step.action is not Action.CREATE:
+        return step.changes
+    return tuple(
+        FieldChange(
+            path=path, before=None, after=value, sensitive=is_secret(path), position=_position(step, path)
+        )
+        for path, value in sorted(step.spec.items())
+    )
+
+
+def _position(step: Step, path: str) -> Position | None:
+    return None if step.desired is None else step.desired.at(path)
+
+
+def _block(steps: tuple[Step, ...]) -> Block:
+    every = [_changes(step) for step in steps]
+    rows = [_row(same, steps[0].action) for same in zip(*every, strict=True)]
+    return Block(
+        title=together([step.address for step in steps]),
+        steps=steps,
+        rows=tuple(row for row in rows if not row.outside),
+        drift=tuple(row for row in rows if row.outside),
+    )
+
+
+def _row(changes: tuple[FieldChange, ...], action: Action) -> Row:
+    first = changes[0]
+    shown = dict.fromkeys(show_value(first.path, c.after, sensitive=c.sensitive) for c in changes)
+    after = " | ".join(list(shown)[:_SAMPLES]) + (f" | {ELLIPSIS}" if len(shown) > _SAMPLES else "")
+    fresh = action is Action.CREATE and first.before is None
+    return Row(
+        path=harmless(first.path),
+        before="" if fresh else show_value(first.path, first.before, sensitive=first.sensitive),
+        after=after,
+        forces_replacement=first.forces_replacement,
+        outside=first.outside,
+        place=harmless(first.position.short) if first.position else "",
+    )
+
+
+def address_order(address: str) -> tuple[str, int, str]:
+    """A sort key under which `a[2]` comes before `a[10]`."""
+    group, key = split(address)
+    return (group, int(key) if key.isdecimal() else -1, key)

@@ -1,0 +1,224 @@
+"""Events as one JSON object a line, after `schemas/event.v1.schema.json`. Never shows a sensitive value.
+
+Everything a program may want is in the objects; nothing in them depends on the terminal, the locale or the colour.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, assert_never
+
+from reconciler import __version__
+from reconciler.cli.views.human import HAPPENED_OUTSIDE
+from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
+from reconciler.model.outcome import StepResult, StepStatus
+from reconciler.model.plan import Action, FieldChange, Plan, Step
+from reconciler.model.position import Position
+
+FORMAT = "1.0"
+
+
+class JsonLines:
+    """Writes events, the version line before the first of them. `operation` is the run they belong to."""
+
+    def __init__(self, write: Callable[[str], None], *, operation: str) -> None:
+        self._write = write
+        self._operation = operation
+        self._begun = False
+        self._plan: Plan | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Planned):
+            self._plan = event.plan
+        for data in event_dicts(event, operation=self._operation, plan=self._plan):
+            self.emit(data)
+
+    def diagnostic(self, diagnostic: Diagnostic) -> None:
+        self.emit(diagnostic_dict(diagnostic))
+
+    def begin(self) -> None:
+        """Say the version now, for a stream that may stay without events."""
+        if not self._begun:
+            self._begun = True
+            self._write(line({"type": "version", "format": FORMAT, "reconciler": __version__}))
+
+    def emit(self, data: Mapping[str, Any]) -> None:
+        self.begin()
+        self._write(line(data))
+
+
+def line(data: Mapping[str, Any]) -> str:
+    """One line of JSON without its newline; ASCII, so that no terminal or pipe can be hurt by a value."""
+    return json.dumps(data, separators=(",", ":"))
+
+
+def event_dicts(event: Event, *, operation: str, plan: Plan | None = None) -> Iterator[dict[str, Any]]:
+    """The objects of one event. `plan` is what the run was planned on, for the counts at the end of it."""
+    match event:
+        case Planned():
+            yield from plan_dicts(event.plan, operation=operation)
+        case StepStarted():
+            yield {"type": "apply_start", **_step_key(event), "elapsed": 0}
+        case StepProgress():
+            yield {
+                "type": "apply_progress",
+                **_step_key(event),
+                "activity": str(event.activity),
+                "elapsed": _seconds(event.elapsed),
+                "note": event.note,
+            }
+        case StepEnded():
+            yield _ended(event)
+        case Remark():
+            yield diagnostic_dict(event.diagnostic)
+        case ApplyEnded():
+            if plan is not None:
+                yield _final(event, plan, operation)
+            yield {"type": "outputs", "outputs": dict(sorted(event.outputs))}
+        case _:
+            assert_never(event)
+
+
+def plan_dicts(plan: Plan, *, operation: str) -> Iterator[dict[str, Any]]:
+    """`planned_change` per step, `drift` per sandbox that changed outside, the plan's remarks, `change_summary`."""
+    yield from (_planned(step) for step in plan.steps)
+    yield from (_drift(step) for step in _drifted(plan))
+    yield from (diagnostic_dict(diagnostic) for diagnostic in plan.diagnostics)
+    yield _summary(plan, operation)
+
+
+def diagnostic_dict(diagnostic: Diagnostic) -> dict[str, Any]:
+    return {
+        "type": "diagnostic",
+        "severity": str(diagnostic.severity),
+        "code": diagnostic.code,
+        "summary": diagnostic.summary,
+        "fix": diagnostic.fix,
+        "position": _position(diagnostic.position),
+        "snippet": diagnostic.snippet,
+        "width": max(1, diagnostic.width),
+        "related": [{"summary": text, "position": _position(place)} for text, place in diagnostic.related],
+    }
+
+
+def _planned(step: Step) -> dict[str, Any]:
+    return {
+        "type": "planned_change",
+        "key": step.key,
+        "address": step.address,
+        "action": str(step.action),
+        "reason": str(step.reason),
+        "detail": step.detail,
+        "backend": step.backend,
+        "sandbox_id": step.sandbox_id,
+        "generation": step.generation,
+        "reason_text": step.reason.text,
+        "changes": [_change(change) for change in step.changes],
+        "unchanged": step.unchanged,
+        "cost": step.cost,
+        "needs": list(step.needs),
+        "position": _declared(step),
+    }
+
+
+def _drifted(plan: Plan) -> list[Step]:
+    return [
+        step
+        for step in plan.steps
+        if step.reason in HAPPENED_OUTSIDE or any(change.outside for change in step.changes)
+    ]
+
+
+def _drift(step: Step) -> dict[str, Any]:
+    return {
+        "type": "drift",
+        "address": step.address,
+        "backend": step.backend,
+        "sandbox_id": step.sandbox_id if step.current is None else step.current.info.sandbox_id,
+        "reason": str(step.reason),
+        "detail": step.detail,
+        "changes": [_change(change) for change in step.changes if change.outside],
+        "position": _declared(step),
+    }
+
+
+def _summary(plan: Plan, operation: str) -> dict[str, Any]:
+    tally = plan.tally()
+    return {
+        "type": "change_summary",
+        "operation": operation,
+        "planned": {str(action): tally.get(action, 0) for action in Action},
+        "total": len(plan.steps),
+        "unchanged": len(plan.unchanged),
+        "drifted": len(_drifted(plan)),
+    }
+
+
+def _final(event: ApplyEnded, plan: Plan, operation: str) -> dict[str, Any]:
+    counts = Counter(result.status for result in event.results)
+    return {
+        **_summary(plan, operation),
+        "results": {str(status).replace(" ", "_"): counts[status] for status in StepStatus},
+        "elapsed": _seconds(event.seconds),
+        "interrupted": event.interrupted,
+    }
+
+
+def _ended(event: StepEnded) -> dict[str, Any]:
+    result = event.result
+    head = {"key": event.key, "address": result.address, "action": result.action}
+    tail = {"elapsed": _seconds(result.seconds), "attempts": result.attempts}
+    if result.status is StepStatus.DONE:
+        return {"type": "apply_complete", **head, **_live(result), **tail}
+    return {
+        "type": "apply_errored",
+        **head,
+        "status": str(result.status),
+        "error": result.error,
+        "hint": result.hint,
+        **tail,
+        "log_tail": list(result.log_tail),
+    }
+
+
+def _live(result: StepResult) -> dict[str, Any]:
+    gone = result.info is None or result.action in (Action.DESTROY, Action.FORGET)
+    return {
+        "sandbox_id": None if gone or result.info is None else result.info.sandbox_id,
+        "sandbox_url": None if gone or result.info is None else result.info.sandbox_url,
+    }
+
+
+def _step_key(event: StepStarted | StepProgress) -> dict[str, Any]:
+    return {"key": event.key, "address": event.address, "action": str(event.action)}
+
+
+def _change(change: FieldChange) -> dict[str, Any]:
+    return {
+        "path": change.path,
+        "before": None if change.sensitive else change.before,
+        "after": None if change.sensitive else change.after,
+        "forces_replacement": change.forces_replacement,
+        "outside": change.outside,
+        "sensitive": change.sensitive,
+        "position": _position(change.position),
+    }
+
+
+def _declared(step: Step) -> dict[str, Any] | None:
+    return None if step.desired is None else _position(step.desired.position)
+
+
+def _position(position: Position | None) -> dict[str, Any] | None:
+    return (
+        None
+        if position is None
+        else {"file": position.file, "line": position.line, "column": position.column}
+    )
+
+
+def _seconds(value: float) -> float:
+    return round(max(0.0, value), 3)

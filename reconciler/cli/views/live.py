@@ -1,0 +1,162 @@
+"""The live view of an apply: one line per active sandbox with its state and time, a bar, failures at once above.
+
+`frame` is the picture as plain data and decides nothing; only `LiveProgress` draws, and only it imports rich.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from reconciler.cli.views.plain import result_lines
+from reconciler.cli.views.style import Style, cells, fit, fit_middle, harmless, pad
+from reconciler.cli.views.values import duration
+from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
+from reconciler.model.outcome import StepStatus
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.text import Text
+
+_PER_SECOND = 8
+_BAR = 30
+_SPARE_LINES = 4  # the bar, the "more" line, and room for the prompt
+
+
+@dataclass(slots=True, kw_only=True)
+class Active:
+    """A step under way. `began` is the time of the clock that draws."""
+
+    address: str
+    doing: str
+    began: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Board:
+    """What the picture is made of; changed by events only."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    other: int = 0  # skipped, stale, not started
+    began: float = 0.0
+    active: dict[str, Active] = field(default_factory=dict)
+
+    def take(self, event: Event, now: float) -> None:
+        match event:
+            case Planned():
+                self.total, self.began = len(event.plan.steps), now
+            case StepStarted():
+                self.active[event.key] = Active(address=event.address, doing=str(event.action), began=now)
+            case StepProgress():
+                began = now - event.elapsed
+                note = f": {event.note}" if event.note else ""
+                self.active[event.key] = Active(
+                    address=event.address, doing=f"{event.activity}{note}", began=began
+                )
+            case StepEnded():
+                self.active.pop(event.key, None)
+                self._count(event.result.status)
+            case Remark() | ApplyEnded():
+                pass
+
+    def _count(self, status: StepStatus) -> None:
+        if status is StepStatus.DONE:
+            self.done += 1
+        elif status is StepStatus.FAILED:
+            self.failed += 1
+        else:
+            self.other += 1
+
+
+def frame(board: Board, *, now: float, width: int, height: int) -> list[str]:
+    """Lines for a terminal of this size: the active sandboxes, longest under way first, then the bar."""
+    active = sorted(board.active.values(), key=lambda step: (step.began, step.address))
+    room = max(1, height - _SPARE_LINES)
+    shown = active if len(active) <= room else active[: room - 1]
+    column = min(max((cells(harmless(step.address)) for step in shown), default=0), max(12, width // 3))
+    lines = [_active_line(step, column, now, width) for step in shown]
+    if len(active) > len(shown):
+        lines.append(fit(f"  … and {len(active) - len(shown)} more", width))
+    return [*lines, _bar(board, now, width)]
+
+
+def _active_line(step: Active, column: int, now: float, width: int) -> str:
+    name = pad(fit_middle(harmless(step.address), column), column)
+    elapsed = duration(now - step.began).rjust(6)
+    return fit(f"  {name}  {elapsed}  {harmless(step.doing)}", width)
+
+
+def _bar(board: Board, now: float, width: int) -> str:
+    ended = board.done + board.failed + board.other
+    size = max(6, min(_BAR, width - 34))
+    filled = size * ended // board.total if board.total else size
+    parts = [f"{ended}/{board.total}"]
+    parts += [f"{board.failed} failed"] if board.failed else []
+    parts += [f"{board.other} left out"] if board.other else []
+    return fit(
+        f"[{'█' * filled}{'░' * (size - filled)}] {', '.join(parts)}  {duration(now - board.began)}", width
+    )
+
+
+class LiveProgress:
+    """Draws on `stream` between `__enter__` and `__exit__`. Events come from one thread, the drawing happens on
+    another, and a lock that is held for microseconds keeps them apart."""
+
+    def __init__(self, stream: TextIO, style: Style, *, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._style = style
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._board = Board(began=clock())
+        self._console = Console(
+            file=stream, highlight=False, no_color=not style.colour, markup=False, emoji=False
+        )
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._picture,
+            refresh_per_second=_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> LiveProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._board.take(event, self._clock())
+        if isinstance(event, StepStarted) and not self._live.is_started:
+            self._live.start()
+        if isinstance(event, StepEnded) and event.result.status is not StepStatus.DONE:
+            self.say(result_lines(event.result, self._style))
+        if isinstance(event, ApplyEnded):
+            self._live.stop()
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Print lines above the picture, where they stay."""
+        from rich.text import Text
+
+        for line in lines:
+            self._console.print(Text.from_ansi(line), soft_wrap=True)
+
+    def _picture(self) -> Text:
+        from rich.text import Text
+
+        size = self._console.size
+        with self._lock:
+            lines = frame(self._board, now=self._clock(), width=size.width, height=size.height)
+        return Text("\n".join(lines), no_wrap=True, overflow="crop")

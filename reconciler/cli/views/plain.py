@@ -1,0 +1,107 @@
+"""Progress of an apply as plain lines: one for each change of state, for pipes, logs and CI.
+
+The same events give the same lines; no cursor is moved and nothing is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless
+from reconciler.cli.views.values import duration
+from reconciler.model.event import (
+    Activity,
+    ApplyEnded,
+    Event,
+    Planned,
+    Remark,
+    StepEnded,
+    StepProgress,
+    StepStarted,
+)
+from reconciler.model.outcome import StepResult, StepStatus
+from reconciler.model.plan import Action
+
+_DOING = {
+    Action.CREATE: "creating",
+    Action.UPDATE: "changing",
+    Action.REPLACE: "replacing",
+    Action.REPAIR: "repairing",
+    Action.ADOPT: "adopting",
+    Action.DESTROY: "destroying",
+    Action.FORGET: "forgetting",
+}
+
+DONE = {
+    Action.CREATE: "created",
+    Action.UPDATE: "changed",
+    Action.REPLACE: "replaced",
+    Action.REPAIR: "repaired",
+    Action.ADOPT: "adopted",
+    Action.DESTROY: "destroyed",
+    Action.FORGET: "forgotten",
+}
+
+
+class PlainProgress:
+    """Writes a line through `write` whenever a step changes its state. Not for more than one thread."""
+
+    def __init__(self, write: Callable[[str], None], style: Style) -> None:
+        self._write = write
+        self._style = style
+        self._last: dict[str, tuple[Activity, str]] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._write(f"{harmless(event.address)}: {_DOING[event.action]}")
+            case StepProgress():
+                self._progress(event)
+            case StepEnded():
+                for line in result_lines(event.result, self._style):
+                    self._write(line)
+            case Planned() | Remark() | ApplyEnded():
+                pass  # the plan, remarks and the end have views of their own
+
+    def _progress(self, event: StepProgress) -> None:
+        now = (event.activity, event.note)
+        obvious = str(event.activity) == _DOING[event.action]  # "creating" has just been said by the start
+        if self._last.get(event.key, None if not obvious else now) == now:
+            self._last[event.key] = now
+            return
+        self._last[event.key] = now
+        note = f": {harmless(event.note)}" if event.note else ""
+        self._write(f"{harmless(event.address)}: {event.activity}{note} ({duration(event.elapsed)})")
+
+
+def result_lines(result: StepResult, style: Style) -> list[str]:
+    """How a step ended, in one line; a failure with its error, what to do and the last lines of its log."""
+    name, took = harmless(result.address), duration(result.seconds)
+    match result.status:
+        case StepStatus.DONE:
+            done = style.paint(DONE[Action(result.action)], GREEN)
+            ready = f" at {harmless(result.info.sandbox_url)}" if _answers(result) and result.info else ""
+            return [f"{name}: {done} after {took}{ready}"]
+        case StepStatus.FAILED:
+            tries = f", {result.attempts} attempts" if result.attempts > 1 else ""
+            head = f"{name}: {style.paint(f'{result.action} failed', RED)} after {took}{tries}"
+            return [f"{head}: {harmless(result.error)}", *details(result)]
+        case StepStatus.STALE:
+            head = f"{name}: {style.paint('moved since the plan, left alone', YELLOW)}"
+        case StepStatus.SKIPPED:
+            head = f"{name}: {style.paint('skipped', YELLOW)}"
+        case StepStatus.NOT_STARTED:
+            head = f"{name}: {style.paint('not started', YELLOW)}"
+    return [head + (f": {harmless(result.error)}" if result.error else "")]
+
+
+def details(result: StepResult) -> list[str]:
+    """The next step and the log's last lines, indented."""
+    lines = [f"    {harmless(result.hint)}"] if result.hint else []
+    if result.log_tail:
+        lines += ["    last lines of its log:", *(f"    | {harmless(line)}" for line in result.log_tail)]
+    return lines
+
+
+def _answers(result: StepResult) -> bool:
+    return Action(result.action) not in (Action.DESTROY, Action.FORGET) and result.info is not None

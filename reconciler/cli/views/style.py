@@ -1,0 +1,117 @@
+"""Colour, and text made safe and short for a terminal. The only place that knows an escape sequence.
+
+Never decides anything from the text it is given, and never reads the environment: whether there is colour is told.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from unicodedata import east_asian_width
+
+RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN, BOLD, DIM = 31, 32, 33, 34, 35, 36, 1, 2
+
+ELLIPSIS = "…"
+
+# C0 and C1 controls, DEL, direction overrides and isolates, line separators, the byte order mark, lone surrogates.
+_HARMFUL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_ESCAPE = re.compile("\x1b\\[[0-9;]*m")
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """Paints text when `colour`, and hands it back as it is otherwise."""
+
+    colour: bool = False
+
+    def paint(self, text: str, *codes: int) -> str:
+        if not self.colour or not text or not codes:
+            return text
+        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
+
+    def bold(self, text: str) -> str:
+        return self.paint(text, BOLD)
+
+    def dim(self, text: str) -> str:
+        return self.paint(text, DIM)
+
+
+PLAIN = Style()
+
+
+def harmless(text: str) -> str:
+    """The text with everything that could move the cursor, hide or reorder other text written out."""
+    return _HARMFUL.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    char = match[0]
+    code = ord(char)
+    return _SHORT.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def cells(text: str) -> int:
+    """Columns that the text takes on a terminal; colour takes none."""
+    if text.isascii() and "\x1b" not in text:
+        return len(text)
+    return sum(1 + (east_asian_width(char) in "WF") for char in _ESCAPE.sub("", text))
+
+
+def fit(text: str, width: int) -> str:
+    """The uncoloured text in at most `width` columns, the end cut off with an ellipsis."""
+    if cells(text) <= width:
+        return text
+    if width <= 0:
+        return ""
+    kept, used = [], 0
+    for char in text:
+        used += cells(char)
+        if used > width - 1:
+            break
+        kept.append(char)
+    return "".join(kept).rstrip() + ELLIPSIS
+
+
+def fit_middle(text: str, width: int) -> str:
+    """Like `fit`, but the middle goes: `researcher-with-…[12]` still says which one it is."""
+    if cells(text) <= width or width < 8:
+        return fit(text, width)
+    tail = text[-(width // 3) :]
+    return fit(text, width - cells(tail)) + tail if cells(tail) < width - 1 else fit(text, width)
+
+
+def pad(text: str, width: int) -> str:
+    """The text filled up with spaces to `width` columns."""
+    return text + " " * max(0, width - cells(text))
+
+
+def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
+    """The text in lines of at most `width` columns, broken at spaces where there are any; all of it is kept."""
+    lines: list[str] = []
+    line = ""
+    room = max(8, width - cells(indent))
+    for word in text.split(" "):
+        rest = word
+        if line and cells(line) + 1 + cells(rest) <= room:
+            line += " " + rest
+            continue
+        if line:
+            lines.append(line)
+        while cells(rest) > room:
+            head = _head(rest, room)
+            lines.append(head)
+            rest = rest[len(head) :]
+        line = rest
+    return [(indent + line).rstrip() for line in [*lines, line]]
+
+
+def _head(text: str, width: int) -> str:
+    used = 0
+    for index, char in enumerate(text):
+        used += cells(char)
+        if used > width:
+            return text[: max(1, index)]
+    return text

@@ -1,0 +1,145 @@
+"""The one composition root: from the options to a configuration, an open store, backends and an engine context.
+
+Imports of the floors below happen in here, each in the function that needs it, so that a command pays for its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from reconciler.cli import failure
+from reconciler.errors import ConfigError, ReconcilerError
+
+if TYPE_CHECKING:
+    from reconciler.cli.options import Invocation
+    from reconciler.config.configure import Configuration
+    from reconciler.engine.context import Context
+    from reconciler.model.desired import Desired
+    from reconciler.model.event import Event
+    from reconciler.stores.base import Store
+
+_SECRET_COMMAND_TIMEOUT = 60.0
+
+
+def load(call: Invocation) -> Configuration:
+    """The configuration of this run, expanded; warnings are said. Raises ConfigError."""
+    from reconciler.config.configure import configure
+
+    settings = call.settings
+    configuration = configure(
+        paths=settings.files,
+        directory=settings.directory,
+        var=settings.var,
+        var_files=settings.var_files,
+        environ=call.environ,
+        ask=_asker(call),
+    )
+    failure.show_diagnostics(configuration.warnings, call)
+    return configuration
+
+
+@contextmanager
+def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
+    """The configuration and its store, for commands that ask no backend."""
+    from reconciler.stores.registry import open_store
+
+    desired = load(call).desired
+    store = open_store(desired.store, stack=desired.stack, directory=desired.directory)
+    try:
+        yield desired, store
+    finally:
+        store.close()
+
+
+@contextmanager
+def opened(
+    call: Invocation,
+    *,
+    emit: Callable[[Event], None] | None = None,
+    secrets: bool = True,
+    writes: bool = False,
+) -> Iterator[Context]:
+    """Everything a workflow needs. `secrets` False leaves them unread, for looks that compare no settings. `writes`
+    makes the key of their digests if there is none yet, which only a run that may write is allowed to."""
+    from reconciler.backends.registry import open_backend
+    from reconciler.config.secrets import resolve_secrets
+    from reconciler.engine.clock import SystemClock
+    from reconciler.engine.context import BackendPool, Context
+    from reconciler.stores.registry import open_store
+
+    with ExitStack() as stack:
+        desired = load(call).desired
+        store = open_store(desired.store, stack=desired.stack, directory=desired.directory)
+        stack.callback(store.close)
+        if secrets:
+            key = store.secret_key(create=writes)
+            desired = resolve_secrets(desired, key=key, environ=call.environ, run=run_secret_command)
+        backends = BackendPool(desired.backends, open_backend)
+        stack.callback(backends.close)
+        yield Context(
+            desired=desired,
+            store=store,
+            backends=backends,
+            clock=SystemClock(),
+            emit=emit or _silent,
+        )
+
+
+def run_secret_command(argv: Sequence[str]) -> str:
+    """The standard output of a secret's command. Its error output may hold the secret and is not repeated."""
+    try:
+        done = subprocess.run(
+            list(argv), capture_output=True, text=True, timeout=_SECRET_COMMAND_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the secret's command {argv[0]!r} did not work: {_without_output(error)}",
+            hint="run it by hand and see",
+        ) from None
+    if done.returncode != 0:
+        raise ConfigError(
+            f"the secret's command {argv[0]!r} ended with exit code {done.returncode}",
+            hint="run it by hand and see",
+        )
+    return done.stdout
+
+
+def _without_output(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer in {_SECRET_COMMAND_TIMEOUT:.0f}s"
+    return error.strerror or "cannot be started" if isinstance(error, OSError) else "its output is not UTF-8"
+
+
+def _asker(call: Invocation) -> Callable[[str, bool], str] | None:
+    """How to ask for a variable that nothing sets; None where nobody is there."""
+    if not call.terminal.interactive or call.settings.json:
+        return None
+
+    def ask(name: str, sensitive: bool) -> str:
+        import click
+
+        answer: str = click.prompt(f"variable {name}", hide_input=sensitive, err=True)
+        return answer
+
+    return ask
+
+
+def _silent(event: Event) -> None:
+    """For looks, which have nothing to tell while they happen."""
+
+
+def no_such(what: str, name: str, known: Sequence[str]) -> ReconcilerError:
+    """An error for a name that is not there, with the closest that is."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    elif known:
+        hint = f"there is: {', '.join(sorted(known)[:20])}"
+    else:
+        hint = "there is none yet; `reconciler apply` makes them"
+    return ReconcilerError(f"there is no {what} {name!r}", hint=hint)

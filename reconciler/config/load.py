@@ -1,0 +1,240 @@
+"""Files to one `Document`: found, read, composed, merged in name order.
+
+Must never read more than `MAX_BYTES` of a file, and never raise anything but ConfigError for what a file holds.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from reconciler.config import syntax
+from reconciler.config.diagnostics import Problems, at
+from reconciler.config.masking import mask_secrets, mask_suspects
+from reconciler.config.nodes import Composer, Mark, Node, Source, Unreadable, new_mapping
+
+DEFAULT_FILE = "sandboxes.yaml"
+MAX_BYTES = 10 * 1024 * 1024
+NAMED_SECTIONS = ("variables", "backends", "templates", "sandboxes", "outputs", "defaults")
+LISTED_SECTIONS = ("moved", "removed", "imports")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """The merged configuration. `complete` is False when a file could not be read, so that what is missing may
+    stand there. `digest` is over the bytes of all files."""
+
+    root: Node
+    sources: tuple[Source, ...]
+    directory: Path
+    digest: str
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    line: int
+    column: int
+
+
+def load(paths: Sequence[Path], directory: Path) -> Document:
+    """Read the configuration. Without `paths`: `sandboxes.yaml` in `directory`, else all of its YAML files.
+
+    Raises ConfigError with every problem of every file.
+    """
+    problems = Problems()
+    document = read(paths, directory, problems)
+    problems.raise_if_any()
+    assert document is not None
+    return document
+
+
+def read(paths: Sequence[Path], directory: Path, problems: Problems) -> Document | None:
+    """As `load`, but tells `problems` and returns what could be read; None when that is nothing."""
+    directory = Path(os.path.abspath(directory))
+    files = list(dict.fromkeys(_find(paths, directory, problems)))
+    digest = hashlib.sha256()
+    roots: list[Node] = []
+    sources: list[Source] = []
+    for path in files:
+        name = _display(path, directory)
+        content = _read_bytes(path, name, problems)
+        if content is None:
+            continue
+        digest.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(content)
+        source = _decode(content, name, path, problems)
+        if source is None:
+            continue
+        sources.append(source)
+        root = compose(source, problems)
+        if root is not None:
+            roots.append(root)
+    problems.file_order([source.name for source in sources])
+    if not roots:
+        return None
+    return Document(
+        root=roots[0] if len(roots) == 1 else _merge(roots, problems),
+        sources=tuple(sources),
+        directory=files[0].parent,
+        digest=digest.hexdigest(),
+        complete=len(roots) == len(files),
+    )
+
+
+# --- finding and reading ---------------------------------------------------------------------------------------
+
+
+def _find(paths: Sequence[Path], directory: Path, problems: Problems) -> Iterator[Path]:
+    for path in paths:
+        where = Path(os.path.normpath(directory / path))
+        if where.is_dir():
+            yield from _listing(where, _display(where, directory), problems)
+        else:
+            yield where
+    if not paths:
+        default = directory / DEFAULT_FILE
+        if default.is_file():
+            yield default
+        else:
+            yield from _listing(directory, str(directory), problems)
+
+
+def _listing(folder: Path, name: str, problems: Problems) -> list[Path]:
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
+        found = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    except OSError as error:
+        problems.general("unreadable", f"the directory {name} cannot be read: {_reason(error)}", "choose another with -C")
+        return []
+    if not found:
+        problems.general(
+            "no-files",
+            f"there is no {DEFAULT_FILE} and no other *.yaml or *.yml file in {name}",
+            "run `reconciler init`, or name a file with -f or a directory with -C",
+        )
+    return found
+
+
+def _display(path: Path, directory: Path) -> str:
+    return str(path.relative_to(directory)) if path.is_relative_to(directory) and path != directory else str(path)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _read_bytes(path: Path, name: str, problems: Problems) -> bytes | None:
+    try:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+            problems.general("unreadable", f"{name} is not a file", "name a YAML file or a directory with -f")
+            return None
+        content = b""
+        if status.st_size <= MAX_BYTES:
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        problems.general("missing-file", f"there is no file {name}", "check the path given with -f, or run `reconciler init`")
+        return None
+    except OSError as error:
+        problems.general("unreadable", f"{name} cannot be read: {_reason(error)}", "check its permissions and the path given with -f")
+        return None
+    except ValueError:
+        problems.general("unreadable", "a path holds a NUL character", "check the path given with -f")
+        return None
+    if status.st_size > MAX_BYTES or len(content) > MAX_BYTES:
+        problems.general(
+            "too-large",
+            f"{name} is larger than {MAX_BYTES // 2**20} MiB",
+            "use `replicas`, `for_each` and `templates` instead of repeated text, or split the file",
+        )
+        return None
+    return content
+
+
+def _decode(content: bytes, name: str, path: Path, problems: Problems) -> Source | None:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        problems.general("encoding", f"{name} is saved as UTF-16", "save it as UTF-8")
+        return None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8", "replace").removeprefix("\ufeff")
+        source = Source(name, path, content.decode("utf-8", "replace").removeprefix("\ufeff"))
+        mark = _place(before, len(before))
+        mask_suspects(source)
+        problems.fault(source, mark, mark, "encoding", "this is not UTF-8 text", "save the file as UTF-8")
+        return None
+    return Source(name, path, text)
+
+
+def _place(text: str, index: int) -> Mark:
+    line, last = 0, 0
+    for line, found in enumerate(syntax.LINE_BREAK.finditer(text, 0, index), start=1):
+        last = found.end()
+    return _Mark(line, index - last)
+
+
+# --- composing one file ----------------------------------------------------------------------------------------
+
+
+def compose(source: Source, problems: Problems) -> Node | None:
+    """The file's mapping, None when it has none; problems are told."""
+    found = Problems()
+    root: Node | None = None
+    ok = False
+    try:
+        with _collector_at_rest():
+            root = Composer(source, found.fault).document()
+        ok = True
+    except Unreadable:
+        pass
+    except yaml.reader.ReaderError:
+        _fault_of_character(source, found)
+    except yaml.MarkedYAMLError as error:
+        _fault_of_syntax(source, error, found)
+    except RecursionError:
+        found.general("too-deep", f"{source.name} is nested too deeply", "flatten it")
+    _mask(source, root if ok else None)
+    for diagnostic in found.found:
+        problems.add(_with_masked_snippet(diagnostic, source))
+    if not ok:
+        return None
+    if root is None or (root.text is not None and root.data is None):
+        problems.general(
+            "empty", f"{source.name} is empty", "write `version: 1` and `stack: NAME`, or run `reconciler init`"
+        )
+        return None
+    if root.kids is None:
+        found_text = "a list" if root.items is not None else "plain text"
+        problems.error(
+            root, "top-level", f"the file must be a mapping of keys, not {found_text}",
+            "begin with `version: 1`, `stack: NAME` and `sandboxes:`",
+        )  # fmt: skip
+        return None
+    return root
+
+
+def _with_masked_snippet(diagnostic, source):  # type: ignore[no-untyped-def]
+    raise NotImplementedError
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Nodes are many and none is garbage: a collector that looks at them all again and again costs half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

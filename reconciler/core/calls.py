@@ -1,0 +1,136 @@
+"""What the Scheduler hands out and takes back: calls, answers, limits, and the stages each kind of step goes through."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import assert_never
+
+from reconciler.core.readiness import Waiting
+from reconciler.model.desired import ProbeKind
+from reconciler.model.observed import ObservedSandbox, SandboxInfo
+from reconciler.model.outcome import StepResult
+from reconciler.model.plan import Action, Step
+
+
+class CallKind(StrEnum):
+    """CHECK looks at the object again; RECORD asks nothing and only notes that the object is ours."""
+
+    CHECK = "check"
+    DESTROY = "destroy"
+    CREATE = "create"
+    UPDATE = "update"
+    RECORD = "record"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One blocking backend verb. `timeout` in seconds; `info` is the object to act on, None for a create."""
+
+    id: int
+    kind: CallKind
+    step: Step
+    backend: str
+    timeout: float
+    attempt: int = 1
+    info: SandboxInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back. `error` empty means it worked; `transient` that trying again may help. `seen` answers CHECK
+    (None is absent), `info` CREATE and UPDATE, `ready`, `dead` and `detail` PROBE."""
+
+    error: str = ""
+    hint: str = ""
+    transient: bool = False
+    retry_after: float | None = None
+    info: SandboxInfo | None = None
+    seen: ObservedSandbox | None = None
+    ready: bool = False
+    dead: bool = False
+    detail: str = ""
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much at once and how often again. Times in seconds. `starting` bounds sandboxes created but not ready
+    yet; `lanes` bounds verbs in flight per backend; `retry_budget` bounds retries over the whole run."""
+
+    parallelism: int = 64
+    lanes: Mapping[str, int] = field(default_factory=dict)
+    starting: int = 10_000
+    probes: int = 32
+    attempts: int = 5
+    retry_budget: int | None = None
+    backoff: float = 0.5
+    longest_backoff: float = 30.0
+    call_timeout: float = 300.0
+    grace: float = 5.0  # beyond a call's own timeout before it is given up on
+    fail_fast: bool = False
+
+    def lane(self, backend: str) -> int:
+        return self.lanes.get(backend, self.parallelism)
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One step on its way. Only the Scheduler changes it."""
+
+    step: Step
+    stages: deque[CallKind]
+    waits_for: set[str] = field(default_factory=set)
+    begun: bool = False
+    started: float = 0.0
+    in_flight: bool = False
+    attempts: int = 0
+    announced: CallKind | None = None
+    destroyed: bool = False
+    counted: bool = False  # counts towards sandboxes in start-up
+    ready: bool | None = None
+    info: SandboxInfo | None = None
+    waiting: Waiting | None = None
+    result: StepResult | None = None
+
+    @property
+    def stage(self) -> CallKind | None:
+        return self.stages[0] if self.stages else None
+
+    def backend_of(self, stage: CallKind) -> str:
+        """The old object may live elsewhere than the new one."""
+        if stage in (CallKind.CHECK, CallKind.DESTROY) and self.step.current is not None:
+            return self.step.current.backend
+        return self.step.backend
+
+    def info_of(self, stage: CallKind) -> SandboxInfo | None:
+        if stage is CallKind.CREATE:
+            return None
+        if stage is CallKind.PROBE and self.info is not None:
+            return self.info
+        return None if self.step.current is None else self.step.current.info
+
+
+def stages_of(step: Step) -> deque[CallKind]:
+    """The calls a step consists of, in order."""
+    desired = step.desired
+    probe = [CallKind.PROBE]
+    if desired is not None and desired.spec.readiness.kind is ProbeKind.NONE:
+        probe = []
+    match step.action:
+        case Action.CREATE:
+            return deque([CallKind.CREATE, *probe])
+        case Action.REPLACE | Action.REPAIR:
+            return deque([CallKind.CHECK, CallKind.DESTROY, CallKind.CREATE, *probe])
+        case Action.UPDATE:
+            return deque([CallKind.CHECK, CallKind.UPDATE, *probe])
+        case Action.ADOPT:
+            return deque([CallKind.CHECK, CallKind.RECORD, *probe])
+        case Action.DESTROY:
+            return deque([CallKind.CHECK, CallKind.DESTROY])
+        case Action.FORGET:
+            return deque()
+    assert_never(step.action)

@@ -1,0 +1,121 @@
+"""State plus journal entries gives state: the one place where a `SandboxRecord` changes.
+
+Every entry touches the record of its own address only, so `fold_record` holds all rules and the two others apply it.
+Must never ask a clock, a backend or a file: replaying a journal gives the same state on every machine.
+
+What the rules keep true:
+
+* An intent to create, adopt or update says which object the address means from now on. An intent to destroy, and
+  every outcome, speaks about one object: when the record means another one by now, or there is no record, it is
+  ignored, so leftovers of a replacement and late news of an earlier generation never touch the record.
+* `spec_hash` is "" from the intent to update until it is known to have worked. Until then `spec` is what was meant,
+  not what holds: whoever plans must compare with the live object again, and an empty hash equals no other hash.
+* A record that is being destroyed hears nothing but the outcome of that, or a new intent.
+* Folding a complete run a second time changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import assert_never
+
+from reconciler.model.desired import fingerprint
+from reconciler.model.outcome import Entry, Intent, Operation, Outcome
+from reconciler.model.state import SandboxRecord, State, Status
+
+
+def fold(state: State, entry: Entry) -> State:
+    """The state after one entry; the given one when the entry does not concern it."""
+    before = state.sandboxes.get(entry.address)
+    after = fold_record(before, entry)
+    if after is before:
+        return state
+    return state.without(entry.address) if after is None else state.with_record(after)
+
+
+def fold_all(state: State, entries: Iterable[Entry]) -> State:
+    """The state after all entries, in order; linear in records plus entries."""
+    records = dict(state.sandboxes)
+    for entry in entries:
+        after = fold_record(records.get(entry.address), entry)
+        if after is None:
+            records.pop(entry.address, None)
+        else:
+            records[entry.address] = after
+    return replace(state, sandboxes=records)
+
+
+def fold_record(record: SandboxRecord | None, entry: Entry) -> SandboxRecord | None:
+    """The record of `entry.address` after the entry; None when there is none (any more)."""
+    if isinstance(entry, Intent):
+        return _after_intent(record, entry)
+    return _after_outcome(record, entry)
+
+
+def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord | None:
+    match intent.operation:
+        case Operation.CREATE:
+            return _meant(intent, status=Status.PENDING)
+        case Operation.ADOPT:
+            return _kept(record, _meant(intent, status=Status.CREATED))
+        case Operation.UPDATE:
+            return _kept(record, replace(_meant(intent, status=Status.CREATED), spec_hash=""))
+        case Operation.DESTROY:
+            if record is None or record.sandbox_id != intent.sandbox_id:
+                return record
+            return replace(record, status=Status.DESTROYING, error="", updated_at=intent.at)
+        case Operation.READY | Operation.FORGET:
+            return record  # looking and forgetting change nothing until they are done
+        case _:
+            assert_never(intent.operation)
+
+
+def _meant(intent: Intent, *, status: Status) -> SandboxRecord:
+    return SandboxRecord(
+        address=intent.address,
+        sandbox_id=intent.sandbox_id,
+        backend=intent.backend,
+        generation=intent.generation,
+        spec=dict(intent.spec),
+        spec_hash=intent.spec_hash,
+        status=status,
+        depends_on=intent.depends_on,
+        created_at=intent.at,
+        updated_at=intent.at,
+    )
+
+
+def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
+    """An object that lives on keeps its age and its connection details, as long as it is the same object."""
+    if record is None or (record.sandbox_id, record.backend) != (meant.sandbox_id, meant.backend):
+        return meant
+    return replace(meant, created_at=record.created_at, info=record.info)
+
+
+def _after_outcome(record: SandboxRecord | None, outcome: Outcome) -> SandboxRecord | None:
+    if record is None or record.sandbox_id != outcome.sandbox_id:
+        return record
+    ending = outcome.operation in (Operation.DESTROY, Operation.FORGET)
+    if ending and outcome.ok:
+        return None
+    if record.status is Status.DESTROYING and not ending:
+        return record
+    told = replace(record, error=outcome.error, info=outcome.info or record.info, updated_at=outcome.at)
+    match outcome.operation:
+        case Operation.CREATE:  # a failed create may have created it all the same
+            return replace(told, status=Status.CREATED if outcome.ok else Status.PENDING)
+        case Operation.ADOPT:
+            return replace(told, status=Status.CREATED)
+        case Operation.UPDATE:
+            if outcome.ok:
+                return replace(told, status=Status.CREATED, spec_hash=fingerprint(record.spec))
+            return replace(told, status=Status.TAINTED, spec_hash="")
+        case Operation.READY:
+            return replace(told, status=Status.READY if outcome.ok else Status.TAINTED)
+        case Operation.DESTROY:  # a failed destroy may have taken half of it
+            return replace(told, status=Status.DESTROYING)
+        case Operation.FORGET:
+            return told
+        case _:
+            assert_never(outcome.operation)

@@ -1,0 +1,46 @@
+"""Names and ownership: which id an address has, whose an object is, and whether it is still the one we planned on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from reconciler.model.desired import Address, SandboxId
+from reconciler.model.observed import ObservedSandbox
+from reconciler.model.plan import Action, Step
+
+_NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
+
+
+def sandbox_id(stack: str, address: Address, generation: int) -> SandboxId:
+    """The same in every process: a readable part of the address and 48 bits of a hash of stack, address and
+    generation. Fits `^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$`."""
+    digest = hashlib.sha256(f"{stack}\n{address}\n{generation}".encode()).hexdigest()[:12]
+    slug = _NOT_IN_A_NAME.sub("-", address.lower()).strip("-")[:36].strip("-")
+    return SandboxId(f"{slug}-{digest}" if slug else f"s-{digest}")
+
+
+def is_ours(seen: ObservedSandbox, stack: str, lineage: str) -> bool:
+    """By label alone; an object that carries none is nobody's."""
+    return seen.owner is not None and seen.owner.stack == stack and seen.owner.lineage == lineage
+
+
+def moved(step: Step, seen: ObservedSandbox | None) -> str:
+    """What changed about the object since the step was planned on it; "" when it is still the same.
+
+    Gone is fine for a step that wanted it gone.
+    """
+    planned = step.current
+    if planned is None:
+        return ""
+    if seen is None:
+        return "" if step.destroys else "it is gone"
+    if seen.info.container_id != planned.info.container_id:
+        return f"it is another object now ({seen.info.container_id or 'no id'})"
+    if seen.owner != planned.owner:
+        return "its labels changed"
+    if step.action is Action.REPAIR and planned.phase.is_dead and not seen.phase.is_dead:
+        return f"it runs again ({seen.phase})"
+    if step.action in (Action.UPDATE, Action.ADOPT) and seen.phase.is_dead:
+        return f"it stopped ({seen.detail or seen.phase})"
+    return ""

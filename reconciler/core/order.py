@@ -1,0 +1,122 @@
+"""Which step waits for which: creation along dependencies, destruction against them, fixed ports one owner at a time."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from reconciler.model.desired import Address, DesiredSandbox, FlatSpec
+from reconciler.model.plan import Action, Reason, Step
+from reconciler.model.state import SandboxRecord
+
+
+def topological(sandboxes: Mapping[Address, DesiredSandbox]) -> list[Address]:
+    """Dependencies first, otherwise by address. What is left in a cycle (validation refuses those) comes last."""
+    waiting = {
+        address: sum(need in sandboxes for need in set(wanted.depends_on))
+        for address, wanted in sandboxes.items()
+    }
+    dependents: dict[Address, list[Address]] = defaultdict(list)
+    for address, wanted in sandboxes.items():
+        for need in set(wanted.depends_on):
+            dependents[need].append(address)
+    ready = sorted(address for address, count in waiting.items() if count == 0)
+    ordered: list[Address] = []
+    while ready:
+        address = heapq.heappop(ready)
+        ordered.append(address)
+        for dependent in dependents.get(address, ()):
+            waiting[dependent] -= 1
+            if waiting[dependent] == 0:
+                heapq.heappush(ready, dependent)
+    if len(ordered) < len(sandboxes):
+        ordered += sorted(set(sandboxes) - set(ordered))
+    return ordered
+
+
+def link(steps: Iterable[Step], records: Mapping[Address, SandboxRecord]) -> tuple[Step, ...]:
+    """The steps with their `needs`, destroys first, then by address."""
+    ordered = sorted(steps, key=lambda step: (step.action is not Action.DESTROY, step.address, step.key))
+    keys: dict[Address, list[Step]] = defaultdict(list)
+    for step in ordered:
+        keys[step.address].append(step)
+    holders = _port_holders(ordered, records)
+    dependents = _recorded_dependents(ordered, records)
+    needs = {step.key: _needs(step, keys, dependents) for step in ordered}
+    for step in ordered:
+        if step.action not in (Action.DESTROY, Action.FORGET):
+            for port in _fixed_ports(step.spec):
+                for holder in holders.get((step.backend, port), ()):
+                    if holder != step.key and not _reaches(needs, holder, step.key):
+                        needs[step.key].add(holder)
+    return tuple(replace(step, needs=tuple(sorted(needs[step.key]))) for step in ordered)
+
+
+def _reaches(needs: Mapping[str, set[str]], start: str, goal: str) -> bool:
+    """Whether `start` waits for `goal`, directly or not: adding the reverse would be a circle."""
+    seen, todo = {start}, [start]
+    while todo:
+        for key in needs.get(todo.pop(), ()):
+            if key == goal:
+                return True
+            if key not in seen:
+                seen.add(key)
+                todo.append(key)
+    return False
+
+
+def _needs(
+    step: Step,
+    keys: Mapping[Address, Sequence[Step]],
+    dependents: Mapping[Address, list[str]],
+) -> set[str]:
+    if step.action in (Action.DESTROY, Action.FORGET):
+        if step.reason is Reason.SUPERSEDED:
+            return set()
+        return set(dependents.get(step.address, ())) - {step.key}
+    needs: set[str] = set()
+    if step.desired is not None:
+        for address in step.desired.depends_on:
+            needs.update(
+                other.key
+                for other in keys.get(address, ())
+                if other.action not in (Action.DESTROY, Action.FORGET)
+            )
+    needs.update(
+        other.key for other in keys[step.address] if other is not step and other.reason is Reason.SUPERSEDED
+    )
+    return needs - {step.key}
+
+
+def _recorded_dependents(
+    steps: Iterable[Step], records: Mapping[Address, SandboxRecord]
+) -> Mapping[Address, list[str]]:
+    """For each address, the steps of those that depended on it when they were made: they go before it."""
+    dependents: dict[Address, list[str]] = defaultdict(list)
+    for step in steps:
+        record = records.get(step.address)
+        if record is not None and step.reason is not Reason.SUPERSEDED:
+            for need in record.depends_on:
+                dependents[need].append(step.key)
+    return dependents
+
+
+def _port_holders(
+    steps: Iterable[Step], records: Mapping[Address, SandboxRecord]
+) -> Mapping[tuple[str, object], list[str]]:
+    """Fixed host ports that a plain destroy frees, and which step frees them."""
+    holders: dict[tuple[str, object], list[str]] = defaultdict(list)
+    for step in steps:
+        record = records.get(step.address)
+        if step.action is Action.DESTROY and record is not None:
+            for port in _fixed_ports(record.spec):
+                holders[(record.backend, port)].append(step.key)
+    return holders
+
+
+def _fixed_ports(spec: FlatSpec) -> Iterator[object]:
+    for path, value in spec.items():
+        if path.startswith("ports.") and path.endswith(".host") and value != "auto":
+            yield value

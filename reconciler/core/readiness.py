@@ -1,0 +1,86 @@
+"""Is it ready? Decided once, here: the thread driver, the simulator and both public wait functions only drive it.
+
+Polling adapts to how long it has waited: a few milliseconds at first, then a small share of the time gone by, at
+most 250 ms. A sandbox that took 300 ms is noticed some 10 ms late, one that took a minute a quarter second late, and
+neither costs more than a few hundred probes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconciler.model.desired import Readiness
+
+FIRST_DELAY = 0.004  # seconds
+LONGEST_DELAY = 0.25
+SHARE_OF_ELAPSED = 0.06
+PROBE_TIMEOUT = 5.0  # one request never gets more, the seed's contract
+PROBES_PER_SECOND = 1000.0  # over the whole fleet: what one coordinator can look at without starving the rest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """One wait in progress. Times in seconds on the driver's monotonic clock."""
+
+    readiness: Readiness
+    started: float
+    successes: int = 0
+    probes: int = 0
+    last: str = ""
+
+    @property
+    def deadline(self) -> float:
+        return self.started + self.readiness.timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """It answered as often as was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Probe again at this time."""
+
+    at: float
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The deadline passed, or it is dead and will never answer."""
+
+    why: str
+
+
+Verdict = Ready | Again | GaveUp
+
+
+def probe_timeout(waiting: Waiting, now: float) -> float:
+    """How long one probe may take: never past the deadline."""
+    return max(0.0, min(PROBE_TIMEOUT, waiting.deadline - now))
+
+
+def decide(waiting: Waiting, *, ready: bool, dead: bool, detail: str, now: float, fleet: int = 1) -> Verdict:
+    """What one probe's answer means. `fleet` is how many sandboxes are being waited for: many of them are looked at
+    less often each, so that the looking stays affordable."""
+    if ready:
+        successes = waiting.successes + 1
+        if successes >= waiting.readiness.successes:
+            return Ready()
+    else:
+        successes = 0
+        if dead:
+            return GaveUp(detail or "it is not running any more")
+    after = replace(waiting, successes=successes, probes=waiting.probes + 1, last=detail or waiting.last)
+    if now >= waiting.deadline:
+        last = f"; last answer: {after.last}" if after.last else ""
+        return GaveUp(f"not ready after {waiting.readiness.timeout:g}s{last}")
+    return Again(min(now + _delay(after, now, fleet), waiting.deadline), after)
+
+
+def _delay(waiting: Waiting, now: float, fleet: int) -> float:
+    if waiting.readiness.interval is not None:
+        return waiting.readiness.interval
+    own = min(LONGEST_DELAY, max(FIRST_DELAY, (now - waiting.started) * SHARE_OF_ELAPSED))
+    return max(own, fleet / PROBES_PER_SECOND)

@@ -1,0 +1,211 @@
+"""What to do about one address: an ordered table, first match wins, the reason for each row beside it.
+
+The table sees `Facts`, which say everything that matters about desired, recorded and observed as plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconciler.model.observed import Phase
+from reconciler.model.plan import Action, Reason
+from reconciler.model.state import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """`phase` None means nothing of ours is there. `recorded` None means the state does not know the address.
+    `same_backend` compares where it is with where it should be; `changed` counts differing fields, `outside` how
+    many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
+    the state speaks of."""
+
+    declared: bool
+    destroy_all: bool = False
+    recorded: Status | None = None
+    phase: Phase | None = None
+    is_recorded: bool = True
+    same_backend: bool = True
+    half_updated: bool = False
+    changed: int = 0
+    outside: int = 0
+    forced: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.phase is not None
+
+    @property
+    def drifted_only(self) -> bool:
+        return self.outside == self.changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`action` None means leave it as it is."""
+
+    name: str
+    when: Callable[[Facts], bool]
+    action: Action | None
+    reason: Reason | None
+    why: str
+
+
+def _gone(facts: Facts) -> bool:
+    return not facts.live
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        name="destroy everything that is live",
+        when=lambda f: f.destroy_all and f.live,
+        action=Action.DESTROY,
+        reason=Reason.DESTROY_ALL,
+        why="the user asked for it; ownership was established before facts are made",
+    ),
+    Rule(
+        name="not declared, recorded, live",
+        when=lambda f: not f.declared and f.live and f.recorded is not None,
+        action=Action.DESTROY,
+        reason=Reason.REMOVED,
+        why="it left the configuration",
+    ),
+    Rule(
+        name="not declared, not recorded, live",
+        when=lambda f: not f.declared and f.live,
+        action=Action.DESTROY,
+        reason=Reason.ORPHAN,
+        why="labels are the truth: it is ours, and nobody wants it",
+    ),
+    Rule(
+        name="not declared, gone",
+        when=lambda f: not f.declared or (f.destroy_all and _gone(f)),
+        action=Action.FORGET,
+        reason=Reason.GONE,
+        why="only the record is left of it",
+    ),
+    Rule(
+        name="declared, gone, create was interrupted",
+        when=lambda f: _gone(f) and f.recorded in (Status.PENDING, Status.DESTROYING),
+        action=Action.CREATE,
+        reason=Reason.UNFINISHED,
+        why="the intent is in the journal, the object is not there",
+    ),
+    Rule(
+        name="declared, gone, recorded",
+        when=lambda f: _gone(f) and f.recorded is not None,
+        action=Action.CREATE,
+        reason=Reason.MISSING,
+        why="somebody or something removed it",
+    ),
+    Rule(
+        name="declared, never there",
+        when=_gone,
+        action=Action.CREATE,
+        reason=Reason.NEW,
+        why="it is new in the configuration",
+    ),
+    Rule(
+        name="live on another backend",
+        when=lambda f: not f.same_backend,
+        action=Action.REPLACE,
+        reason=Reason.MOVED_BACKEND,
+        why="a sandbox cannot change its backend; the old one goes first so that ids and ports are free",
+    ),
+    Rule(
+        name="nobody can tell how it is",
+        when=lambda f: f.phase is Phase.UNKNOWN,
+        action=None,
+        reason=None,
+        why="unknown is never absent and never broken: leave it alone and say so",
+    ),
+    Rule(
+        name="half destroyed",
+        when=lambda f: f.is_recorded and f.recorded is Status.DESTROYING,
+        action=Action.REPAIR,
+        reason=Reason.UNFINISHED,
+        why="a destroy was begun on it, so what is left of it cannot be trusted",
+    ),
+    Rule(
+        name="dead",
+        when=lambda f: f.phase in (Phase.STOPPED, Phase.FAILED),
+        action=Action.REPAIR,
+        reason=Reason.DEAD,
+        why="it is still there but does not run",
+    ),
+    Rule(
+        name="paused",
+        when=lambda f: f.phase is Phase.PAUSED,
+        action=Action.REPAIR,
+        reason=Reason.PAUSED,
+        why="a paused sandbox answers nobody",
+    ),
+    Rule(
+        name="never became ready",
+        when=lambda f: f.is_recorded and f.recorded is Status.TAINTED,
+        action=Action.REPAIR,
+        reason=Reason.TAINTED,
+        why="an earlier run waited for it in vain, or its update failed half way",
+    ),
+    Rule(
+        name="a field that cannot change in place changed outside",
+        when=lambda f: f.forced > 0 and f.drifted_only,
+        action=Action.REPLACE,
+        reason=Reason.DRIFTED,
+        why="the live object differs from what was applied",
+    ),
+    Rule(
+        name="a field that cannot change in place changed",
+        when=lambda f: f.forced > 0,
+        action=Action.REPLACE,
+        reason=Reason.CONFIG_CHANGED,
+        why="the backend fixes this field at creation",
+    ),
+    Rule(
+        name="fields changed outside",
+        when=lambda f: f.changed > 0 and f.drifted_only,
+        action=Action.UPDATE,
+        reason=Reason.DRIFTED,
+        why="the live object differs from what was applied, and can be put back without a restart",
+    ),
+    Rule(
+        name="fields changed",
+        when=lambda f: f.changed > 0,
+        action=Action.UPDATE,
+        reason=Reason.CONFIG_CHANGED,
+        why="all of them can change in place",
+    ),
+    Rule(
+        name="an update was interrupted",
+        when=lambda f: f.half_updated,
+        action=Action.UPDATE,
+        reason=Reason.UNFINISHED,
+        why="nobody knows which half of it happened, and doing it again is harmless",
+    ),
+    Rule(
+        name="live, ours, not recorded",
+        when=lambda f: f.recorded is None or not f.is_recorded,
+        action=Action.ADOPT,
+        reason=Reason.FOUND,
+        why="the labels say it is ours and it is as declared: record it instead of making it again",
+    ),
+    Rule(
+        name="created, readiness never awaited",
+        when=lambda f: f.recorded in (Status.PENDING, Status.CREATED),
+        action=Action.ADOPT,
+        reason=Reason.UNFINISHED,
+        why="an earlier run was interrupted before it answered: wait for it now",
+    ),
+    Rule(
+        name="as declared",
+        when=lambda _: True,
+        action=None,
+        reason=None,
+        why="nothing to do",
+    ),
+)
+
+
+def decide(facts: Facts) -> Rule:
+    """The first rule that matches; the last one always does."""
+    return next(rule for rule in RULES if rule.when(facts))

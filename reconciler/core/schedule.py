@@ -1,0 +1,438 @@
+"""The Scheduler: which backend call is due next. A state machine without threads, clocks or I/O.
+
+Its driver asks `due(now)`, makes the calls any way it likes, reports each by `result(...)`, and sleeps until
+`wake(now)`. The thread driver in `engine/execute.py` and the seeded simulator in the tests drive the same object.
+
+What it guarantees: a step starts after everything it needs is done; never more calls in flight than allowed; every
+step ends in exactly one `StepResult`; a step that cannot go on never keeps independent ones from going on.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, stages_of
+from reconciler.core.identity import moved
+from reconciler.core.readiness import Again, GaveUp, Ready, Waiting, decide, probe_timeout
+from reconciler.model.desired import Readiness
+from reconciler.model.event import Activity, Event, StepEnded, StepProgress, StepStarted
+from reconciler.model.outcome import StepResult, StepStatus
+from reconciler.model.plan import Action, Plan
+
+_ACTIVITY: Mapping[CallKind, Activity] = {
+    CallKind.CHECK: Activity.CHECKING,
+    CallKind.DESTROY: Activity.DESTROYING,
+    CallKind.CREATE: Activity.CREATING,
+    CallKind.UPDATE: Activity.UPDATING,
+    CallKind.RECORD: Activity.UPDATING,
+    CallKind.PROBE: Activity.WAITING,
+}
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One backend's queues of verbs and what it has in flight.
+
+    `begun` goes first: a step half way through (destroyed, not created yet) is downtime. New creates go last, so
+    that what is to be destroyed has freed its place.
+    """
+
+    limit: int
+    begun: deque[Run] = field(default_factory=deque)
+    others: deque[Run] = field(default_factory=deque)
+    creates: deque[Run] = field(default_factory=deque)
+    in_flight: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return not (self.begun or self.others or self.creates)
+
+    def put(self, run: Run) -> None:
+        if run.begun:
+            self.begun.append(run)
+        elif run.stage is CallKind.CREATE:
+            self.creates.append(run)
+        else:
+            self.others.append(run)
+
+    def take(self, *, may_create: bool) -> Run | None:
+        """The next run that has not ended meanwhile."""
+        for queue in (self.begun, self.others, self.creates if may_create else ()):
+            while queue:
+                run = queue.popleft()
+                if run.result is None:
+                    return run
+        return None
+
+
+class Scheduler:
+    """`jitter()` yields numbers in [0, 1) and spreads retries; the simulator passes a seeded one."""
+
+    def __init__(self, plan: Plan, limits: Limits, jitter: Callable[[], float]) -> None:
+        self._limits = limits
+        self._jitter = jitter
+        self._runs = {step.key: Run(step=step, stages=stages_of(step)) for step in plan.steps}
+        self._dependents: dict[str, list[Run]] = defaultdict(list)
+        self._lanes: dict[str, _Lane] = {}
+        self._timers: list[tuple[float, int, Run]] = []
+        self._calls: dict[int, tuple[Call, Run]] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._events: list[Event] = []
+        self._open = len(self._runs)
+        self._starting = 0
+        self._probing = 0
+        self._verbs = 0
+        self._serial = 0
+        self._retries_left = (
+            limits.retry_budget if limits.retry_budget is not None else max(20, len(self._runs))
+        )
+        self._stopped = ""
+        self._abandon = False
+        self._link()
+
+    def _link(self) -> None:
+        for run in self._runs.values():
+            run.waits_for = {key for key in run.step.needs if key in self._runs}
+            for key in run.waits_for:
+                self._dependents[key].append(run)
+        for run in [run for run in self._runs.values() if not run.waits_for]:
+            self._enqueue(run)
+
+    # -- what the driver asks ------------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        return self._open == 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
+
+    def events(self) -> Sequence[Event]:
+        """What happened since the last time this was asked, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def results(self) -> tuple[StepResult, ...]:
+        """One per step, in plan order; complete once `done`."""
+        return tuple(run.result for run in self._runs.values() if run.result is not None)
+
+    def due(self, now: float) -> list[Call]:
+        """Every call that may start now. The driver must start all of them."""
+        self._expire(now)
+        calls: list[Call] = []
+        while self._timers and self._timers[0][0] <= now:
+            if self._timers[0][2].stage is CallKind.PROBE and self._probing >= self._limits.probes:
+                break
+            run = heapq.heappop(self._timers)[2]
+            if run.result is None and run.stage is CallKind.PROBE:
+                calls.append(self._start(run, now))
+            elif run.result is None:
+                self._enqueue(run)
+        for lane in self._lanes.values():
+            calls += self._drain(lane, now)
+        self._resolve_circles(now)
+        return calls
+
+    def wake(self, now: float) -> float | None:
+        """When `due` may have more to give if no result comes first; None when only a result can change anything."""
+        times = [self._deadlines[0][0]] if self._deadlines else []
+        if self._timers:
+            at = self._timers[0][0]
+            if not (at <= now and self._probing >= self._limits.probes):
+                times.append(at)
+        return min(times) if times else None
+
+    def result(self, call: Call, answer: Answer, now: float) -> None:
+        """Take a call's answer. Answers to calls that were given up on are ignored."""
+        entry = self._calls.pop(call.id, None)
+        if entry is None:
+            return
+        run = entry[1]
+        self._release(call, run)
+        if answer.error and call.kind is not CallKind.PROBE:
+            self._failed(run, answer, now)
+            return
+        match call.kind:
+            case CallKind.CHECK:
+                self._checked(run, answer, now)
+            case CallKind.PROBE:
+                self._probed(run, answer, now)
+            case CallKind.DESTROY:
+                run.destroyed = True
+                self._advance(run, now)
+            case CallKind.CREATE | CallKind.UPDATE | CallKind.RECORD:
+                run.info = answer.info or run.info
+                self._advance(run, now)
+
+    def stop(self, now: float, why: str = "interrupted", *, abandon: bool = True) -> None:
+        """Start nothing new. Steps half way through are brought to their end, except that with `abandon` nobody
+        waits for readiness any longer."""
+        if self._stopped:
+            return
+        self._stopped = why
+        self._abandon = abandon
+        for run in list(self._runs.values()):
+            if run.result is not None:
+                continue
+            if not run.begun:
+                self._end(run, StepStatus.NOT_STARTED, now, why)
+            elif abandon and run.stage is CallKind.PROBE and not run.in_flight:
+                self._end(run, StepStatus.FAILED, now, f"{why} before it was ready")
+
+    # -- starting calls ------------------------------------------------------------------------------------------
+
+    def _enqueue(self, run: Run) -> None:
+        if run.result is not None:
+            return
+        if run.stage is None:
+            self._finish_without_calls(run)
+            return
+        backend = run.backend_of(run.stage)
+        lane = self._lanes.get(backend)
+        if lane is None:
+            lane = self._lanes[backend] = _Lane(limit=self._limits.lane(backend))
+        lane.put(run)
+
+    def _drain(self, lane: _Lane, now: float) -> list[Call]:
+        calls: list[Call] = []
+        while lane.in_flight < lane.limit and self._verbs < self._limits.parallelism:
+            run = lane.take(may_create=self._starting < self._limits.starting)
+            if run is None:
+                break
+            lane.in_flight += 1
+            self._verbs += 1
+            calls.append(self._start(run, now))
+        return calls
+
+    def _start(self, run: Run, now: float) -> Call:
+        stage = run.stage
+        assert stage is not None
+        self._serial += 1
+        if not run.begun:
+            run.begun = True
+            run.started = now
+            self._events.append(
+                StepStarted(address=run.step.address, action=run.step.action, key=run.step.key)
+            )
+        if run.announced is not stage:
+            run.announced = stage
+            self._progress(run, _ACTIVITY[stage], now)
+        timeout = self._limits.call_timeout
+        if stage is CallKind.PROBE:
+            self._probing += 1
+            assert run.waiting is not None
+            timeout = probe_timeout(run.waiting, now)
+        elif stage is CallKind.CREATE:
+            self._occupy(run)
+        run.in_flight = True
+        call = Call(
+            id=self._serial,
+            kind=stage,
+            step=run.step,
+            backend=run.backend_of(stage),
+            timeout=timeout,
+            attempt=run.attempts + 1,
+            info=run.info_of(stage),
+        )
+        self._calls[call.id] = (call, run)
+        heapq.heappush(self._deadlines, (now + timeout + self._limits.grace, call.id))
+        return call
+
+    def _occupy(self, run: Run) -> None:
+        if not run.counted:
+            run.counted = True
+            self._starting += 1
+
+    def _release(self, call: Call, run: Run) -> None:
+        run.in_flight = False
+        if call.kind is CallKind.PROBE:
+            self._probing -= 1
+        else:
+            self._verbs -= 1
+            self._lanes[call.backend].in_flight -= 1
+        if not self._calls:
+            self._deadlines.clear()
+
+    def _expire(self, now: float) -> None:
+        """A call that never answers does not hold up the run: its outcome is unknown, and the next run looks."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            call_id = heapq.heappop(self._deadlines)[1]
+            entry = self._calls.get(call_id)
+            if entry is None:
+                continue
+            call = entry[0]
+            silence = Answer(
+                error=f"no answer to {call.kind} within {call.timeout:g}s, so its outcome is unknown"
+            )
+            if call.kind is CallKind.PROBE:
+                silence = Answer(detail="the probe never came back")
+            self.result(call, silence, now)
+
+    # -- taking answers ------------------------------------------------------------------------------------------
+
+    def _checked(self, run: Run, answer: Answer, now: float) -> None:
+        seen = answer.seen
+        told = moved(run.step, seen)
+        if told:
+            self._end(
+                run, StepStatus.STALE, now, f"changed since the plan was made: {told}", hint="plan again"
+            )
+            return
+        if seen is None:
+            run.destroyed = True
+        self._advance(run, now)
+
+    def _probed(self, run: Run, answer: Answer, now: float) -> None:
+        assert run.waiting is not None
+        if self._abandon:
+            self._end(run, StepStatus.FAILED, now, f"{self._stopped} before it was ready")
+            return
+        verdict = decide(
+            run.waiting,
+            ready=answer.ready,
+            dead=answer.dead,
+            detail=answer.detail or answer.error,
+            now=now,
+            fleet=self._starting,
+        )
+        match verdict:
+            case Ready():
+                self._advance(run, now)
+            case Again(at, waiting):
+                run.waiting = waiting
+                self._at(at, run)
+            case GaveUp(why):
+                run.ready = False
+                self._end(run, StepStatus.FAILED, now, why, log_tail=answer.log_tail)
+
+    def _failed(self, run: Run, answer: Answer, now: float) -> None:
+        run.attempts += 1
+        retry = (
+            answer.transient
+            and not self._stopped
+            and run.attempts < self._limits.attempts
+            and self._retries_left > 0
+        )
+        if not retry:
+            self._end(run, StepStatus.FAILED, now, answer.error, hint=answer.hint, log_tail=answer.log_tail)
+            return
+        self._retries_left -= 1
+        delay = answer.retry_after
+        if delay is None:
+            ceiling = min(self._limits.longest_backoff, self._limits.backoff * 2 ** (run.attempts - 1))
+            delay = ceiling * (0.5 + self._jitter() / 2)
+        run.announced = None
+        self._progress(run, Activity.RETRYING, now, note=f"{answer.error}; again in {delay:.1f}s")
+        self._at(now + delay, run)
+
+    def _advance(self, run: Run, now: float) -> None:
+        """On to the next stage, skipping what the last answer made needless."""
+        run.stages.popleft()
+        run.attempts = 0
+        if run.destroyed and run.stage is CallKind.DESTROY:
+            run.stages.popleft()
+        if run.stage is None:
+            run.ready = None if run.step.action is Action.DESTROY else True
+            self._end(run, StepStatus.DONE, now)
+        elif run.stage is CallKind.PROBE:
+            self._await(run, now)
+        else:
+            self._enqueue(run)
+
+    def _await(self, run: Run, now: float) -> None:
+        if self._abandon:
+            self._end(run, StepStatus.FAILED, now, f"{self._stopped} before it was ready")
+            return
+        self._occupy(run)
+        desired = run.step.desired
+        run.waiting = Waiting(readiness=desired.spec.readiness if desired else Readiness(), started=now)
+        self._at(now, run)
+
+    def _at(self, when: float, run: Run) -> None:
+        self._serial += 1
+        heapq.heappush(self._timers, (when, self._serial, run))
+
+    # -- ending steps --------------------------------------------------------------------------------------------
+
+    def _finish_without_calls(self, run: Run) -> None:
+        run.begun = True
+        self._events.append(StepStarted(address=run.step.address, action=run.step.action, key=run.step.key))
+        self._end(run, StepStatus.DONE, run.started)
+
+    def _end(
+        self,
+        run: Run,
+        status: StepStatus,
+        now: float,
+        error: str = "",
+        *,
+        hint: str = "",
+        log_tail: tuple[str, ...] = (),
+    ) -> None:
+        assert run.result is None, f"{run.step.key} ended twice"
+        if run.counted:
+            run.counted = False
+            self._starting -= 1
+        run.result = StepResult(
+            address=run.step.address,
+            action=str(run.step.action),
+            status=status,
+            error=error,
+            hint=hint,
+            info=run.info,
+            ready=run.ready,
+            seconds=max(0.0, now - run.started) if run.begun else 0.0,
+            attempts=run.attempts + 1,
+            log_tail=log_tail,
+        )
+        self._open -= 1
+        self._events.append(StepEnded(result=run.result, key=run.step.key))
+        if status is StepStatus.FAILED and self._limits.fail_fast:
+            self.stop(now, "stopped after the first failure", abandon=False)
+        self._tell_dependents(run, status, now)
+
+    def _tell_dependents(self, run: Run, status: StepStatus, now: float) -> None:
+        todo = [(run, status)]
+        while todo:
+            ended, ending = todo.pop()
+            for dependent in self._dependents.get(ended.step.key, ()):
+                if dependent.result is not None or dependent.begun:
+                    continue
+                if ending is StepStatus.DONE:
+                    dependent.waits_for.discard(ended.step.key)
+                    if not dependent.waits_for:
+                        self._enqueue(dependent)
+                else:
+                    self._end(dependent, StepStatus.SKIPPED, now, f"{ended.step.address} it needs: {ending}")
+
+    def _resolve_circles(self, now: float) -> None:
+        """Steps that wait for each other can never start; planning excludes that, a hand-edited plan may not."""
+        if (
+            self._open == 0
+            or self._calls
+            or self._timers
+            or not all(lane.idle for lane in self._lanes.values())
+        ):
+            return
+        for run in self._runs.values():
+            if run.result is None:
+                self._end(run, StepStatus.SKIPPED, now, "the steps it needs wait for it in turn")
+
+    def _progress(self, run: Run, activity: Activity, now: float, note: str = "") -> None:
+        self._events.append(
+            StepProgress(
+                address=run.step.address,
+                action=run.step.action,
+                key=run.step.key,
+                activity=activity,
+                elapsed=max(0.0, now - run.started),
+                note=note,
+            )
+        )
+
+
+__all__ = ["Answer", "Call", "CallKind", "Limits", "Scheduler"]

@@ -1,0 +1,80 @@
+"""What a run works with: the configuration, the store, the backends, the clock, and where events go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.backends.base import SandboxBackend
+from reconciler.engine.clock import Clock, SystemClock
+from reconciler.errors import ConfigError
+from reconciler.model.capabilities import Capabilities
+from reconciler.model.desired import BackendConfig, Desired
+from reconciler.model.event import Event
+from reconciler.model.state import State
+from reconciler.stores.base import Store
+
+
+class BackendPool:
+    """Backends by their name in the YAML, each opened when first needed. Only the coordinator opens; workers use
+    what is open."""
+
+    def __init__(
+        self, configs: Mapping[str, BackendConfig], open_backend: Callable[[BackendConfig], SandboxBackend]
+    ) -> None:
+        self._configs = dict(configs)
+        self._open = open_backend
+        self._opened: dict[str, SandboxBackend] = {}
+
+    def get(self, name: str) -> SandboxBackend:
+        """Raises ConfigError for a name that neither the YAML nor the state knows."""
+        if name not in self._opened:
+            if name not in self._configs:
+                raise ConfigError(
+                    f"backend {name!r} is not declared, and sandboxes of the state live on it",
+                    hint=f"declare {name!r} under `backends:` again until its sandboxes are destroyed",
+                )
+            self._opened[name] = self._open(self._configs[name])
+        return self._opened[name]
+
+    def remember(self, state: State | None) -> None:
+        """Also know the backends that the state's sandboxes were made on: the YAML may have lost them."""
+        for name, saved in ({} if state is None else state.backends).items():
+            if name not in self._configs and isinstance(saved.get("type"), str):
+                options = saved.get("options")
+                self._configs[name] = BackendConfig(
+                    name=name,
+                    type=saved["type"],
+                    options=dict(options) if isinstance(options, Mapping) else {},
+                )
+
+    def capabilities(self, names: Iterable[str]) -> dict[str, Capabilities]:
+        return {name: self.get(name).capabilities for name in sorted(set(names))}
+
+    def saved(self, names: Iterable[str]) -> dict[str, dict[str, object]]:
+        """What the state keeps of these backends, to find their sandboxes again."""
+        return {
+            name: {"type": self._configs[name].type, "options": dict(self._configs[name].options)}
+            for name in sorted(set(names))
+            if name in self._configs
+        }
+
+    def close(self) -> None:
+        for backend in self._opened.values():
+            backend.close()
+
+
+def ignore(_: Event) -> None:
+    """For callers that do not watch."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One run's collaborators. `desired` has its secrets resolved unless the run needs none."""
+
+    desired: Desired
+    store: Store
+    backends: BackendPool
+    clock: Clock = field(default_factory=SystemClock)
+    emit: Callable[[Event], None] = ignore
+    jitter: Callable[[], float] | None = None

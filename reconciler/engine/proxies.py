@@ -1,0 +1,22 @@
+"""Which hosts are reached without a proxy: sandboxes mostly live next door, where no proxy can reach them.
+
+Loopback, private, link-local and single-label hosts, `*.docker.internal` and `*.containers.internal` go direct;
+every other host keeps what the environment says.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+_LOCAL_SUFFIXES = (".docker.internal", ".containers.internal", ".localhost")
+
+
+def goes_direct(url: str) -> bool:
+    """True when the host of this URL must not be asked for through a proxy."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return "." not in host or host.endswith(_LOCAL_SUFFIXES)
+    return address.is_loopback or address.is_private or address.is_link_local

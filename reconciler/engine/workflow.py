@@ -1,0 +1,281 @@
+"""The story, readable top to bottom: validate, plan, apply. Decisions are made in `core`, effects in order here."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.core.calls import Limits
+from reconciler.core.fold import fold_all
+from reconciler.core.planner import PlanOptions, make_plan
+from reconciler.core.references import attribute_of, resolve_text
+from reconciler.core.support import support_diagnostics
+from reconciler.engine.context import Context
+from reconciler.engine.execute import Execution, StopRequest
+from reconciler.engine.perform import Scrubber
+from reconciler.engine.refresh import look
+from reconciler.errors import ConfigError
+from reconciler.model.desired import Address
+from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.event import ApplyEnded, Planned, Remark
+from reconciler.model.observed import Observed, SandboxInfo
+from reconciler.model.outcome import StepResult
+from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan
+from reconciler.model.state import SandboxRecord, State
+from reconciler.stores.base import Lease, LockInfo
+
+MASK = "•••"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyOptions:
+    """`parallelism` None takes what each backend bears; `lock_timeout` in seconds."""
+
+    destroy: bool = False
+    parallelism: int | None = None
+    lock_timeout: float = 0.0
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyReport:
+    """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined."""
+
+    plan: Plan
+    results: tuple[StepResult, ...] = ()
+    outputs: tuple[tuple[str, str], ...] = ()
+    declined: bool = False
+    interrupted: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One consistent look: the state as read, what was observed, and the plan made of both."""
+
+    state: State | None
+    observed: Observed
+    plan: Plan
+
+
+def validate(context: Context) -> tuple[Diagnostic, ...]:
+    """What the backends say about the configuration's fields. Calls no backend."""
+    used = {wanted.backend for wanted in context.desired.sandboxes.values()}
+    return support_diagnostics(context.desired, context.backends.capabilities(used))
+
+
+def plan(context: Context, *, destroy: bool = False) -> Plan:
+    """The difference between what should be and what is. Writes nothing, and calls only observing verbs."""
+    return survey(context, destroy=destroy).plan
+
+
+def survey(context: Context, *, destroy: bool = False) -> View:
+    """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
+    be listed."""
+    state = context.store.read()
+    context.backends.remember(state)
+    desired = context.desired
+    remarks = () if destroy else validate(context)
+    errors = [remark for remark in remarks if remark.severity is Severity.ERROR]
+    if errors:
+        raise ConfigError("the backend cannot hold this configuration", diagnostics=remarks)
+    names = {wanted.backend for wanted in desired.sandboxes.values()}
+    names |= {record.backend for record in state.sandboxes.values()} if state else set()
+    observed = look({name: context.backends.get(name) for name in sorted(names)})
+    options = PlanOptions(
+        new_lineage=str(uuid.uuid4()), capabilities=context.backends.capabilities(names), destroy=destroy
+    )
+    made = make_plan(desired, state, observed, options)
+    found = (_lineage_found(made),) if made.lineage_found else ()
+    made = replace(made, diagnostics=(*found, *made.diagnostics, *remarks))
+    return View(state=state, observed=observed, plan=made)
+
+
+def _lineage_found(made: Plan) -> Diagnostic:
+    return Diagnostic(
+        severity=Severity.WARNING,
+        code="state-missing",
+        summary=f"there is no state for stack {made.stack!r}, but live sandboxes carry its labels "
+        f"(lineage {made.lineage}); this plan takes them over",
+        fix="if they belong to another checkout, stop here and give this stack a name of its own",
+    )
+
+
+def apply(
+    context: Context,
+    options: ApplyOptions,
+    *,
+    confirm: Callable[[Plan], bool],
+    stop: StopRequest,
+) -> ApplyReport:
+    """Take the lock, plan, ask, act, save. The lock is held from before the look until after the save, so nobody
+    else's run comes between. Raises LockHeld, and whatever `survey` raises."""
+    operation = "destroy" if options.destroy else "apply"
+    with context.store.lock(
+        operation,
+        timeout=options.lock_timeout,
+        on_wait=lambda holder: context.emit(Remark(diagnostic=_waits(holder))),
+        on_broken=lambda holder: context.emit(Remark(diagnostic=_broken(holder))),
+    ) as lease:
+        started = context.clock.monotonic()
+        view = survey(context, destroy=options.destroy)
+        context.emit(Planned(plan=view.plan))
+        if not view.plan.empty and not confirm(view.plan):
+            return ApplyReport(plan=view.plan, declined=True)
+        return _carry_out(context, options, view, lease, stop, started)
+
+
+def _carry_out(
+    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest, started: float
+) -> ApplyReport:
+    before = _first_state(context, view, lease)
+    results: tuple[StepResult, ...] = ()
+    after = before
+    if not view.plan.empty:
+        execution = _execution(context, options, view, lease, before, stop)
+        try:
+            results = execution.run()
+        finally:
+            after = _settled(context, view, fold_all(before, execution.entries))
+            if execution.entries:
+                after = context.store.write(lease, after)
+    outputs = outputs_of(context, after)
+    kept = {name: value for name, (value, sensitive) in outputs.items() if not sensitive}
+    if not options.destroy and kept != dict(after.outputs) and (after.serial or kept):
+        context.store.write(lease, replace(after, outputs=kept, updated_at=context.clock.now()))
+    shown = tuple((name, MASK if sensitive else value) for name, (value, sensitive) in outputs.items())
+    report = ApplyReport(
+        plan=view.plan,
+        results=results,
+        outputs=() if options.destroy else shown,
+        interrupted=stop.requested,
+        seconds=context.clock.monotonic() - started,
+    )
+    context.emit(
+        ApplyEnded(
+            results=results, outputs=report.outputs, seconds=report.seconds, interrupted=report.interrupted
+        )
+    )
+    return report
+
+
+def _first_state(context: Context, view: View, lease: Lease) -> State:
+    """Before the first effect the lineage is durable and the backends in use are known to the state."""
+    names = {step.backend for step in view.plan.steps}
+    names |= {record.backend for record in view.state.sandboxes.values()} if view.state else set()
+    saved = context.backends.saved(names)
+    if view.state is not None and (view.plan.empty or dict(view.state.backends) == saved):
+        return view.state
+    base = view.state or State(stack=view.plan.stack, lineage=view.plan.lineage)
+    if view.plan.empty:
+        return base
+    return context.store.write(lease, replace(base, backends=saved, updated_at=context.clock.now()))
+
+
+def _execution(
+    context: Context, options: ApplyOptions, view: View, lease: Lease, state: State, stop: StopRequest
+) -> Execution:
+    names = {step.backend for step in view.plan.steps}
+    names |= {step.current.backend for step in view.plan.steps if step.current}
+    capabilities = context.backends.capabilities(names)
+    lanes = {name: options.parallelism or able.max_in_flight for name, able in capabilities.items()}
+    opened = {name: context.backends.get(name) for name in names}
+    return Execution(
+        plan=view.plan,
+        state=state,
+        backend_of=opened.__getitem__,
+        scrub=Scrubber(context.desired),
+        append=lambda entries: context.store.append(lease, entries),
+        emit=context.emit,
+        clock=context.clock,
+        limits=Limits(
+            parallelism=options.parallelism or sum(lanes.values()), lanes=lanes, fail_fast=options.fail_fast
+        ),
+        jitter=context.jitter or random.random,
+        stop=stop,
+        infos=_known_infos(view),
+    )
+
+
+def _known_infos(view: View) -> dict[Address, SandboxInfo]:
+    """Connection details that stay as they are during this run, for references."""
+    infos = {
+        seen.owner.address: seen.info
+        for seen in view.observed.sandboxes
+        if seen.owner is not None
+        and (seen.owner.stack, seen.owner.lineage) == (view.plan.stack, view.plan.lineage)
+    }
+    for record in view.state.sandboxes.values() if view.state else ():
+        if record.info is not None:
+            infos.setdefault(record.address, record.info)
+    for step in view.plan.steps:
+        if step.destroys or step.action is Action.CREATE:
+            infos.pop(step.address, None)
+    return infos
+
+
+def _settled(context: Context, view: View, state: State) -> State:
+    """The folded state with connection details as last seen, for sandboxes this run left alone."""
+    seen = {found.info.sandbox_id: found.info for found in view.observed.sandboxes}
+    changed: dict[Address, SandboxRecord] = {}
+    for address in view.plan.unchanged:
+        record = state.sandboxes.get(address)
+        info = seen.get(record.sandbox_id) if record else None
+        if record is not None and info is not None and info != record.info:
+            changed[address] = replace(record, info=info)
+    return replace(state, sandboxes={**state.sandboxes, **changed}, updated_at=context.clock.now())
+
+
+def outputs_of(context: Context, state: State | None) -> Mapping[str, tuple[str, bool]]:
+    """Each output's value and whether it is sensitive; a value that is not known yet says so."""
+    records = {} if state is None else state.sandboxes
+
+    def lookup(address: Address, attribute: str) -> str | None:
+        record = records.get(address)
+        return None if record is None or record.info is None else attribute_of(record.info, attribute)
+
+    return {
+        name: (resolve_text(output.value, lookup), output.sensitive)
+        for name, output in sorted(context.desired.outputs.items())
+    }
+
+
+def outputs(context: Context) -> Mapping[str, tuple[str, bool]]:
+    """The outputs as the state knows them. Calls no backend."""
+    return outputs_of(context, context.store.read())
+
+
+def is_known(value: str) -> bool:
+    return value != UNKNOWN_VALUE
+
+
+def _waits(holder: LockInfo) -> Diagnostic:
+    return Diagnostic(
+        severity=Severity.NOTE,
+        code="lock-wait",
+        summary=f"waiting for the lock of {holder.holder} (lock {holder.id})",
+    )
+
+
+def _broken(holder: LockInfo) -> Diagnostic:
+    return Diagnostic(
+        severity=Severity.NOTE,
+        code="lock-broken",
+        summary=f"the lock of {holder.holder} was left by a run that is gone; it is ours now",
+    )
+
+
+__all__: Sequence[str] = (
+    "ApplyOptions",
+    "ApplyReport",
+    "StopRequest",
+    "View",
+    "apply",
+    "is_known",
+    "outputs",
+    "plan",
+    "survey",
+    "validate",
+)

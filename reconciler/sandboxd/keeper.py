@@ -1,0 +1,260 @@
+"""The process beside each sandbox: starts it, outlives whoever asked for it, tells how it ended, leaves nothing.
+
+Started by path under `python -I -S`; imports nothing of this project. What it is to do comes through a pipe (never
+as arguments: there are secrets in it), as a marshalled mapping written by the same interpreter version:
+`directory`, `argv` (words, or ("fd", NAME) for a descriptor of that name), `env`, `cwd`, `listen_fd`, `key`,
+`secrets` (name to value), `secret_dir` ("" to hand secrets over as descriptors), `memory` (bytes, 0 for no limit),
+`grace` (seconds between SIGTERM and SIGKILL).
+
+Order matters: `process.json` is written before the lock descriptor inherited from the creator is closed. So whoever
+gets the lock later sees either a whole sandbox or none, even if the creator was killed meanwhile.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_SIGKILL, _SIGTERM, _SIGCONT = 9, 15, 18
+
+
+def main() -> int:
+    config_fd, status_fd, lock_fd = (int(word) for word in sys.argv[2:5])
+    if os.fork():
+        os._exit(0)  # so that the creator, who waits for this one, is never left with a zombie
+    with open(config_fd, "rb") as pipe:
+        data = pipe.read()
+    try:
+        config = marshal.loads(data)  # noqa: S302 - written by our own creator, through a pipe of its own
+    except (EOFError, ValueError, TypeError):
+        return 1  # the creator died while it wrote: nothing was started, nothing stays
+    keeper = _Keeper(config)
+    keeper.start(inherited=(config["listen_fd"], status_fd, lock_fd))
+    try:
+        os.write(status_fd, b"ok")
+    except OSError:  # the creator is gone; the sandbox is whole all the same, and the next look finds it
+        os.write(2, b"keeper: started; whoever asked for it is gone\n")
+    os.close(status_fd)
+    os.close(lock_fd)
+    keeper.watch()
+    return 0
+
+
+class _Keeper:
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._directory: str = config["directory"]
+        self._main = self._server = 0
+        self._ready_fd = -1
+
+    def start(self, inherited: tuple[int, ...]) -> None:
+        for fd in inherited:
+            os.set_inheritable(fd, False)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        descriptors = {"listen": inherited[0], "key": _filled(self._config["key"])}
+        self._ready_fd, descriptors["ready"] = os.pipe()
+        for name, value in self._config["secrets"].items():
+            if self._config["secret_dir"]:
+                self._write_secret(name, value)
+            else:
+                descriptors[f"secret:{name}"] = _filled(value)
+        parent = os.getpid()
+        self._main = os.fork()
+        if self._main == 0:
+            self._become(descriptors, parent)
+        for fd in descriptors.values():
+            os.close(fd)
+        try:
+            self._write_process(server=None)
+        except OSError:
+            _signal(self._main, _SIGKILL)  # unrecorded it would be an orphan
+            raise
+
+    def _become(self, descriptors: dict[str, int], parent: int) -> None:
+        """The child's way into the sandbox; never returns."""
+        try:
+            os.setsid()
+            _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+            if self._config["memory"]:
+                import resource
+
+                limit = self._config["memory"]
+                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            os.umask(0o077)
+            argv = [word if isinstance(word, str) else str(descriptors[word[1]]) for word in self._config["argv"]]
+            for fd in descriptors.values():
+                os.set_inheritable(fd, True)
+            os.chdir(self._config["cwd"])
+            os.execve(argv[0], argv, self._config["env"])
+        except BaseException as error:  # noqa: BLE001 - a fork must never run on as a second keeper
+            os.write(2, f"keeper: cannot start the sandbox: {error}\n".encode())
+        os._exit(127)
+
+    def _write_secret(self, name: str, value: str) -> None:
+        directory = self._config["secret_dir"]
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        fd = os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        with open(fd, "wb") as file:
+            file.write(value.encode())
+
+    def watch(self) -> None:
+        """Until the sandbox is gone, and everything it left with it."""
+        import signal
+
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGALRM, self._kill)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if os.read(self._ready_fd, 1):
+            self._server = self._find_server()
+            _reported(self._write_process, server=self._server)
+        os.close(self._ready_fd)
+        code = self._wait()
+        _kill_children()
+        if self._config["secret_dir"]:
+            _remove_flat(self._config["secret_dir"])
+        _reported(_write, self._directory, "exit.json", f'{{"code": {code}, "at": {time.time():.3f}}}\n')
+
+    def _wait(self) -> int:
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == self._main:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+
+    def _stop(self, *_: object) -> None:
+        import signal
+
+        if self._server:
+            _signal(self._server, _SIGTERM)
+            _signal(self._server, _SIGCONT)  # a stopped process would sleep through its own end
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, self._config["grace"]))
+        else:
+            self._kill()
+
+    def _kill(self, *_: object) -> None:
+        _signal(self._main, _SIGKILL)
+
+    def _find_server(self) -> int:
+        """The server's process id as seen from outside: behind bubblewrap it is the first process of its init."""
+        pid = self._main
+        if self._config["bubblewrap"]:
+            for _ in range(2):
+                pid = (_children(pid) or [0])[0]
+        return pid
+
+    def _write_process(self, *, server: int | None) -> None:
+        boot = _read("/proc/sys/kernel/random/boot_id").strip()
+        named = {"keeper": os.getpid(), "main": self._main, "server": server}
+        parts = [f'"{name}": [{pid}, "{start_time(pid)}"]' for name, pid in named.items() if pid]
+        _write(self._directory, "process.json", f'{{"boot": "{boot}", {", ".join(parts)}}}\n')
+
+
+def start_time(pid: int) -> str:
+    """What tells this process from a later one with the same id; "" when there is no such process."""
+    if os.path.exists("/proc/self/stat"):
+        stat = _read(f"/proc/{pid}/stat")
+        return stat[stat.rfind(")") + 2 :].split(" ")[19] if stat else ""
+    with os.popen(f"LC_ALL=C ps -o lstart= -p {int(pid)}") as lines:
+        return " ".join(lines.read().split())
+
+
+def _children(pid: int) -> list[int]:
+    if os.path.exists(f"/proc/{pid}/task/{pid}/children"):
+        return [int(word) for word in _read(f"/proc/{pid}/task/{pid}/children").split()]
+    found = []
+    for name in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
+        stat = _read(f"/proc/{name}/stat") if name.isdigit() else ""
+        if stat and stat[stat.rfind(")") + 2 :].split(" ")[1] == str(pid):
+            found.append(int(name))
+    return sorted(found)
+
+
+def _kill_children() -> None:
+    """As the subreaper this process inherits every orphan of the sandbox, daemons too: kill until none is left."""
+    while True:
+        for pid in _children(os.getpid()):
+            _signal(pid, _SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _filled(text: str) -> int:
+    """A descriptor that reads `text`: memory where the system has it, else a pipe filled by a child."""
+    data = text.encode()
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("reconciler", 0)
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        os.write(writing, data)
+        os._exit(0)
+    os.close(writing)
+    return reading
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _write(directory: str, name: str, text: str) -> None:
+    """Whole or not at all."""
+    path = os.path.join(directory, name)
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
+
+
+def _reported(function: Callable[..., None], *arguments: object, **named: object) -> None:
+    """A full disk must not end the watch: what could not be written is in the log."""
+    try:
+        function(*arguments, **named)
+    except OSError as error:
+        os.write(2, f"keeper: {error}\n".encode())
+
+
+def _remove_flat(directory: str) -> None:
+    try:
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
+    except OSError as error:
+        os.write(2, f"keeper: {directory}: {error}\n".encode())
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

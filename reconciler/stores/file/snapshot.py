@@ -1,0 +1,207 @@
+"""The snapshot's bytes: a `State` as stable JSON, and back with every key and type checked.
+
+The file carries no checksum, because people may edit it deliberately; so nothing in it is taken on trust. It accepts
+exactly what `schemas/state.v1.schema.json` describes. Must never open a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from reconciler.errors import StateCorrupt, StateTooNew
+from reconciler.model.state import FORMAT, State, Status
+
+_Check = Callable[[Any, str], None]
+_KNOWN = tuple(int(part) for part in FORMAT.split("."))
+_FORMAT_SHAPE = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})", re.ASCII)
+
+
+class _Wrong(Exception):
+    """What is wrong, and where in the document."""
+
+
+def encode(state: State) -> bytes:
+    """Sorted keys, two spaces, a newline at the end: the same state, the same bytes."""
+    text = json.dumps(state.to_dict(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def decode(data: bytes, *, stack: str, place: str, backup: str) -> State:
+    """The state. `place` and `backup` are file names, for messages. Raises StateCorrupt or StateTooNew."""
+    hint = f"look at {backup}: if it is whole, copy it to {place}, and move the journal beside it away"
+    if not data.strip():
+        raise StateCorrupt(f"{place} is empty", hint=hint)
+    try:
+        document = _parse(data)
+        _check_format(document, place)
+        _STATE(document, "")
+    except _Wrong as wrong:
+        raise StateCorrupt(f"{place} is no state: {wrong}", hint=hint) from wrong.__cause__
+    if document["stack"] != stack:
+        raise StateCorrupt(
+            f"{place} holds the state of stack {document['stack']!r}, not of {stack!r}",
+            hint="put the right file there; to rename a stack, change `stack` in the file as well",
+        )
+    return State.from_dict(document)
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise _Wrong(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise _Wrong(f"byte {error.start} is no UTF-8") from error
+    except RecursionError as error:
+        raise _Wrong("it is nested too deeply") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise _Wrong(str(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Wrong(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Wrong(f"{name} is no JSON value")
+
+
+def _check_format(document: Any, place: str) -> None:
+    """Before anything else: a newer format may look different everywhere."""
+    form = document.get("format") if isinstance(document, dict) else None
+    match = _FORMAT_SHAPE.fullmatch(form) if isinstance(form, str) else None
+    if match is None:
+        raise _Wrong("it does not begin with a format version")
+    if (int(match[1]), int(match[2])) > _KNOWN:
+        raise StateTooNew(
+            f"{place} has the state format {form}, this version knows up to {FORMAT}",
+            hint="update reconciler to at least the version that wrote it",
+        )
+    if int(match[1]) < _KNOWN[0]:
+        raise _Wrong(f"there never was a state format {form}")
+
+
+def _named(where: str) -> str:
+    return where.removeprefix(".") or "the document"
+
+
+def _is(kind: str, accepts: Callable[[Any], bool]) -> _Check:
+    def check(value: Any, where: str) -> None:
+        if not accepts(value):
+            shown = json.dumps(value)
+            raise _Wrong(f"{_named(where)} is {shown[:40]}, expected {kind}")
+
+    return check
+
+
+def _object(required: Mapping[str, _Check], optional: Mapping[str, _Check] | None = None) -> _Check:
+    known = {**required, **(optional or {})}
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise _Wrong(f"{_named(where)} is no object")
+        for key in required:
+            if key not in value:
+                raise _Wrong(f"{_named(f'{where}.{key}')} is missing")
+        for key, item in value.items():
+            if key not in known:
+                raise _Wrong(f"{_named(f'{where}.{key}')} is an unknown key")
+            known[key](item, f"{where}.{key}")
+
+    return check
+
+
+def _map(check_value: _Check, *, named: bool = False) -> _Check:
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise _Wrong(f"{_named(where)} is no object")
+        for key, item in value.items():
+            if named and not key:
+                raise _Wrong(f"{_named(where)} has an empty name in it")
+            check_value(item, f"{where}.{key}")
+
+    return check
+
+
+def _array(check_item: _Check) -> _Check:
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list):
+            raise _Wrong(f"{_named(where)} is no list")
+        for index, item in enumerate(value):
+            check_item(item, f"{where}[{index}]")
+
+    return check
+
+
+def _or_null(check: _Check) -> _Check:
+    return lambda value, where: None if value is None else check(value, where)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_TEXT = _is("a text", lambda v: isinstance(v, str))
+_NAME = _is("a text that is not empty", lambda v: isinstance(v, str) and v != "")
+_NUMBER = _is("a number", lambda v: _is_number(v) and abs(v) < 1e300)
+_COUNT = _is("a whole number from 0", lambda v: _is_int(v) and v >= 0)
+_PORT = _is("a port number", lambda v: _is_int(v) and 0 <= v <= 65535)
+_HASH = _is("32 hex digits or nothing", lambda v: isinstance(v, str) and bool(re.fullmatch("([0-9a-f]{32})?", v)))
+_STATUS = _is(f"one of {', '.join(Status)}", lambda v: isinstance(v, str) and v in list(Status))
+_SCALAR = _is("a plain value", lambda v: v is None or isinstance(v, (str, bool)) or _is_number(v))
+
+
+def _anything(value: Any, where: str) -> None:
+    """Backend options are the backend's own; JSON is all that is asked of them."""
+
+
+_INFO = _object(
+    {
+        "sandbox_id": _NAME,
+        "sandbox_url": _TEXT,
+        "container_name": _or_null(_TEXT),
+        "container_id": _or_null(_TEXT),
+        "created_at": _NUMBER,
+    },
+    {"ports": _map(_PORT)},
+)
+_RECORD = _object(
+    {
+        "sandbox_id": _NAME,
+        "backend": _NAME,
+        "generation": _COUNT,
+        "status": _STATUS,
+        "spec_hash": _HASH,
+        "spec": _map(_SCALAR),
+        "info": _or_null(_INFO),
+        "depends_on": _array(_NAME),
+        "created_at": _NUMBER,
+        "updated_at": _NUMBER,
+        "error": _TEXT,
+    }
+)
+_STATE = _object(
+    {
+        "format": _TEXT,
+        "stack": _NAME,
+        "serial": _COUNT,
+        "lineage": _NAME,
+        "updated_at": _NUMBER,
+        "backends": _map(_object({"type": _TEXT, "options": _map(_anything)})),
+        "outputs": _map(_TEXT),
+        "sandboxes": _map(_RECORD, named=True),
+    }
+)
