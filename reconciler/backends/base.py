@@ -56,8 +56,8 @@ class SandboxBackend(ABC):
         """Start a sandbox and return as soon as it exists; readiness is the engine's business.
 
         `thread_id` None is anonymous. `extra_mounts` are (host_path, container_path, read_only), in addition to
-        `spec.mounts`. `spec.owner` becomes labels on the object. Idempotent for an object with the same id and the
-        same owner labels; raises Conflict when the id is taken by anything else.
+        `spec.mounts`. `spec.owner` becomes labels on the object. Idempotent for an object with the same id and
+        equal owner labels, spec hash included; raises Conflict when the id is taken by anything else.
         """
 
     @abstractmethod

@@ -33,7 +33,11 @@ def usage(error: click.UsageError, call: Invocation) -> None:
 
 
 def interrupted(call: Invocation) -> None:
-    _say(call, "interrupted", "", code="interrupted")
+    """Ctrl-C where there was nothing to drain."""
+    if call.settings.json:
+        _say(call, "interrupted", "", code="interrupted")
+    else:
+        call.terminal.tell("interrupted")
 
 
 def known(error: ReconcilerError, call: Invocation) -> None:

@@ -19,9 +19,8 @@ class LazyGroup(click.Group):
     """Commands by section; unknown ones are answered with the closest known."""
 
     def __init__(self, *args: Any, listing: Listing, **more: Any) -> None:
-        super().__init__(
-            *args, context_settings=CONTEXT, no_args_is_help=False, subcommand_metavar="COMMAND", **more
-        )
+        more.update(context_settings=CONTEXT, no_args_is_help=False, subcommand_metavar="COMMAND")
+        super().__init__(*args, **more)
         self.listing = listing
         self.shared = [*config_options(), *base_options()]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,29 +16,31 @@ from reconciler.cli.exit_codes import ExitCode
 if TYPE_CHECKING:
     from types import FrameType
 
-    from reconciler.engine.workflow import StopRequest
+    from reconciler.engine.execute import StopRequest
 
 _STDERR = 2
-_FIRST = (
-    "\nstopping: nothing new is started, what is under way is finished and recorded; "
-    "press Ctrl-C again to leave at once\n"
-)
+_FIRST = "stopping: nothing new is started, what is under way is finished and recorded; press Ctrl-C again to leave at once"
 _SECOND = "\nleft at once; the next run finds out what is there and goes on from it\n"
 _SHOW_CURSOR = "\x1b[?25h"
 
 
+def write_notice(text: str) -> None:
+    """To stderr, past all buffers."""
+    os.write(_STDERR, f"\n{text}\n".encode())
+
+
 @contextmanager
-def draining(stop: StopRequest, *, live: bool) -> Iterator[None]:
+def draining(stop: StopRequest, notice: Callable[[str], None], *, live: bool = False) -> Iterator[None]:
     """While inside, SIGINT and SIGTERM call `stop.request()`, and the second of them ends the process with 130.
 
-    `live` is whether a redrawn view may have hidden the cursor."""
+    `notice` tells the user, from within a signal handler. `live`: a redrawn view may have hidden the cursor."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.requested:
             os.write(_STDERR, ((_SHOW_CURSOR if live else "") + _SECOND).encode())
             os._exit(ExitCode.INTERRUPTED)
         stop.request()
-        os.write(_STDERR, _FIRST.encode())
+        notice(_FIRST)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

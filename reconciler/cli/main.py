@@ -75,25 +75,31 @@ def run(args: Sequence[str]) -> int:
 
 
 def _run(args: list[str], given: Given) -> int:
-    from reconciler.cli import failure
-
     try:
         result = cli.main(args=args, prog_name="reconciler", standalone_mode=False, obj=given)
         return int(result or 0)
     except click.UsageError as error:
+        from reconciler.cli import failure
+
         if "--json" in args[: args.index("--") if "--" in args else None]:
             given.add("json", True)
         failure.usage(error, invocation(given, "usage"))
         return ExitCode.USAGE
     except click.Abort:
+        from reconciler.cli import failure
+
         failure.interrupted(invocation(given, "run"))
         return ExitCode.INTERRUPTED
     except ReconcilerError as error:
+        from reconciler.cli import failure
+
         failure.known(error, invocation(given, "run"))
         return code_for(error)
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is reported in one line, never as a traceback
+        from reconciler.cli import failure
+
         failure.unknown(error, invocation(given, "run"))
         return code_for(error)
 

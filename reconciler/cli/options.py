@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from reconciler import __version__
-from reconciler.cli.terminal import Terminal, terminal_of_process
+from reconciler.cli.terminal import Terminal, terminal_of
 
 if TYPE_CHECKING:
     from reconciler.cli.views.json import JsonLines
@@ -59,17 +60,21 @@ class Given:
         return Settings(directory=directory, **rest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """What a command's function is called with: options, terminal and environment of this run.
+    """What a command's function is called with: options, terminal and environment of this run."""
 
-    `events` is where machine-readable events go; it is written to with `--json` only.
-    """
-
+    operation: str
     settings: Settings
     terminal: Terminal
     environ: Mapping[str, str]
-    events: JsonLines
+
+    @functools.cached_property
+    def events(self) -> JsonLines:
+        """Where machine-readable events go; written to with `--json` only."""
+        from reconciler.cli.views.json import JsonLines
+
+        return JsonLines(self.terminal.line, operation=self.operation)
 
     def note(self, text: str) -> None:
         """Say something that `-q` and `--json` leave out."""
@@ -78,15 +83,15 @@ class Invocation:
 
 
 def invocation(given: Given, operation: str) -> Invocation:
-    from reconciler.cli.views.json import JsonLines
-
     settings = given.settings()
-    terminal = terminal_of_process(os.environ, no_color=settings.no_color)
+    terminal = terminal_of(
+        out=sys.stdout, err=sys.stderr, stdin=sys.stdin, environ=os.environ, no_color=settings.no_color
+    )
     return Invocation(
+        operation=operation,
         settings=settings,
         terminal=terminal,
         environ=os.environ,
-        events=JsonLines(terminal.line, operation=operation),
     )
 
 

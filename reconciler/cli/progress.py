@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli import failure
+from reconciler.cli.interrupts import write_notice
 from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
 from reconciler.model.outcome import StepStatus
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Takes the events of a run, and shows the plan when it is about to be approved."""
+    """Takes the events of a run; `notice` is for a signal handler to say that the run is stopping."""
 
     def __call__(self, event: Event) -> None: ...
 
-    def show_plan(self, plan: Plan) -> None: ...
+    def notice(self, text: str) -> None: ...
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def progress_for(call: Invocation) -> Iterator[Progress]:
         from reconciler.cli.views.live import LiveProgress
 
         with LiveProgress(call.terminal.err, call.terminal.err_style) as live:
-            yield _Human(call, live)
+            yield _Human(call, live, live.notice)
     else:
         from reconciler.cli.views.plain import PlainProgress
 
@@ -52,26 +53,38 @@ class _Json:
         except BrokenPipeError:
             self._call.terminal.abandon_broken()
 
-    def show_plan(self, plan: Plan) -> None:
-        """The plan is in the stream already, by its own event."""
+    def notice(self, text: str) -> None:
+        write_notice(text)
 
 
 class _Human:
-    def __init__(self, call: Invocation, steps: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        call: Invocation,
+        steps: Callable[[Event], None],
+        notice: Callable[[str], None] = write_notice,
+    ) -> None:
         self._call = call
         self._steps = steps
+        self._notice = notice
+
+    def notice(self, text: str) -> None:
+        self._notice(text)
 
     def __call__(self, event: Event) -> None:
         try:
             match event:
                 case Remark():
                     failure.show_diagnostics([event.diagnostic], self._call)
-                case Planned() | StepStarted() | StepProgress() | StepEnded() | ApplyEnded():
+                case Planned():
+                    self._show_plan(event.plan)
+                    self._steps(event)
+                case StepStarted() | StepProgress() | StepEnded() | ApplyEnded():
                     self._steps(event)
         except BrokenPipeError:
             self._call.terminal.abandon_broken()
 
-    def show_plan(self, plan: Plan) -> None:
+    def _show_plan(self, plan: Plan) -> None:
         from reconciler.cli.views.human import plan_text
 
         terminal = self._call.terminal

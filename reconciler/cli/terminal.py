@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
@@ -53,9 +52,10 @@ class Terminal:
         self.err.flush()
 
 
-def terminal_of_process(environ: Mapping[str, str], *, no_color: bool = False) -> Terminal:
-    """The terminal of this process: NO_COLOR, TERM=dumb, COLUMNS and redirections are honoured."""
-    out, err, stdin = sys.stdout, sys.stderr, sys.stdin
+def terminal_of(
+    *, out: TextIO, err: TextIO, stdin: TextIO, environ: Mapping[str, str], no_color: bool = False
+) -> Terminal:
+    """The terminal of these streams: NO_COLOR, TERM=dumb, COLUMNS and redirections are honoured."""
     for stream in (out, err):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a "→" must not end a run on a terminal that has none

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli import failure
@@ -30,10 +31,10 @@ def load(call: Invocation) -> Configuration:
 
     settings = call.settings
     configuration = configure(
-        paths=settings.files,
-        directory=settings.directory,
+        paths=[Path(name) for name in settings.files],
+        directory=Path(settings.directory),
         var=settings.var,
-        var_files=settings.var_files,
+        var_files=[Path(settings.path(name)) for name in settings.var_files],
         environ=call.environ,
         ask=_asker(call),
     )
@@ -47,7 +48,7 @@ def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
     from reconciler.stores.registry import open_store
 
     desired = load(call).desired
-    store = open_store(desired.store, stack=desired.stack, directory=desired.directory)
+    store = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
     try:
         yield desired, store
     finally:
@@ -72,7 +73,7 @@ def opened(
 
     with ExitStack() as stack:
         desired = load(call).desired
-        store = open_store(desired.store, stack=desired.stack, directory=desired.directory)
+        store = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
         stack.callback(store.close)
         if secrets:
             key = store.secret_key(create=writes)

@@ -24,7 +24,8 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        " " if char == "\t" else char if unicodedata.category(char)[0] != "C" else ascii(char)[1:-1] for char in text
+        " " if char == "\t" else char if unicodedata.category(char)[0] != "C" else ascii(char)[1:-1]
+        for char in text
     )
 
 
@@ -101,9 +102,19 @@ class Problems:
             )
         )
 
-    def error(self, node: Node, code: str, summary: str, fix: str = "", related: Sequence[tuple[str, Node]] = ()) -> None:
+    def error(
+        self, node: Node, code: str, summary: str, fix: str = "", related: Sequence[tuple[str, Node]] = ()
+    ) -> None:
         """A problem with a value. A mapping or list is pointed at with one caret."""
-        self.fault(node.source, node.mark, node.end if node.text is not None else node.mark, code, summary, fix, related)
+        self.fault(
+            node.source,
+            node.mark,
+            node.end if node.text is not None else node.mark,
+            code,
+            summary,
+            fix,
+            related,
+        )
 
     def warning(self, node: Node, code: str, summary: str, fix: str = "") -> None:
         end = node.end if node.text is not None else node.mark
@@ -112,7 +123,9 @@ class Problems:
     def general(self, code: str, summary: str, fix: str = "", where: Position | None = None) -> None:
         """A problem that no line of a file shows: an option, a variable of the environment, a missing file."""
         self.add(
-            Diagnostic(severity=Severity.ERROR, code=code, summary=clean(summary), fix=clean(fix), position=where)
+            Diagnostic(
+                severity=Severity.ERROR, code=code, summary=clean(summary), fix=clean(fix), position=where
+            )
         )
 
     def add(self, diagnostic: Diagnostic) -> None:
@@ -142,7 +155,9 @@ class Problems:
             return
         if len(errors) > MAX_REPORTED:
             more = Diagnostic(
-                severity=Severity.ERROR, code="more", summary=f"{len(errors) - MAX_REPORTED} more errors are not shown"
+                severity=Severity.ERROR,
+                code="more",
+                summary=f"{len(errors) - MAX_REPORTED} more errors are not shown",
             )
             errors = (*errors[:MAX_REPORTED], more)
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
@@ -185,7 +200,9 @@ def _cells(text: str) -> int:
     """How many cells of a terminal the text takes."""
     if text.isascii():
         return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
 
 
 def _fit(text: str, room: int) -> str:

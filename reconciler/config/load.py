@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from reconciler.config import syntax
-from reconciler.config.diagnostics import Problems, at
+from reconciler.config.diagnostics import Problems, quote
 from reconciler.config.masking import mask_secrets, mask_suspects
 from reconciler.config.nodes import Composer, Mark, Node, Source, Unreadable, new_mapping
 
@@ -113,7 +114,9 @@ def _listing(folder: Path, name: str, problems: Problems) -> list[Path]:
         entries = sorted(entry for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
         found = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     except OSError as error:
-        problems.general("unreadable", f"the directory {name} cannot be read: {_reason(error)}", "choose another with -C")
+        problems.general(
+            "unreadable", f"the directory {name} cannot be read: {_reason(error)}", "choose another with -C"
+        )
         return []
     if not found:
         problems.general(
@@ -125,7 +128,11 @@ def _listing(folder: Path, name: str, problems: Problems) -> list[Path]:
 
 
 def _display(path: Path, directory: Path) -> str:
-    return str(path.relative_to(directory)) if path.is_relative_to(directory) and path != directory else str(path)
+    return (
+        str(path.relative_to(directory))
+        if path.is_relative_to(directory) and path != directory
+        else str(path)
+    )
 
 
 def _reason(error: OSError) -> str:
@@ -143,10 +150,18 @@ def _read_bytes(path: Path, name: str, problems: Problems) -> bytes | None:
             with path.open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        problems.general("missing-file", f"there is no file {name}", "check the path given with -f, or run `reconciler init`")
+        problems.general(
+            "missing-file",
+            f"there is no file {name}",
+            "check the path given with -f, or run `reconciler init`",
+        )
         return None
     except OSError as error:
-        problems.general("unreadable", f"{name} cannot be read: {_reason(error)}", "check its permissions and the path given with -f")
+        problems.general(
+            "unreadable",
+            f"{name} cannot be read: {_reason(error)}",
+            "check its permissions and the path given with -f",
+        )
         return None
     except ValueError:
         problems.general("unreadable", "a path holds a NUL character", "check the path given with -f")
@@ -188,49 +203,72 @@ def _place(text: str, index: int) -> Mark:
 
 
 def compose(source: Source, problems: Problems) -> Node | None:
-    """The file's mapping, None when it has none; problems are told."""
-    found = Problems()
+    """The file's mapping, None when it has none; problems are told, with secrets hidden first."""
+    faults: list[tuple[Any, ...]] = []
     root: Node | None = None
-    ok = False
+    whole = False
     try:
         with _collector_at_rest():
-            root = Composer(source, found.fault).document()
-        ok = True
+            root = Composer(source, lambda *fault: faults.append(fault)).document()
+        whole = True
     except Unreadable:
         pass
     except yaml.reader.ReaderError:
-        _fault_of_character(source, found)
+        faults.append(_fault_of_character(source))
     except yaml.MarkedYAMLError as error:
-        _fault_of_syntax(source, error, found)
-    except RecursionError:
-        found.general("too-deep", f"{source.name} is nested too deeply", "flatten it")
-    _mask(source, root if ok else None)
-    for diagnostic in found.found:
-        problems.add(_with_masked_snippet(diagnostic, source))
-    if not ok:
-        return None
+        faults.append(_fault_of_syntax(source, error))
+    if faults:
+        mask_suspects(source)  # what could not be read, or was read twice, is in no node
+    if whole and root is not None:
+        mask_secrets(root)
+    for fault in faults:
+        problems.fault(*fault)
+    return _top_level(source, root, problems) if whole else None
+
+
+def _top_level(source: Source, root: Node | None, problems: Problems) -> Node | None:
     if root is None or (root.text is not None and root.data is None):
-        problems.general(
-            "empty", f"{source.name} is empty", "write `version: 1` and `stack: NAME`, or run `reconciler init`"
-        )
+        start = _Mark(0, 0)
+        problems.fault(
+            source, start, start, "empty", f"{source.name} holds no configuration",
+            "write `version: 1` and `stack: NAME`, or run `reconciler init`",
+        )  # fmt: skip
         return None
     if root.kids is None:
-        found_text = "a list" if root.items is not None else "plain text"
-        problems.error(
-            root, "top-level", f"the file must be a mapping of keys, not {found_text}",
+        found = "a list" if root.items is not None else "plain text"
+        problems.fault(
+            source, root.mark, root.mark, "top-level", f"the file must be a mapping of keys, not {found}",
             "begin with `version: 1`, `stack: NAME` and `sandboxes:`",
         )  # fmt: skip
         return None
     return root
 
 
-def _with_masked_snippet(diagnostic, source):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _fault_of_character(source: Source) -> tuple[Any, ...]:
+    found = syntax.CONTROL.search(source.text)
+    mark = _place(source.text, found.start() if found else 0)
+    name = f"U+{ord(found[0]):04X}" if found else "unknown"
+    return (
+        source, mark, mark, "control-character", f"a control character ({name}) is not allowed in YAML",
+        'remove it; in double-quoted text write it as an escape such as "\\x1b"',
+    )  # fmt: skip
+
+
+def _fault_of_syntax(source: Source, error: yaml.MarkedYAMLError) -> tuple[Any, ...]:
+    mark = error.problem_mark or error.context_mark or _Mark(0, 0)
+    line = source.line(mark.line)
+    character = line[mark.column : mark.column + 1]
+    summary, fix = syntax.explain(error.context or "", error.problem or "", character)
+    related: tuple[tuple[str, Node], ...] = ()
+    opened = error.context_mark
+    if opened is not None and opened.line != mark.line:
+        related = (("it begins here", Node(source, opened, opened, None)),)
+    return (source, mark, mark, "syntax", summary, fix, related)
 
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Nodes are many and none is garbage: a collector that looks at them all again and again costs half the time."""
+    """Nodes are many and none is garbage: a collector that looks at them again and again costs half the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -238,3 +276,58 @@ def _collector_at_rest() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+# --- merging files ---------------------------------------------------------------------------------------------
+
+
+def _merge(roots: Sequence[Node], problems: Problems) -> Node:
+    """One mapping of all files: sections by name, lists one after the other, anything else said once."""
+    merged = new_mapping(roots[0])
+    for root in roots:
+        for key, kid in root.named().items():
+            at_key = root.keys[key]
+            first = merged.get(key)
+            if first is None:
+                merged.put(key, at_key, kid)
+            elif key in NAMED_SECTIONS and first.kids is not None and kid.kids is not None:
+                merged.put(key, merged.keys[key], _merge_section(key, first, kid, problems))
+            elif key in LISTED_SECTIONS and first.items is not None and kid.items is not None:
+                merged.put(key, merged.keys[key], _append(first, kid))
+            elif not key.startswith("x-") and first.data != kid.data:
+                _twice(f"`{key}`", at_key, merged.keys[key], problems, "say it in one file only")
+    return merged
+
+
+def _merge_section(section: str, first: Node, second: Node, problems: Problems) -> Node:
+    merged = new_mapping(first)
+    for name, kid in first.named().items():
+        merged.put(name, first.keys[name], kid)
+    for name, kid in second.named().items():
+        if name not in first.named():
+            merged.put(name, second.keys[name], kid)
+        elif section != "defaults" or first.named()[name].data != kid.data:
+            what = (
+                f"`defaults.{name}`" if section == "defaults" else f"the {_SINGULAR[section]} {quote(name)}"
+            )
+            _twice(what, second.keys[name], first.keys[name], problems, "remove or rename one of the two")
+    return merged
+
+
+_SINGULAR = {
+    "variables": "variable", "backends": "backend", "templates": "template", "sandboxes": "sandbox",
+    "outputs": "output",
+}  # fmt: skip
+
+
+def _twice(what: str, second: Node, first: Node, problems: Problems, fix: str) -> None:
+    problems.error(
+        second, "declared-twice", f"{what} is declared in two files", fix, (("first declared here", first),)
+    )
+
+
+def _append(first: Node, second: Node) -> Node:
+    merged = Node(first.source, first.mark, first.end, [*first.data, *second.data])
+    merged.items = [*first.listed(), *second.listed()]
+    merged.live = first.live or second.live
+    return merged

@@ -33,17 +33,20 @@ class Mark(Protocol):
 
 
 class Source:
-    """One file: its name for messages, where it is, and its text. `masked` are (line, start, end) that no snippet
-    may show, counted from 0."""
+    """One file: its name for messages, where it is, and its text."""
 
-    __slots__ = ("_lines", "masked", "name", "path", "text")
+    __slots__ = ("_lines", "_masked", "name", "path", "text")
 
     def __init__(self, name: str, path: Path, text: str) -> None:
         self.name = name
         self.path = path
         self.text = text
-        self.masked: list[tuple[int, int, int | None]] = []
+        self._masked: dict[int, list[tuple[int, int | None]]] = {}
         self._lines: list[str] | None = None
+
+    def mask(self, line: int, start: int, end: int | None) -> None:
+        """Never show this part of a line (None: to its end); counted from 0."""
+        self._masked.setdefault(line, []).append((start, end))
 
     def line(self, number: int) -> str:
         """The line counted from 0, "" beyond the end, with masked parts as dots of the same length."""
@@ -52,19 +55,21 @@ class Source:
         if not 0 <= number < len(self._lines):
             return ""
         text = self._lines[number]
-        for line, start, end in self.masked:
-            if line == number:
-                stop = len(text) if end is None else end
-                text = text[:start] + "•" * max(0, min(stop, len(text)) - start) + text[stop:]
+        for start, end in self._masked.get(number, ()):
+            stop = len(text) if end is None else min(end, len(text))
+            text = text[:start] + "•" * max(0, stop - start) + text[stop:]
         return text
 
 
 class Node:
     """A value with its place. `data` is what JSON Schema sees; `kids` the nodes of a mapping or a list; `keys` the
     places of a mapping's keys; `text` a scalar as written; `live` says that a `${` is somewhere inside; `size` counts
-    nodes with aliases written out; `damaged` that an invalid part was taken out."""
+    nodes with aliases written out; `damaged` that an invalid part was taken out; `secret` that no message may quote it.
+    """
 
-    __slots__ = ("damaged", "data", "end", "items", "keys", "kids", "live", "mark", "size", "source", "text")
+    __slots__ = (
+        "damaged", "data", "end", "items", "keys", "kids", "live", "mark", "secret", "size", "source", "text",
+    )  # fmt: skip
 
     def __init__(self, source: Source, mark: Mark, end: Mark, data: Any, text: str | None = None) -> None:
         self.source = source
@@ -78,6 +83,7 @@ class Node:
         self.live = text is not None and "${" in text
         self.size = 1
         self.damaged = False
+        self.secret = False
 
     def get(self, key: str) -> Node | None:
         return None if self.kids is None else self.kids.get(key)
@@ -138,7 +144,9 @@ def spell(data: Any) -> str:
     return str(data)
 
 
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?|[-+]?\.[0-9]+([eE][-+]?[0-9]{1,3})?")
+_NUMBER = re.compile(
+    r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?|[-+]?\.[0-9]+([eE][-+]?[0-9]{1,3})?"
+)
 _RADIX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _WORDS: Mapping[str, Any] = {
     **dict.fromkeys(("~", "null", "Null", "NULL", ""), None),
@@ -219,7 +227,12 @@ class Composer:
 
     def start(self, event: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
-            self.stop(event, "too-deep", f"nested more than {MAX_DEPTH} levels deep", "flatten this part of the file")
+            self.stop(
+                event,
+                "too-deep",
+                f"nested more than {MAX_DEPTH} levels deep",
+                "flatten this part of the file",
+            )
         if event.anchor:
             self.anchors[event.anchor] = None
         self.check_tag(event)
@@ -268,7 +281,12 @@ class Composer:
             )  # fmt: skip
         target = self.anchors[event.anchor]
         if target is None:
-            self.stop(event, "recursion", f"`*{event.anchor}` refers to a value that contains itself", "remove the alias")
+            self.stop(
+                event,
+                "recursion",
+                f"`*{event.anchor}` refers to a value that contains itself",
+                "remove the alias",
+            )
             raise AssertionError
         self.count(event, target.size)
         return target

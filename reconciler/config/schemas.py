@@ -28,5 +28,7 @@ def schema_text(name: str) -> str:
     """The schema as it is shipped. Raises ReconcilerError for an unknown name."""
     file = _folder() / f"{name}{_SUFFIX}"
     if "/" in name or "\\" in name or not file.is_file():
-        raise ReconcilerError(f"there is no schema `{name}`", hint=f"choose one of {', '.join(schema_names())}")
+        raise ReconcilerError(
+            f"there is no schema `{name}`", hint=f"choose one of {', '.join(schema_names())}"
+        )
     return file.read_text(encoding="utf-8")

@@ -51,4 +51,7 @@ def explain(context: str, problem: str, character: str) -> tuple[str, str]:
             if "begin a value" in summary and character.isprintable() and character.strip():
                 summary = f"`{character}` cannot begin a value here"
             return summary, fix
-    return "this is not well-formed YAML", "check quotes, brackets and the indentation of this line and the one above"
+    return (
+        "this is not well-formed YAML",
+        "check quotes, brackets and the indentation of this line and the one above",
+    )

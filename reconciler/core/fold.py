@@ -77,7 +77,7 @@ def _meant(intent: Intent, *, status: Status) -> SandboxRecord:
         sandbox_id=intent.sandbox_id,
         backend=intent.backend,
         generation=intent.generation,
-        spec=dict(intent.spec),
+        spec=intent.spec,
         spec_hash=intent.spec_hash,
         status=status,
         depends_on=intent.depends_on,

@@ -48,6 +48,7 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         unchanged=unchanged,
         diagnostics=tuple(planner.diagnostics),
         outputs={} if options.destroy else desired.outputs,
+        infos={address: info for address, info in planner.infos.items() if info is not None},
         lineage_found=found,
         destroy=options.destroy,
     )
@@ -199,9 +200,13 @@ class _Planner:
         if current is None or current.backend != wanted.backend:
             return ()
         capabilities = self._capabilities(wanted.backend)
-        if record is not None and record.sandbox_id == current.info.sandbox_id:
-            return compare(record.spec, flat, current, wanted, capabilities)
         label = current.owner.spec_hash if current.owner else ""
+        if record is not None and record.sandbox_id == current.info.sandbox_id:
+            meant_only = record.status is Status.PENDING and label not in ("", record.spec_hash)
+            if (
+                not meant_only
+            ):  # what an unfinished create meant says nothing about an older object of that id
+                return compare(record.spec, flat, current, wanted, capabilities)
         if label == digest:
             return compare(flat, flat, current, wanted, capabilities)
         return fallback(label, digest, wanted)

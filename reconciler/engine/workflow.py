@@ -20,9 +20,9 @@ from reconciler.errors import ConfigError
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.event import ApplyEnded, Planned, Remark
-from reconciler.model.observed import Observed, SandboxInfo
+from reconciler.model.observed import Observed
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan
+from reconciler.model.plan import UNKNOWN_VALUE, Plan
 from reconciler.model.state import SandboxRecord, State
 from reconciler.stores.base import Lease, LockInfo
 
@@ -82,7 +82,8 @@ def survey(context: Context, *, destroy: bool = False) -> View:
     if errors:
         raise ConfigError("the backend cannot hold this configuration", diagnostics=remarks)
     names = {wanted.backend for wanted in desired.sandboxes.values()}
-    names |= {record.backend for record in state.sandboxes.values()} if state else set()
+    if state is not None:  # also where a sandbox may have been left that nothing speaks of any more
+        names |= {record.backend for record in state.sandboxes.values()} | set(state.backends)
     observed = look({name: context.backends.get(name) for name in sorted(names)})
     options = PlanOptions(
         new_lineage=str(uuid.uuid4()), capabilities=context.backends.capabilities(names), destroy=destroy
@@ -134,7 +135,7 @@ def _carry_out(
     results: tuple[StepResult, ...] = ()
     after = before
     if not view.plan.empty:
-        execution = _execution(context, options, view, lease, before, stop)
+        execution = _execution(context, options, view, lease, stop)
         try:
             results = execution.run()
         finally:
@@ -164,6 +165,7 @@ def _carry_out(
 def _first_state(context: Context, view: View, lease: Lease) -> State:
     """Before the first effect the lineage is durable and the backends in use are known to the state."""
     names = {step.backend for step in view.plan.steps}
+    names |= {step.current.backend for step in view.plan.steps if step.current}
     names |= {record.backend for record in view.state.sandboxes.values()} if view.state else set()
     saved = context.backends.saved(names)
     if view.state is not None and (view.plan.empty or dict(view.state.backends) == saved):
@@ -175,7 +177,7 @@ def _first_state(context: Context, view: View, lease: Lease) -> State:
 
 
 def _execution(
-    context: Context, options: ApplyOptions, view: View, lease: Lease, state: State, stop: StopRequest
+    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
 ) -> Execution:
     names = {step.backend for step in view.plan.steps}
     names |= {step.current.backend for step in view.plan.steps if step.current}
@@ -184,7 +186,6 @@ def _execution(
     opened = {name: context.backends.get(name) for name in names}
     return Execution(
         plan=view.plan,
-        state=state,
         backend_of=opened.__getitem__,
         scrub=Scrubber(context.desired),
         append=lambda entries: context.store.append(lease, entries),
@@ -195,25 +196,7 @@ def _execution(
         ),
         jitter=context.jitter or random.random,
         stop=stop,
-        infos=_known_infos(view),
     )
-
-
-def _known_infos(view: View) -> dict[Address, SandboxInfo]:
-    """Connection details that stay as they are during this run, for references."""
-    infos = {
-        seen.owner.address: seen.info
-        for seen in view.observed.sandboxes
-        if seen.owner is not None
-        and (seen.owner.stack, seen.owner.lineage) == (view.plan.stack, view.plan.lineage)
-    }
-    for record in view.state.sandboxes.values() if view.state else ():
-        if record.info is not None:
-            infos.setdefault(record.address, record.info)
-    for step in view.plan.steps:
-        if step.destroys or step.action is Action.CREATE:
-            infos.pop(step.address, None)
-    return infos
 
 
 def _settled(context: Context, view: View, state: State) -> State:

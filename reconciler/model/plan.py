@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Output, Scalar
 from reconciler.model.diagnostic import Diagnostic
-from reconciler.model.observed import ObservedSandbox
+from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.position import Position
 
 
@@ -136,7 +136,8 @@ class Step:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`steps` are sorted destroys first, then by address. `unchanged` counts addresses with nothing to do;
-    `lineage_found` says the lineage was taken from live labels because no state was there."""
+    `lineage_found` says the lineage was taken from live labels because no state was there; `infos` are the
+    connection details that stay as they are while the plan is carried out."""
 
     stack: str
     lineage: str
@@ -145,6 +146,7 @@ class Plan:
     unchanged: tuple[Address, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     outputs: Mapping[str, Output] = field(default_factory=dict)
+    infos: Mapping[Address, SandboxInfo] = field(default_factory=dict)
     lineage_found: bool = False
     destroy: bool = False
 

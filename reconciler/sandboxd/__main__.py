@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
-if not __package__:  # started by path: an empty parent package stands in, as nothing else of it may be visible here
+if (
+    not __package__
+):  # started by path: an empty parent package stands in, as nothing else of it may be visible here
     _parent = type(sys)("reconciler")
     _parent.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
     sys.modules["reconciler"] = _parent

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+
 from reconciler.sandboxd.wire import Answer, Refusal
 
 TYPE_CHECKING = False

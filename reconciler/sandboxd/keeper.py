@@ -92,11 +92,13 @@ class _Keeper:
                 limit = self._config["memory"]
                 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             os.umask(0o077)
-            argv = [word if isinstance(word, str) else str(descriptors[word[1]]) for word in self._config["argv"]]
+            argv = [
+                word if isinstance(word, str) else str(descriptors[word[1]]) for word in self._config["argv"]
+            ]
             for fd in descriptors.values():
                 os.set_inheritable(fd, True)
             os.chdir(self._config["cwd"])
-            os.execve(argv[0], argv, self._config["env"])
+            os.execve(argv[0], argv, self._config["env"])  # noqa: S606 - no shell is the point
         except BaseException as error:  # noqa: BLE001 - a fork must never run on as a second keeper
             os.write(2, f"keeper: cannot start the sandbox: {error}\n".encode())
         os._exit(127)
@@ -166,8 +168,12 @@ def start_time(pid: int) -> str:
     if os.path.exists("/proc/self/stat"):
         stat = _read(f"/proc/{pid}/stat")
         return stat[stat.rfind(")") + 2 :].split(" ")[19] if stat else ""
-    with os.popen(f"LC_ALL=C ps -o lstart= -p {int(pid)}") as lines:
-        return " ".join(lines.read().split())
+    import subprocess
+
+    words = ["ps", "-o", "lstart=", "-p", str(pid)]
+    environment = {"LC_ALL": "C", "PATH": os.defpath}
+    answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10, env=environment)
+    return " ".join(answer.stdout.split())
 
 
 def _children(pid: int) -> list[int]:

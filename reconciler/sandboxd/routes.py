@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+
 from reconciler.sandboxd.commands import Command, Session, SessionBusy, SessionMissing, Sessions
 from reconciler.sandboxd.files import Files, number, refusal
 from reconciler.sandboxd.wire import Answer, Refusal, Request

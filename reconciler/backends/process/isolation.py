@@ -30,13 +30,44 @@ _NAMESPACES = (
     "--hostname",
     "sandbox",
 )
-_SYSTEM = (
-    "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /opt /nix/store /gnu/store /run/current-system "
-    "/etc/alternatives /etc/bash.bashrc /etc/ca-certificates /etc/ca-certificates.conf /etc/fonts /etc/group "
-    "/etc/host.conf /etc/hosts /etc/inputrc /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime "
-    "/etc/mime.types /etc/nsswitch.conf /etc/os-release /etc/passwd /etc/pki /etc/profile /etc/profile.d "
-    "/etc/protocols /etc/resolv.conf /etc/services /etc/ssl /etc/terminfo /etc/timezone"
-).split()
+_SYSTEM = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+    "/run/current-system",
+    "/etc/alternatives",
+    "/etc/bash.bashrc",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/fonts",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/inputrc",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/pki",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/etc/terminfo",
+    "/etc/timezone",
+]
 
 Word = str | tuple[str, str]
 
@@ -58,10 +89,26 @@ def find_bubblewrap() -> Bubblewrap:
     if path is None:
         return Bubblewrap(path="", detail="bubblewrap is not installed")
     words = [path, *_NAMESPACES, "--unshare-net", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    words += ["--size", "65536", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--new-session", "--die-with-parent", "true"]  # noqa: S108 - a mount point inside
+    words += [
+        "--size",
+        "65536",
+        "--tmpfs",
+        "/tmp",  # noqa: S108 - a mount point inside
+        "--cap-drop",
+        "ALL",
+        "--new-session",
+        "--die-with-parent",
+        "true",
+    ]
     try:
         answer = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", timeout=10, check=False, stdin=subprocess.DEVNULL
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Bubblewrap(path="", detail=f"bubblewrap does not work here: {error}")

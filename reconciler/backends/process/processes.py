@@ -16,6 +16,7 @@ from reconciler.errors import Transient
 
 _LINUX = os.path.exists("/proc/self/stat")
 _GONE_STATES = frozenset("ZXx")
+_PROGRAMS = (b"/sandboxd/keeper.py", b"/sandboxd/__main__.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,24 +128,41 @@ def wait_gone(process: Process, seconds: float) -> bool:
             os.close(fd)
 
 
-def carrying(marker: str) -> list[Process]:
-    """Every process of ours whose environment holds `marker` ("NAME=value"). Costs a look at each process."""
+def carrying(marker: str, directory: str) -> list[Process]:
+    """Every process of a sandbox, found without a record: its environment holds `marker` ("NAME=value"), or it is a
+    program of ours started for `directory` (a server hides its environment). Costs a look at each process."""
     if not _LINUX:
         return []
-    wanted = marker.encode()
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                if wanted in file.read().split(b"\0"):
-                    found.append(started(int(name)))
+    found = [
+        started(int(name))
+        for name in os.listdir("/proc")
+        if name.isdigit() and (_has_variable(name, marker.encode()) or _serves(name, directory.encode()))
+    ]
     return [process for process in found if state_of(process)]
 
 
-def kill_carrying(marker: str, seconds: float = 5.0) -> None:
+def _has_variable(pid: str, marker: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return marker in file.read().split(b"\0")
+    except OSError:  # gone, or another user's
+        return False
+
+
+def _serves(pid: str, directory: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    ours = any(word.endswith(_PROGRAMS) for word in words)
+    return ours and (directory in words or directory + b"/workspace" in words)
+
+
+def kill_carrying(marker: str, directory: str, seconds: float = 5.0) -> None:
     """Until none is left, whatever they fork meanwhile. Raises Transient when some cannot be ended."""
     deadline = time.monotonic() + seconds
-    while left := carrying(marker):
+    while left := carrying(marker, directory):
         for process in left:
             send(process, signal.SIGKILL)
         for process in left:

@@ -16,7 +16,6 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from reconciler.backends.process.processes import Process
 from reconciler.errors import Conflict, Permanent, Transient
@@ -57,10 +56,10 @@ class Record:
         if data.pop("format") != FORMAT:
             raise ValueError("written by a newer version")
         owner = data.pop("owner")
-        record = cls(**data, owner=None if owner is None else Owner(**owner))
-        if not (isinstance(record.port, int) and isinstance(record.spec, dict) and isinstance(record.labels, dict)):
-            raise TypeError("a field has the wrong type")
-        return record
+        for name, kind in (("port", int), ("created_at", float), ("spec", dict), ("labels", dict)):
+            if not isinstance(data[name], kind):
+                raise TypeError(f"{name} has the wrong type")
+        return cls(**data, owner=None if owner is None else Owner(**owner))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +90,13 @@ class Directory:
     def ids(self) -> list[str]:
         """Every name under the root that could be a sandbox, sorted; no root yet is none."""
         try:
-            return sorted(name for name in os.listdir(self.root) if not name.startswith("."))
+            return sorted(name for name in os.listdir(self.root) if SANDBOX_ID.fullmatch(name))
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise Transient(f"cannot list {self.root}: {error.strerror}", hint="check its permissions") from error
+            raise Transient(
+                f"cannot list {self.root}: {error.strerror}", hint="check its permissions"
+            ) from error
 
     def make_root(self) -> None:
         try:
@@ -116,7 +117,9 @@ class Directory:
         deadline = time.monotonic() + timeout
         while (fd := _try_lock(path)) is None:
             if time.monotonic() > deadline:
-                raise Transient(f"sandbox {sandbox_id} is being worked on by another process", retry_after=1.0)
+                raise Transient(
+                    f"sandbox {sandbox_id} is being worked on by another process", retry_after=1.0
+                )
             time.sleep(0.005)
         try:
             yield fd
@@ -150,6 +153,8 @@ class Directory:
         except (FileNotFoundError, NotADirectoryError):
             if not os.path.lexists(path):
                 return None
+            if os.path.exists(os.path.join(path, "key")):  # ours once: what it is now nobody can tell
+                raise _broken(path, "it is missing") from None
             raise Conflict(
                 f"{path} is there, but holds no sandbox of ours",
                 hint="move it away, or give the backend another `root`",
@@ -161,10 +166,7 @@ class Directory:
             if record.sandbox_id != sandbox_id:
                 raise ValueError(f"it is about {record.sandbox_id}")
         except (ValueError, KeyError, TypeError) as error:
-            raise Permanent(
-                f"{path}/record.json cannot be read: {error}",
-                hint=f"look at what is left of it, then remove {path} by hand",
-            ) from error
+            raise _broken(path, str(error)) from error
         return record
 
     def processes(self, sandbox_id: str) -> Processes | None:
@@ -226,6 +228,13 @@ class Directory:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - os.lstat(path).st_mtime > _TRASH_AGE:
                     remove_tree(path)
+
+
+def _broken(path: str, why: str) -> Permanent:
+    return Permanent(
+        f"{path}/record.json cannot be read: {why}",
+        hint=f"end what still runs of it, then remove {path} by hand",
+    )
 
 
 def with_labels(record: Record, *, owner: Owner | None, labels: Mapping[str, str]) -> Record:
@@ -301,5 +310,3 @@ def _sync_directory(path: str) -> None:
             raise
     finally:
         os.close(fd)
-
-

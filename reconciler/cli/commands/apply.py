@@ -13,7 +13,7 @@ from reconciler.cli.durations import DURATION
 from reconciler.cli.exit_codes import ExitCode, code_of
 from reconciler.cli.interrupts import draining
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.progress import Progress, progress_for
+from reconciler.cli.progress import progress_for
 from reconciler.cli.views.report import outputs_text, report_text
 from reconciler.cli.wiring import opened
 from reconciler.errors import ReconcilerError
@@ -106,17 +106,18 @@ def _run(call: Invocation, options: ApplyOptions, *, ask: bool) -> ApplyReport:
     with ExitStack() as stack:
         progress = stack.enter_context(progress_for(call))
         context = stack.enter_context(opened(call, emit=progress, writes=True))
-        stack.enter_context(draining(stop, live=call.terminal.live))
-        return workflow.apply(
-            context, options, confirm=functools.partial(_confirm, call, progress, ask), stop=stop
-        )
+
+        def confirm(plan: Plan) -> bool:
+            approved = not ask or _ask(call, plan)
+            if approved:  # until here Ctrl-C just leaves: nothing has been done that could be left half-way
+                stack.enter_context(draining(stop, progress.notice, live=call.terminal.live))
+            return approved
+
+        return workflow.apply(context, options, confirm=confirm, stop=stop)
 
 
-def _confirm(call: Invocation, progress: Progress, ask: bool, plan: Plan) -> bool:
-    """Show the plan, and ask if somebody is to be asked. Only `yes` is a yes."""
-    progress.show_plan(plan)
-    if not ask or plan.empty:
-        return True
+def _ask(call: Invocation, plan: Plan) -> bool:
+    """Only `yes` is a yes."""
     question = (
         f"Destroy every sandbox of stack {plan.stack}?" if plan.destroy else "Do this? There is no undo."
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
 from reconciler.cli.views.checks import Check, checks_text
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 from reconciler.cli.wiring import load
 from reconciler.errors import ConfigError, ReconcilerError
 from reconciler.model.desired import BackendConfig, Desired
@@ -55,7 +56,8 @@ def _store(desired: Desired) -> Iterator[Check]:
     from reconciler.stores.registry import open_store
 
     try:
-        with closing(open_store(desired.store, stack=desired.stack, directory=desired.directory)) as store:
+        opened = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
+        with closing(opened) as store:
             subject = f"store {store.describe()}"
             yield from _told(subject, store.check())
             held = store.lock_info()

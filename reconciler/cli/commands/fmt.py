@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 
 import click
 
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import CYAN, GREEN, RED, Style, harmless
 from reconciler.cli.views.values import counted
 
@@ -24,21 +23,19 @@ def fmt(call: Invocation, *, check: bool, diff: bool) -> int:
     Comments stay. Without --check the files are rewritten in place.
     """
     from reconciler.config.format import format_text
-    from reconciler.config.load import find_files
+    from reconciler.config.load import load
 
     changed: list[str] = []
-    files = find_files(call.settings.files, call.settings.directory)
-    for path in files:
-        name = os.path.relpath(path, call.settings.directory)
-        before = Path(path).read_text(encoding="utf-8")
-        after = format_text(before, name)
-        if after == before:
+    files = load([Path(name) for name in call.settings.files], Path(call.settings.directory)).sources
+    for source in files:
+        after = format_text(source.text, source.name)
+        if after == source.text:
             continue
-        changed.append(name)
+        changed.append(source.name)
         if diff and not call.settings.json:
-            call.terminal.answer(_diff(name, before, after, call.terminal.style))
+            call.terminal.answer(_diff(source.name, source.text, after, call.terminal.style))
         if not check:
-            _rewrite(Path(path), after)
+            _rewrite(source.path, after)
     if call.settings.json:
         call.terminal.line(line({"checked": len(files), "changed": changed, "written": not check}))
     else:
@@ -70,7 +67,7 @@ def _rewrite(path: Path, text: str) -> None:
     real = path.resolve()  # a link stays a link
     fresh = real.with_name(f".{real.name}.fmt")
     try:
-        fresh.write_text(text, encoding="utf-8")
+        fresh.write_text(text, encoding="utf-8", newline="")
         fresh.chmod(real.stat().st_mode & 0o7777)
         fresh.replace(real)
     finally:

@@ -10,7 +10,7 @@ import click
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
 from reconciler.cli.starter import CONFIG_NAME, SCHEMA_NAME, stack_name, starter, with_ignored
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import harmless
 from reconciler.cli.wiring import no_such
 from reconciler.errors import ReconcilerError

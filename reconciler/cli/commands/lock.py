@@ -11,7 +11,7 @@ import click
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.groups import LazyGroup
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import harmless
 from reconciler.cli.views.values import age
 from reconciler.cli.wiring import opened_store

@@ -6,7 +6,7 @@ import click
 
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import harmless
 from reconciler.cli.wiring import opened
 

@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 from reconciler.cli.wiring import no_such, opened
 
 

@@ -22,7 +22,7 @@ def status(call: Invocation, *, addresses: tuple[str, ...], watch: bool) -> int:
 
     ADDRESS may be a glob: `researcher*`.
     """
-    from reconciler.cli.views.json import line
+    from reconciler.cli.views.jsonline import line
     from reconciler.cli.views.status import status_dict, status_text
     from reconciler.engine import workflow
 

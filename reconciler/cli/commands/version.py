@@ -7,7 +7,7 @@ import platform
 from reconciler import __version__
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.views.json import line
+from reconciler.cli.views.jsonline import line
 
 
 @command("version", config=False)

@@ -11,6 +11,7 @@ from reconciler.cli.views.grouping import Block, Row, blocks, split, together
 from reconciler.cli.views.style import (
     BOLD,
     CYAN,
+    ELLIPSIS,
     GREEN,
     MAGENTA,
     RED,
@@ -87,9 +88,6 @@ def summary(plan: Plan) -> str:
 
 
 def _lines(plan: Plan, width: int, style: Style) -> Iterator[str]:
-    if plan.lineage_found:
-        yield from wrapped("No state was found; which sandboxes are ours was read from their labels.", width)
-        yield ""
     if plan.empty:
         return
     steps = blocks(plan.steps)
@@ -245,5 +243,15 @@ def _long_row(row: Row, width: int, style: Style, join: str) -> Iterator[str]:
     elif not row.before:
         yield indent + fit(row.after, space)
     else:
-        yield indent + fit(row.before, space)
-        yield indent + fit(f"{join.strip()} {row.after}", space)
+        before, after = _where_they_differ(row.before, row.after, space)
+        yield indent + fit(before, space)
+        yield indent + fit(f"{join.strip()} {after}", space)
+
+
+def _where_they_differ(before: str, after: str, space: int) -> tuple[str, str]:
+    """Both without most of what they begin with alike, if that is what the cut would leave of them."""
+    pairs = enumerate(zip(before, after, strict=False))
+    alike = next((index for index, (one, other) in pairs if one != other), min(len(before), len(after)))
+    if alike < space // 2:
+        return before, after
+    return ELLIPSIS + before[alike - 8 :], ELLIPSIS + after[alike - 8 :]

@@ -5,13 +5,13 @@ Everything a program may want is in the objects; nothing in them depends on the 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
 from reconciler import __version__
 from reconciler.cli.views.human import HAPPENED_OUTSIDE
+from reconciler.cli.views.jsonline import line
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
 from reconciler.model.outcome import StepResult, StepStatus
@@ -48,11 +48,6 @@ class JsonLines:
     def emit(self, data: Mapping[str, Any]) -> None:
         self.begin()
         self._write(line(data))
-
-
-def line(data: Mapping[str, Any]) -> str:
-    """One line of JSON without its newline; ASCII, so that no terminal or pipe can be hurt by a value."""
-    return json.dumps(data, separators=(",", ":"))
 
 
 def event_dicts(event: Event, *, operation: str, plan: Plan | None = None) -> Iterator[dict[str, Any]]:

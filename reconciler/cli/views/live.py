@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from reconciler.cli.views.plain import result_lines
-from reconciler.cli.views.style import Style, cells, fit, fit_middle, harmless, pad
+from reconciler.cli.views.plain import DOING, result_lines
+from reconciler.cli.views.style import Style, cells, fit, fit_middle, harmless, pad, wrapped
 from reconciler.cli.views.values import duration
 from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
 from reconciler.model.outcome import StepStatus
@@ -45,6 +45,7 @@ class Board:
     failed: int = 0
     other: int = 0  # skipped, stale, not started
     began: float = 0.0
+    notice: str = ""  # what is to be known until the end: that the run is stopping
     active: dict[str, Active] = field(default_factory=dict)
 
     def take(self, event: Event, now: float) -> None:
@@ -52,7 +53,7 @@ class Board:
             case Planned():
                 self.total, self.began = len(event.plan.steps), now
             case StepStarted():
-                self.active[event.key] = Active(address=event.address, doing=str(event.action), began=now)
+                self.active[event.key] = Active(address=event.address, doing=DOING[event.action], began=now)
             case StepProgress():
                 began = now - event.elapsed
                 note = f": {event.note}" if event.note else ""
@@ -75,15 +76,17 @@ class Board:
 
 
 def frame(board: Board, *, now: float, width: int, height: int) -> list[str]:
-    """Lines for a terminal of this size: the active sandboxes, longest under way first, then the bar."""
+    """Lines for a terminal of this size: the active sandboxes, longest under way first, then the bar, then the
+    notice."""
+    below = wrapped(board.notice, width) if board.notice else []
     active = sorted(board.active.values(), key=lambda step: (step.began, step.address))
-    room = max(1, height - _SPARE_LINES)
+    room = max(1, height - _SPARE_LINES - len(below))
     shown = active if len(active) <= room else active[: room - 1]
     column = min(max((cells(harmless(step.address)) for step in shown), default=0), max(12, width // 3))
     lines = [_active_line(step, column, now, width) for step in shown]
     if len(active) > len(shown):
         lines.append(fit(f"  … and {len(active) - len(shown)} more", width))
-    return [*lines, _bar(board, now, width)]
+    return [*lines, _bar(board, now, width), *below]
 
 
 def _active_line(step: Active, column: int, now: float, width: int) -> str:
@@ -146,12 +149,16 @@ class LiveProgress:
         if isinstance(event, ApplyEnded):
             self._live.stop()
 
+    def notice(self, text: str) -> None:
+        """Show this under the bar from now on. Safe in a signal handler: it only leaves a note for the next frame."""
+        self._board.notice = text
+
     def say(self, lines: Sequence[str]) -> None:
         """Print lines above the picture, where they stay."""
         from rich.text import Text
 
         for line in lines:
-            self._console.print(Text.from_ansi(line), soft_wrap=True)
+            self._console.print(Text.from_ansi(line))
 
     def _picture(self) -> Text:
         from rich.text import Text

@@ -16,7 +16,7 @@ from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.plan import SYMBOL, Action, Plan
 
 LIMIT = 60_000  # comments are cut by the forges somewhat above this
-_RESERVED = 1_000  # for what follows a part that had to be cut
+_RESERVED = 2_000  # for the titles of parts that had to be cut
 _WIDTH = 120
 _MARKER = {Severity.ERROR: "🛑", Severity.WARNING: "⚠️", Severity.NOTE: "🛈"}
 _HEADINGS = (
@@ -70,8 +70,8 @@ class _Page:
         self._parts: list[str] = []
         self._size = 0
 
-    def fits(self, part: str) -> bool:
-        return self._size + len(part) + 1 <= LIMIT - _RESERVED
+    def fits(self, part: str, more: int = 0) -> bool:
+        return self._size + len(part) + 1 + more <= LIMIT - _RESERVED
 
     def add(self, part: str) -> None:
         self._parts.append(part)
@@ -91,20 +91,22 @@ class _Page:
         head, tail = f"\n<details><summary>{_escape(title)}</summary>\n", "\n</details>"
         shown: list[str] = []
         size = len(head) + len(tail) + 200
+        fence = 3
         for block in same:
             text = "\n".join(render(block))
-            if self._size + size + len(text) + 1 > LIMIT - _RESERVED:
+            longer = max(fence, _longest_run(text) + 1)
+            if not self.fits("", size + len(text) + 1 + 2 * longer):
                 break
             shown.append(text)
-            size += len(text) + 1
+            size, fence = size + len(text) + 1, longer
         left = len(same) - len(shown)
+        if not shown:
+            self.add(f"\n{_escape(title)}: see `reconciler plan`")
+            return
         if left:
             shown.append(f"… and {counted(left, 'more block')}: see `reconciler plan`")
-        body = "\n".join(shown)
-        fence = "`" * max(3, _longest_run(body) + 1)
-        part = f"{head}\n{fence}diff\n{body}\n{fence}{tail}"
-        if self.fits(part):
-            self.add(part)
+        body, mark = "\n".join(shown), "`" * fence
+        self.add(f"{head}\n{mark}diff\n{body}\n{mark}{tail}")
 
     def text(self) -> str:
         return "\n".join(self._parts) + "\n"

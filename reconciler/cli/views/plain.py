@@ -22,7 +22,7 @@ from reconciler.model.event import (
 from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import Action
 
-_DOING = {
+DOING = {
     Action.CREATE: "creating",
     Action.UPDATE: "changing",
     Action.REPLACE: "replacing",
@@ -54,7 +54,7 @@ class PlainProgress:
     def __call__(self, event: Event) -> None:
         match event:
             case StepStarted():
-                self._write(f"{harmless(event.address)}: {_DOING[event.action]}")
+                self._write(f"{harmless(event.address)}: {DOING[event.action]}")
             case StepProgress():
                 self._progress(event)
             case StepEnded():
@@ -65,7 +65,7 @@ class PlainProgress:
 
     def _progress(self, event: StepProgress) -> None:
         now = (event.activity, event.note)
-        obvious = str(event.activity) == _DOING[event.action]  # "creating" has just been said by the start
+        obvious = str(event.activity) == DOING[event.action]  # "creating" has just been said by the start
         if self._last.get(event.key, None if not obvious else now) == now:
             self._last[event.key] = now
             return

@@ -32,7 +32,9 @@ def show_value(path: str, value: Scalar, *, sensitive: bool = False) -> str:
         return size(int(value))
     if isinstance(value, str):
         return harmless(json.dumps(value, ensure_ascii=False))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return repr(value)  # the shortest form that is exact: two different numbers never look the same
 
 
 def is_secret(path: str) -> bool:

@@ -10,9 +10,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,13 +95,16 @@ def replace_file(path: Path, data: bytes, *, prefix: str, durable: bool = True) 
     with translated("write", path):
         if path.is_symlink():
             raise _symlinked(path)
-        fd, temporary = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+        temporary = path.with_name(prefix + os.urandom(4).hex())
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
         try:
-            with os.fdopen(fd, "wb", buffering=0) as stream:
+            try:
                 os.fchmod(fd, 0o600)  # whatever the umask says
                 _write_all(fd, data)
                 if durable:
-                    sync(stream.fileno())
+                    sync(fd)
+            finally:
+                os.close(fd)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -114,11 +117,11 @@ def replace_file(path: Path, data: bytes, *, prefix: str, durable: bool = True) 
 def sweep(directory: Path, *, prefix: str) -> None:
     """Removes what killed processes left of `replace_file`. Only for the holder of the guard: nobody else may be
     writing. Anything that does not look exactly like such a file stays."""
+    leftover = re.compile(re.escape(prefix) + "[0-9a-f]{8}")
     with contextlib.suppress(OSError):
-        for entry in os.scandir(directory):
-            suffix = entry.name.removeprefix(prefix)
-            if suffix != entry.name and len(suffix) == 8 and suffix.replace("_", "a").isalnum():
-                os.unlink(entry.path)
+        for name in os.listdir(directory):
+            if leftover.fullmatch(name):
+                os.unlink(directory / name)
 
 
 def append_bytes(path: Path, data: bytes, *, at: int) -> bool:

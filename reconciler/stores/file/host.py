@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +38,9 @@ class Host:
 
 
 def this_host() -> Host:
-    return Host(name=socket.gethostname(), user=_user(), pid=os.getpid(), boot=_boot(), started=process_started)
+    return Host(
+        name=os.uname().nodename, user=_user(), pid=os.getpid(), boot=_boot(), started=process_started
+    )
 
 
 def _user() -> str:
@@ -89,6 +89,8 @@ def _started_by_ps(pid: int) -> str | None:
 def _output(*command: str) -> str | None:
     """What it printed, stripped, whatever its exit status: `ps` fails for "no such process". None when it does not
     run at all."""
+    import subprocess  # only macOS comes here, and start-up time counts
+
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(
             command,

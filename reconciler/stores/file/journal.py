@@ -37,14 +37,12 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """A journal as read. `size` counts the bytes up to the end of its last whole line and `crc` is that line's;
-    `torn` says that something follows, or that the last line lacks its newline."""
+    """A journal as read. `size` counts the bytes up to the end of its last whole entry, whose checksum is `crc`."""
 
     header: Header
     entries: tuple[Entry, ...]
     size: int
     crc: int
-    torn: bool
 
 
 def encode_header(header: Header) -> tuple[bytes, int]:
@@ -100,7 +98,6 @@ def decode(data: bytes, *, place: str) -> Journal | None:
         entries=tuple(_entry(payload, f"{place}:{number}") for payload, number in payloads[1:]),
         size=size,
         crc=crc,
-        torn=bool(unfinished),
     )
 
 
@@ -116,7 +113,7 @@ def _header(payload: bytes, where: str) -> Header:
     try:
         data = json.loads(payload)
         kind, form = data["kind"], data["format"]
-        header = Header(stack=data["stack"], lineage=data["lineage"], base=data["base"])
+        header = Header(stack=str(data["stack"]), lineage=str(data["lineage"]), base=int(data["base"]))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(where, "is no journal header") from error
     if kind != "journal":

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reconciler.errors import StateCorrupt, StateTooNew
+from reconciler.errors import StateCorrupt, StateTooNew, StoreError
 from reconciler.model.state import FORMAT, State, Status
 
 _Check = Callable[[Any, str], None]
@@ -25,9 +25,17 @@ class _Wrong(Exception):
 
 
 def encode(state: State) -> bytes:
-    """Sorted keys, two spaces, a newline at the end: the same state, the same bytes."""
-    text = json.dumps(state.to_dict(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    """Sorted keys, two spaces, a newline at the end: the same state, the same bytes. Raises StoreError for a state
+    that `decode` would refuse: what cannot be read back must not replace what can."""
+    document = state.to_dict()
+    try:
+        _STATE(document, "")
+        text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    except (_Wrong, TypeError, ValueError) as error:
+        raise StoreError(f"the state of {state.stack} cannot be stored: {error}") from error
+    return (
+        text.encode(errors="backslashreplace") + b"\n"
+    )  # a lone surrogate becomes the JSON escape that it is
 
 
 def decode(data: bytes, *, stack: str, place: str, backup: str) -> State:
@@ -91,7 +99,7 @@ def _check_format(document: Any, place: str) -> None:
 
 
 def _named(where: str) -> str:
-    return where.removeprefix(".") or "the document"
+    return where.removeprefix(".").encode(errors="backslashreplace").decode() or "the document"
 
 
 def _is(kind: str, accepts: Callable[[Any], bool]) -> _Check:
@@ -159,7 +167,6 @@ _NAME = _is("a text that is not empty", lambda v: isinstance(v, str) and v != ""
 _NUMBER = _is("a number", lambda v: _is_number(v) and abs(v) < 1e300)
 _COUNT = _is("a whole number from 0", lambda v: _is_int(v) and v >= 0)
 _PORT = _is("a port number", lambda v: _is_int(v) and 0 <= v <= 65535)
-_HASH = _is("32 hex digits or nothing", lambda v: isinstance(v, str) and bool(re.fullmatch("([0-9a-f]{32})?", v)))
 _STATUS = _is(f"one of {', '.join(Status)}", lambda v: isinstance(v, str) and v in list(Status))
 _SCALAR = _is("a plain value", lambda v: v is None or isinstance(v, (str, bool)) or _is_number(v))
 
@@ -184,7 +191,7 @@ _RECORD = _object(
         "backend": _NAME,
         "generation": _COUNT,
         "status": _STATUS,
-        "spec_hash": _HASH,
+        "spec_hash": _TEXT,
         "spec": _map(_SCALAR),
         "info": _or_null(_INFO),
         "depends_on": _array(_NAME),

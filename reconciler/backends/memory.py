@@ -1,0 +1,377 @@
+"""Sandboxes that exist in memory only: for tests, for trying a configuration, for measuring the engine.
+
+A complete backend all the same: what it declares it does. Worlds are shared by name within a process, and through a
+JSON file between processes. Never holds a secret: a spec is kept in its canonical form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.errors import Conflict, NotFound, Permanent, Unavailable
+from reconciler.model.capabilities import Capabilities, Support
+from reconciler.model.desired import FlatSpec, Owner, ProbeKind, Readiness, SandboxSpec, Scalar
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+
+_SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
+_FIRST_PORT = 20_000
+_UPDATABLE = ("resources.cpu", "resources.memory", "resources.pids")
+
+
+@dataclass(slots=True, kw_only=True)
+class Thing:
+    """One sandbox of a world. `phase` is empty while it simply runs: ready then depends on the time."""
+
+    sandbox_id: str
+    instance: str
+    created_at: float
+    ready_at: float
+    owner: Owner | None = None
+    flat: dict[str, Scalar] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    phase: str = ""
+    detail: str = ""
+    log: list[str] = field(default_factory=list)
+
+    def phase_at(self, now: float) -> Phase:
+        if self.phase:
+            return Phase(self.phase)
+        return Phase.READY if now >= self.ready_at else Phase.STARTING
+
+    @property
+    def info(self) -> SandboxInfo:
+        return SandboxInfo(
+            sandbox_id=self.sandbox_id,
+            sandbox_url=f"memory://{self.sandbox_id}",
+            container_name=self.sandbox_id,
+            container_id=self.instance,
+            created_at=self.created_at,
+            ports=dict(self.ports),
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Thing:
+        owner = data.pop("owner")
+        return cls(**data, owner=None if owner is None else Owner(**owner))
+
+
+class World:
+    """Everything there is under one name. `transaction` is the only way in."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._things: dict[str, Thing] = {}
+
+    @contextlib.contextmanager
+    def transaction(self, *, write: bool) -> Iterator[dict[str, Thing]]:
+        """One at a time. With a file it is read before and, for a write that raised nothing, written after."""
+        with self._lock:
+            if self._path is None:
+                yield self._things
+                return
+            with _file_lock(self._path, exclusive=write):
+                things = _read(self._path)
+                yield things
+                if write:
+                    _write(self._path, things)
+
+
+_WORLDS: dict[str, World] = {}
+_WORLDS_LOCK = threading.Lock()
+
+
+def world(name: str, path: str | None = None) -> World:
+    """The world of that name, the same one every time; one with a file is known by its file."""
+    key = f"file:{os.path.abspath(path)}" if path else f"name:{name}"
+    with _WORLDS_LOCK:
+        return _WORLDS.setdefault(key, World(os.path.abspath(path) if path else None))
+
+
+class MemoryBackend(SandboxBackend):
+    """`world` names what is shared; `path` keeps it in a JSON file instead. `create_seconds` is how long a create
+    takes, `ready_seconds` how much later the sandbox is ready. Time comes from `now` (seconds since the epoch) and
+    `sleep`, both replaceable."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        default=Support.ENFORCED,
+        updatable=_UPDATABLE,
+        probes=frozenset({"http", "tcp", "exec", "none"}),
+        logs=True,
+        exec=True,
+        create_cost="instant",
+        max_in_flight=64,
+    )
+
+    def __init__(
+        self,
+        world: str = "default",
+        *,
+        path: str | None = None,
+        create_seconds: float = 0.0,
+        ready_seconds: float = 0.0,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._world = _open_world(world, path)
+        self._create_seconds = float(create_seconds)
+        self._ready_seconds = float(ready_seconds)
+        self._now = now
+        self._sleep = sleep
+
+    def create(
+        self,
+        thread_id: str | None,
+        sandbox_id: str,
+        extra_mounts: list[tuple[str, str, bool]] | None = None,
+        *,
+        spec: SandboxSpec | None = None,
+    ) -> SandboxInfo:
+        if not _SANDBOX_ID.fullmatch(sandbox_id):
+            raise Permanent(f"{sandbox_id!r} cannot be a sandbox id", hint="use 1 to 51 of a-z, 0-9 and -")
+        if self._create_seconds:
+            self._sleep(self._create_seconds)
+        spec = spec or SandboxSpec()
+        with self._world.transaction(write=True) as things:
+            existing = things.get(sandbox_id)
+            if existing is not None and _is_the_same(existing, spec.owner, self._now()):
+                if existing.phase == Phase.PAUSED:
+                    existing.phase = existing.detail = ""
+                return existing.info
+            thing = self._make(thread_id, sandbox_id, extra_mounts or [], spec, things)
+            things[sandbox_id] = thing
+            return thing.info
+
+    def _make(
+        self,
+        thread_id: str | None,
+        sandbox_id: str,
+        mounts: list[tuple[str, str, bool]],
+        spec: SandboxSpec,
+        things: dict[str, Thing],
+    ) -> Thing:
+        flat = spec.canonical()
+        for source, target, read_only in mounts:
+            flat[f"mounts.{target}.source"], flat[f"mounts.{target}.read_only"] = source, read_only
+        if thread_id is not None:
+            flat["thread_id"] = thread_id
+        now = self._now()
+        return Thing(
+            sandbox_id=sandbox_id,
+            instance=os.urandom(8).hex(),
+            created_at=now,
+            ready_at=now + self._ready_seconds,
+            owner=spec.owner,
+            flat=flat,
+            ports=_publish(spec, things, sandbox_id),
+            log=[f"created {sandbox_id}"],
+        )
+
+    def destroy(self, info: SandboxInfo) -> None:
+        with self._world.transaction(write=True) as things:
+            things.pop(info.sandbox_id, None)
+
+    def is_alive(self, info: SandboxInfo) -> bool:
+        return self.discover(info.sandbox_id) is not None
+
+    def discover(self, sandbox_id: str) -> SandboxInfo | None:
+        seen = self.look(sandbox_id)
+        return seen.info if seen is not None and _runs(seen.phase) else None
+
+    def list_running(self) -> list[SandboxInfo]:
+        return [seen.info for seen in self.observe() if _runs(seen.phase)]
+
+    def observe(self) -> Sequence[ObservedSandbox]:
+        now = self._now()
+        with self._world.transaction(write=False) as things:
+            return [_seen(thing, now) for _, thing in sorted(things.items())]
+
+    def look(self, sandbox_id: str) -> ObservedSandbox | None:
+        with self._world.transaction(write=False) as things:
+            thing = things.get(sandbox_id)
+            return None if thing is None else _seen(thing, self._now())
+
+    def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        with self._existing(info.sandbox_id) as thing:
+            wanted = spec.canonical()
+            for path in _UPDATABLE:
+                if path in wanted:
+                    thing.flat[path] = wanted[path]
+                else:
+                    thing.flat.pop(path, None)
+            thing.owner = spec.owner or thing.owner
+            thing.log.append("updated")
+            return thing.info
+
+    def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
+        """For every kind: there is nothing to send a request to."""
+        seen = self.look(info.sandbox_id)
+        if seen is None or seen.phase.is_dead:
+            return ProbeAnswer(ready=False, dead=True, detail=seen.detail if seen else "it is gone")
+        if seen.phase is not Phase.READY:
+            return ProbeAnswer(ready=False, detail=str(seen.phase))
+        if readiness.kind is ProbeKind.EXEC:
+            code = self.exec(info, readiness.command).exit_code
+            return ProbeAnswer(ready=code == 0, detail=f"exit code {code}")
+        return ProbeAnswer(ready=True)
+
+    def logs(self, info: SandboxInfo, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
+        """`follow` ends at once: whatever happens here has happened already."""
+        with self._world.transaction(write=False) as things:
+            if info.sandbox_id not in things:
+                raise NotFound(f"there is no sandbox {info.sandbox_id}")
+            lines = list(things[info.sandbox_id].log)
+        return iter(lines if tail is None else lines[max(0, len(lines) - tail) :])
+
+    def exec(self, info: SandboxInfo, command: Sequence[str], *, timeout: float = 60.0) -> ExecResult:
+        """Knows `echo`, `true` and `false`; for any other command it answers 127, as a shell does."""
+        if self.discover(info.sandbox_id) is None:
+            raise NotFound(f"sandbox {info.sandbox_id} is not running")
+        name, words = (command[0], command[1:]) if command else ("", ())
+        match name:
+            case "echo":
+                return ExecResult(exit_code=0, stdout=" ".join(words) + "\n")
+            case "true" | "false":
+                return ExecResult(exit_code=int(name == "false"), stdout="")
+            case _:
+                return ExecResult(exit_code=127, stdout="", stderr=f"{name}: not found\n")
+
+    def check(self) -> Sequence[tuple[str, bool, str]]:
+        try:
+            count = len(self.observe())
+        except (Permanent, Unavailable) as error:
+            return (("world", False, error.message),)
+        return (("world", True, f"{count} sandboxes"),)
+
+    # -- what happens behind the tool's back
+
+    def kill(self, sandbox_id: str, detail: str = "exit code 137") -> None:
+        """It dies, and is still there."""
+        with self._existing(sandbox_id) as thing:
+            thing.phase, thing.detail = Phase.FAILED.value, detail
+            thing.log.append(detail)
+
+    def pause(self, sandbox_id: str) -> None:
+        with self._existing(sandbox_id) as thing:
+            thing.phase, thing.detail = Phase.PAUSED.value, "paused by hand"
+
+    def alter(self, sandbox_id: str, path: str, value: Scalar) -> None:
+        """A live attribute changes; None takes it away."""
+        with self._existing(sandbox_id) as thing:
+            if value is None:
+                thing.flat.pop(path, None)
+            else:
+                thing.flat[path] = value
+
+    def remove(self, sandbox_id: str) -> None:
+        """It is gone without a trace."""
+        with self._world.transaction(write=True) as things:
+            things.pop(sandbox_id, None)
+
+    @contextlib.contextmanager
+    def _existing(self, sandbox_id: str) -> Iterator[Thing]:
+        with self._world.transaction(write=True) as things:
+            if sandbox_id not in things:
+                raise NotFound(f"there is no sandbox {sandbox_id}")
+            yield things[sandbox_id]
+
+
+def _open_world(name: str, path: str | None) -> World:
+    return world(name, None if path is None else os.path.expanduser(path))
+
+
+def _is_the_same(thing: Thing, owner: Owner | None, now: float) -> bool:
+    """Whether it can be handed out again; False when it is ours and dead. Raises Conflict otherwise."""
+    if _who(thing.owner) != _who(owner):
+        raise Conflict(f"sandbox {thing.sandbox_id} belongs to {_who(thing.owner) or 'nobody'}")
+    if thing.phase_at(now).is_dead:
+        return False
+    if thing.owner != owner:
+        raise Conflict(
+            f"sandbox {thing.sandbox_id} runs already, made from another specification",
+            hint="destroy it first",
+        )
+    return True
+
+
+def _who(owner: Owner | None) -> tuple[str, str, str] | None:
+    return None if owner is None else (owner.stack, owner.lineage, owner.address)
+
+
+def _runs(phase: Phase) -> bool:
+    return phase in (Phase.STARTING, Phase.READY, Phase.UNREADY)
+
+
+def _seen(thing: Thing, now: float) -> ObservedSandbox:
+    return ObservedSandbox(
+        info=thing.info,
+        phase=thing.phase_at(now),
+        owner=thing.owner,
+        attributes=_attributes(thing),
+        detail=thing.detail,
+    )
+
+
+def _attributes(thing: Thing) -> FlatSpec:
+    return dict(sorted(thing.flat.items()))
+
+
+def _publish(spec: SandboxSpec, things: dict[str, Thing], sandbox_id: str) -> dict[str, int]:
+    """A port of its own for each declared one, `http` always."""
+    taken = {port for name, thing in things.items() if name != sandbox_id for port in thing.ports.values()}
+    wanted = {"http": None, **{port.name: port.host for port in spec.ports}}
+    published: dict[str, int] = {}
+    free = max(taken, default=_FIRST_PORT - 1) + 1
+    for name, fixed in wanted.items():
+        if fixed is not None and fixed in taken:
+            raise Conflict(f"port {fixed} is taken", hint="use another, or `host: auto`")
+        published[name] = free if fixed is None else fixed
+        free = max(free, published[name] + 1) if fixed is None else free
+        taken.add(published[name])
+    return published
+
+
+@contextlib.contextmanager
+def _file_lock(path: str, *, exclusive: bool) -> Iterator[None]:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = open(f"{path}.lock", "a", encoding="ascii")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise Unavailable(f"cannot lock {path}: {error.strerror}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+
+
+def _read(path: str) -> dict[str, Thing]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {name: Thing.from_dict(data) for name, data in json.load(file).items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Permanent(f"{path} is not a world of sandboxes: {error}", hint="remove it") from error
+
+
+def _write(path: str, things: dict[str, Thing]) -> None:
+    temporary = f"{path}.{os.getpid()}.new"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({name: asdict(thing) for name, thing in sorted(things.items())}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,486 @@
+"""`ProcessBackend`: the verbs, in terms of records, processes and launches.
+
+Only what has a record of ours is ever ended or removed. Reading never takes a lock and never changes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.process import processes
+from reconciler.backends.process.isolation import Bubblewrap, capabilities, find_bubblewrap, python
+from reconciler.backends.process.launch import MARKER, Order, listen, start, user_ids
+from reconciler.backends.process.records import (
+    Directory,
+    Processes,
+    Record,
+    read_text,
+    remove_tree,
+    with_labels,
+)
+from reconciler.errors import (
+    BackendError,
+    ConfigError,
+    Conflict,
+    NotFound,
+    Permanent,
+    Transient,
+    Unsupported,
+)
+from reconciler.model.capabilities import Support
+from reconciler.model.desired import FlatSpec, Mount, Owner, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+
+_NO_BOUNDARY = (
+    "sandboxes run as plain processes of this user: this is no security boundary. "
+    "Install bubblewrap (bwrap) for isolation, or use the docker backend."
+)
+
+
+def _nothing(point: str) -> None:
+    """The default `checkpoint`."""
+
+
+class ProcessBackend(SandboxBackend):
+    """Sandboxes as detached processes of this machine.
+
+    `root` is where they are kept (default `$XDG_STATE_HOME/reconciler/process`). `isolation` is auto, bubblewrap or
+    none; auto falls back to none where bubblewrap does not work. `grace` is how long a sandbox may take to end by
+    itself, `lock_timeout` how long to wait for another process working on the same sandbox, both in seconds.
+    `checkpoint` is called with the name of each step of a creation, for tests that die there.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        isolation: str = "auto",
+        *,
+        grace: float = 2.0,
+        lock_timeout: float = 30.0,
+        checkpoint: Callable[[str], None] = _nothing,
+    ) -> None:
+        if isolation not in ("auto", "bubblewrap", "none"):
+            raise ConfigError(f"isolation {isolation!r} is not known", hint="use auto, bubblewrap or none")
+        self._directory = Directory(os.path.abspath(os.path.expanduser(root or _default_root())))
+        self._wanted = isolation
+        self._grace = grace
+        self._lock_timeout = lock_timeout
+        self._checkpoint = checkpoint
+        found = Bubblewrap(path="", detail="switched off") if isolation == "none" else find_bubblewrap()
+        if isolation == "bubblewrap" and not found.path:
+            raise Permanent(found.detail, hint="install bubblewrap, or use `isolation: auto`")
+        self._bubblewrap = found
+        # What holds depends on the machine, so it is the object's, not the class's.
+        self.__dict__["capabilities"] = capabilities(bool(found.path), found.counts_processes)
+
+    @property
+    def root(self) -> str:
+        return self._directory.root
+
+    @property
+    def isolation(self) -> str:
+        """What is in force: bubblewrap or none."""
+        return "bubblewrap" if self._bubblewrap.path else "none"
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know, said once."""
+        if self._bubblewrap.path:
+            return ()
+        reason = "" if self._wanted == "none" else f" ({self._bubblewrap.detail})"
+        return (_NO_BOUNDARY + reason,)
+
+    # -- create
+
+    def create(
+        self,
+        thread_id: str | None,
+        sandbox_id: str,
+        extra_mounts: list[tuple[str, str, bool]] | None = None,
+        *,
+        spec: SandboxSpec | None = None,
+    ) -> SandboxInfo:
+        spec = spec or SandboxSpec()
+        extra = [Mount(source=s, target=t, read_only=r) for s, t, r in extra_mounts or ()]
+        mounts = (*spec.mounts, *extra)
+        self._refuse_unheld(spec, extra)
+        for mount in mounts:
+            if not os.path.exists(mount.source):
+                raise Permanent(
+                    f"mount source {mount.source} is not there", hint="create it, or fix the path"
+                )
+        with self._directory.locked(sandbox_id, self._lock_timeout) as lock_fd:
+            self._checkpoint("locked")
+            existing = self._reusable(sandbox_id, spec)
+            if existing is not None:
+                return existing
+            try:
+                return self._start(thread_id, sandbox_id, spec, mounts, lock_fd)
+            except BaseException:
+                self._clear(sandbox_id)
+                raise
+
+    def _reusable(self, sandbox_id: str, spec: SandboxSpec) -> SandboxInfo | None:
+        """The sandbox that is there already and is the one meant; what is dead of ours is cleared away."""
+        record = self._directory.record(sandbox_id)
+        if record is None:
+            return None
+        if _who(record.owner) != _who(spec.owner):
+            raise Conflict(
+                f"sandbox {sandbox_id} belongs to {_name(record.owner)}, not to {_name(spec.owner)}",
+                hint="use another id, or destroy that one where it is declared",
+            )
+        phase, _ = self._phase(sandbox_id, locked=True)
+        if phase.is_dead:
+            self._clear(sandbox_id)
+            return None
+        if record.owner != spec.owner:
+            raise Conflict(
+                f"sandbox {sandbox_id} runs already, made from another specification",
+                hint="destroy it first",
+            )
+        if phase is Phase.PAUSED:
+            self._resume(sandbox_id)
+        return _info(record)
+
+    def _resume(self, sandbox_id: str) -> None:
+        found = self._directory.processes(sandbox_id)
+        for process in () if found is None else (found.keeper, found.main, found.server):
+            if process is not None:
+                processes.send(process, signal.SIGCONT)
+
+    def _start(
+        self,
+        thread_id: str | None,
+        sandbox_id: str,
+        spec: SandboxSpec,
+        mounts: Sequence[Mount],
+        lock_fd: int,
+    ) -> SandboxInfo:
+        port = _http_port(spec)
+        host = "127.0.0.1" if port is None else port.bind
+        with listen(host, None if port is None else port.host) as listening:
+            instance, key = os.urandom(8).hex(), os.urandom(24).hex()
+            record = Record(
+                sandbox_id=sandbox_id,
+                instance=instance,
+                created_at=time.time(),
+                host=host,
+                port=listening.getsockname()[1],
+                isolation=self.isolation,
+                owner=spec.owner,
+                thread_id=thread_id if thread_id is not None else spec.thread_id,
+                labels=dict(spec.labels),
+                spec=spec.canonical(),
+                secret_dir=self._secret_dir(sandbox_id, instance),
+            )
+            self._directory.place(record, key)
+            self._checkpoint("recorded")
+            order = Order(
+                record=record,
+                spec=spec,
+                mounts=mounts,
+                directory=self._directory.path(sandbox_id),
+                key=key,
+                bubblewrap=self._bubblewrap,
+                grace=self._grace,
+                timeout=10.0,
+            )
+            start(order, listening, lock_fd, self._checkpoint)
+        self._checkpoint("started")
+        return _info(record)
+
+    def _secret_dir(self, sandbox_id: str, instance: str) -> str:
+        """Without bubblewrap: in memory where there is /dev/shm, else beside the record."""
+        if self._bubblewrap.path:
+            return ""
+        if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK):  # noqa: S108 - 0700 and unguessable
+            return f"/dev/shm/reconciler-{os.getuid()}-{instance}"  # noqa: S108
+        return self._directory.path(sandbox_id, "secrets")
+
+    def _refuse_unheld(self, spec: SandboxSpec, extra: Sequence[Mount]) -> None:
+        """Planning says it earlier and better; a plain caller must not get less than asked for either."""
+        user_ids(spec.security.user)
+        wanted = spec.canonical()
+        wanted.update({f"mounts.{mount.target}.source": mount.source for mount in extra})
+        refused = [
+            path
+            for path, value in wanted.items()
+            if self.capabilities.support(path, value) is Support.REFUSED
+        ]
+        if refused and not spec.unsupported_warn:
+            raise Unsupported(
+                f"the process backend ({self.isolation} isolation) cannot hold {', '.join(refused)}",
+                hint="use another backend, or leave it out; `unsupported: warn` runs the sandbox without it",
+            )
+
+    # -- destroy
+
+    def destroy(self, info: SandboxInfo) -> None:
+        with self._directory.locked(info.sandbox_id, self._lock_timeout):
+            self._clear(info.sandbox_id)
+
+    def _clear(self, sandbox_id: str) -> None:
+        """End everything of it, make sure, remove it. Under its lock."""
+        record = self._directory.record(sandbox_id)
+        if record is not None:
+            self._end(sandbox_id)
+            if self._directory.exit_code(sandbox_id) is None:  # the keeper did not see to it
+                processes.kill_carrying(f"{MARKER}={record.instance}", self._directory.path(sandbox_id))
+            if record.secret_dir:
+                remove_tree(record.secret_dir)
+        self._directory.remove(sandbox_id)
+
+    def _end(self, sandbox_id: str) -> None:
+        try:
+            found = self._directory.processes(sandbox_id)
+        except Permanent:  # unreadable: the search for its processes that follows does not need it
+            found = None
+        if found is None:
+            return
+        processes.send(found.keeper, signal.SIGCONT)
+        processes.send(found.keeper, signal.SIGTERM)
+        if processes.wait_gone(found.keeper, self._grace + 3.0) and not _alive(found):
+            return
+        left = [process for process in (found.server, found.main, found.keeper) if process is not None]
+        for process in left:
+            processes.send(process, signal.SIGKILL)
+        for process in left:
+            if not processes.wait_gone(process, 5.0):
+                raise Transient(
+                    f"process {process.pid} of sandbox {sandbox_id} does not end", retry_after=1.0
+                )
+
+    # -- look
+
+    def is_alive(self, info: SandboxInfo) -> bool:
+        return self._running(info.sandbox_id) is not None
+
+    def discover(self, sandbox_id: str) -> SandboxInfo | None:
+        record = self._running(sandbox_id)
+        return None if record is None else _info(record)
+
+    def list_running(self) -> list[SandboxInfo]:
+        return [seen.info for seen in self.observe() if seen.phase is Phase.STARTING]
+
+    def _running(self, sandbox_id: str) -> Record | None:
+        record = self._directory.record(sandbox_id)
+        return record if record is not None and self._phase(sandbox_id)[0] is Phase.STARTING else None
+
+    def observe(self) -> Sequence[ObservedSandbox]:
+        """Sorted by id. Raises Permanent, naming each of them, when records of ours cannot be read: whose they are
+        is then unknown, and a listing without them would make them look absent."""
+        seen: list[ObservedSandbox] = []
+        broken: list[BackendError] = []
+        for sandbox_id in self._directory.ids():
+            try:
+                found = self.look(sandbox_id)
+            except BackendError as error:
+                broken.append(error)
+            else:
+                seen += () if found is None else (found,)
+        if broken:
+            raise Permanent("; ".join(error.message for error in broken), hint=broken[0].hint) from broken[0]
+        return seen
+
+    def look(self, sandbox_id: str) -> ObservedSandbox | None:
+        """Something there that is not a sandbox of ours shows as phase unknown, owned by nobody."""
+        try:
+            record = self._directory.record(sandbox_id)
+        except Conflict as error:
+            stranger = SandboxInfo(sandbox_id=sandbox_id, sandbox_url="")
+            return ObservedSandbox(info=stranger, phase=Phase.UNKNOWN, detail=error.message)
+        if record is None:
+            return None
+        try:
+            phase, detail = self._phase(sandbox_id)
+        except BackendError as error:
+            phase, detail = Phase.UNKNOWN, error.message
+        return ObservedSandbox(
+            info=_info(record),
+            phase=phase,
+            owner=record.owner,
+            attributes=_attributes(record),
+            detail=detail,
+        )
+
+    def _phase(self, sandbox_id: str, *, locked: bool = False) -> tuple[Phase, str]:
+        """`locked` when the caller holds the lock: then nobody else is creating it."""
+        found = self._directory.processes(sandbox_id)
+        if found is None:
+            if not locked and self._directory.is_locked(sandbox_id):
+                return Phase.PENDING, "being created"
+            if self._directory.processes(sandbox_id) is not None:  # finished between the two looks
+                return self._phase(sandbox_id, locked=locked)
+            return Phase.FAILED, "its creation was interrupted"
+        state = _state(found)
+        if state == "":
+            code = self._directory.exit_code(sandbox_id)
+            return Phase.FAILED, "process is gone" if code is None else _exit_detail(code)
+        return (Phase.PAUSED, "stopped by a signal") if state in "Tt" else (Phase.STARTING, "")
+
+    # -- optional abilities
+
+    def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        with self._directory.locked(info.sandbox_id, self._lock_timeout):
+            record = self._existing(info.sandbox_id)
+            changed = with_labels(record, owner=spec.owner or record.owner, labels=spec.labels)
+            self._directory.rewrite(changed)
+            return _info(changed)
+
+    def request_headers(self, info: SandboxInfo) -> Mapping[str, str]:
+        self._existing(info.sandbox_id)
+        return {"X-AIO-API-Key": read_text(self._directory.path(info.sandbox_id, "key"))}
+
+    def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
+        if readiness.kind is not ProbeKind.EXEC:
+            return None
+        try:
+            result = self.exec(info, readiness.command, timeout=timeout)
+        except NotFound as error:
+            return ProbeAnswer(ready=False, dead=True, detail=error.message)
+        except Transient as error:
+            return ProbeAnswer(ready=False, detail=error.message)
+        said = (result.stderr or result.stdout).strip()[-200:]
+        return ProbeAnswer(ready=result.exit_code == 0, detail=f"exit code {result.exit_code} {said}".strip())
+
+    def exec(self, info: SandboxInfo, command: Sequence[str], *, timeout: float = 60.0) -> ExecResult:
+        """Through the sandbox's own API. Raises Transient when it takes longer than `timeout` seconds."""
+        from reconciler.backends.process.request import run_command
+
+        record = self._running(info.sandbox_id)
+        if record is None:
+            raise NotFound(f"sandbox {info.sandbox_id} is not running")
+        return run_command(_reach(record.host), record.port, self.request_headers(info), command, timeout)
+
+    def logs(self, info: SandboxInfo, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
+        """What keeper and server wrote. `follow` ends when the sandbox does."""
+        self._existing(info.sandbox_id)
+        path = self._directory.path(info.sandbox_id, "log")
+        try:
+            file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by the generator
+        except FileNotFoundError:
+            return iter(())
+        return self._lines(info, file, tail, follow)
+
+    def _lines(
+        self,
+        info: SandboxInfo,
+        file: contextlib.AbstractContextManager[Iterator[str]],
+        tail: int | None,
+        follow: bool,
+    ) -> Iterator[str]:
+        with file as lines:
+            from collections import deque
+
+            yield from (line.rstrip("\n") for line in deque(lines, maxlen=tail))
+            while follow:
+                alive = self._directory.record(info.sandbox_id) is not None and self.is_alive(info)
+                for line in lines:
+                    yield line.rstrip("\n")
+                if not alive:
+                    return
+                time.sleep(0.1)
+
+    def _existing(self, sandbox_id: str) -> Record:
+        record = self._directory.record(sandbox_id)
+        if record is None:
+            raise NotFound(f"there is no sandbox {sandbox_id} under {self.root}")
+        return record
+
+    def check(self) -> Sequence[tuple[str, bool, str]]:
+        """Tried for real, except that no sandbox is started."""
+        return (self._check_isolation(), self._check_root(), _check_python())
+
+    def _check_isolation(self) -> tuple[str, bool, str]:
+        if self._bubblewrap.path:
+            return ("isolation", True, f"bubblewrap at {self._bubblewrap.path}")
+        return ("isolation", self._wanted == "none", self.notes()[0])
+
+    def _check_root(self) -> tuple[str, bool, str]:
+        try:
+            self._directory.make_root()
+            if os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+                return ("state directory", True, self.root)
+            return (
+                "state directory",
+                False,
+                f"{self.root} is not writable: fix its permissions or set `root`",
+            )
+        except BackendError as error:
+            return ("state directory", False, f"{error.message}: {error.hint}")
+
+
+def _default_root() -> str:
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join("~", ".local", "state")
+    return os.path.join(state, "reconciler", "process")
+
+
+def _check_python() -> tuple[str, bool, str]:
+    path = python()
+    return ("python", os.access(path, os.X_OK), path)
+
+
+def _http_port(spec: SandboxSpec) -> Port | None:
+    return next((port for port in spec.ports if port.name == "http"), None)
+
+
+def _reach(host: str) -> str:
+    """Where a client on this machine finds a server bound to `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read here, not bound
+
+
+def _info(record: Record) -> SandboxInfo:
+    host = _reach(record.host)
+    return SandboxInfo(
+        sandbox_id=record.sandbox_id,
+        sandbox_url=f"http://{f'[{host}]' if ':' in host else host}:{record.port}",
+        container_name=record.sandbox_id,
+        container_id=record.instance,
+        created_at=record.created_at,
+        ports={"http": record.port},
+    )
+
+
+def _state(found: Processes) -> str:
+    """Of the innermost process known: it is gone first, and stopped when the sandbox is."""
+    state = processes.state_of(found.server or found.main)
+    if state and state not in "Tt" and found.server is not None and found.main != found.server:
+        outer = processes.state_of(found.main)
+        return state if outer == "" else outer if outer in "Tt" else state
+    return state
+
+
+def _alive(found: Processes) -> bool:
+    return any(processes.state_of(process) for process in (found.main, found.server) if process is not None)
+
+
+def _exit_detail(code: int) -> str:
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"exit code {code} ({signal.Signals(code - 128).name})"
+    return f"exit code {code}"
+
+
+def _attributes(record: Record) -> FlatSpec:
+    """What can be read back: labels, thread and the address it listens on, as far as they were declared."""
+    live: dict[str, str | int] = {f"labels.{name}": value for name, value in record.labels.items()}
+    if record.thread_id is not None:
+        live["thread_id"] = record.thread_id
+    if "ports.http.bind" in record.spec:
+        live["ports.http.bind"] = record.host
+    if record.spec.get("ports.http.host", "auto") != "auto":
+        live["ports.http.host"] = record.port
+    return dict(sorted(live.items()))
+
+
+def _who(owner: Owner | None) -> tuple[str, str, str] | None:
+    return None if owner is None else (owner.stack, owner.lineage, owner.address)
+
+
+def _name(owner: Owner | None) -> str:
+    return "nobody" if owner is None else f"{owner.address} of stack {owner.stack} ({owner.lineage})"

@@ -1,0 +1,151 @@
+"""What to do about a value or key that the schema does not take: the likely meaning, a neighbour, an example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.config.diagnostics import closest, one_of, quote
+from reconciler.config.nodes import Node, spell
+
+_SYNONYMS: Mapping[str, str] = {
+    "args": "command",
+    "cmd": "command",
+    "count": "replicas",
+    "cpus": "cpu",
+    "env": "environment",
+    "envs": "environment",
+    "foreach": "for_each",
+    "health": "readiness",
+    "healthcheck": "readiness",
+    "health_check": "readiness",
+    "limits": "resources",
+    "mem": "memory",
+    "mem_limit": "memory",
+    "name": "stack",
+    "needs": "depends_on",
+    "pids_limit": "pids",
+    "provider": "backend",
+    "providers": "backends",
+    "readiness_probe": "readiness",
+    "readonly": "read_only",
+    "ro": "read_only",
+    "scale": "replicas",
+    "services": "sandboxes",
+    "shm_size": "shm",
+    "src": "source",
+    "vars": "variables",
+    "volumes": "mounts",
+}
+_TRUE_WORDS, _FALSE_WORDS = frozenset({"yes", "on", "y"}), frozenset({"no", "off", "n"})
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*")
+_SIXTIES = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+")
+
+
+def describe(node: Node) -> str:
+    """What was found, for the end of a sentence."""
+    if node.kids is not None:
+        return "a mapping"
+    if node.items is not None:
+        return "a list"
+    if node.secret:
+        return "this text"
+    if node.data is None:
+        return "empty" if not node.text else quote(node.text)
+    return quote(node.text or '""')
+
+
+def known_keys(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The keys a schema node takes, each with its own schema node."""
+    return {name: _followed(kid, root) for name, kid in schema.get("properties", {}).items()}
+
+
+def fix_unknown(name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """What to write instead of an unknown key."""
+    known = known_keys(schema, root)
+    lowered = name.lower().replace("-", "_")
+    synonym = _SYNONYMS.get(lowered, "")
+    meant = lowered if lowered in known else synonym if synonym in known else ""
+    if meant:
+        return f"did you mean `{meant}`?"
+    for parent, kid in known.items():
+        nested = kid.get("properties", {})
+        for word in (lowered, synonym):
+            if word in nested:
+                return f"write it under `{parent}`: `{parent}: {{{word}: …}}`"
+    meant = closest(name, known)
+    if meant:
+        return f"did you mean `{meant}`?"
+    return f"remove it, or choose one of {one_of(known, 24)}; keys of your own begin with `x-`"
+
+
+def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: str) -> str:
+    """What to write instead of a value."""
+    label = f"{key}: " if isinstance(key, str) and key else ""
+    types = schema.get("type", ())
+    types = {types} if isinstance(types, str) else set(types)
+    if node.text is not None and not node.secret:
+        fix = _fix_scalar(node, label, types, expected)
+        if fix:
+            return fix
+    choices = _choices(schema)
+    if choices and node.text is not None:
+        meant = "" if node.secret else closest(node.text, choices)
+        return f"did you mean {quote(meant)}?" if meant else f"write {one_of(choices, 12)}"
+    if "array" in types and node.text and not node.secret and "object" not in types:
+        return f"write a list: `{label}[{node.text[:40]}]`"
+    examples = schema.get("examples")
+    if examples:
+        return f"write, for example, `{label}{_flow(examples[0])}`"
+    return f"write {expected}" if not expected.startswith(("exactly", "only")) else f"keep {expected}"
+
+
+def _fix_scalar(node: Node, label: str, types: set[str], expected: str) -> str:
+    text = node.text or ""
+    lowered = text.lower()
+    if node.data is None and "null" not in types:
+        return f"write a value after `{label.strip() or '-'}`, or remove it"
+    if types == {"string"} and isinstance(node.data, bool | int | float):
+        return f'put it in quotes: `{label}"{text}"`'
+    if lowered in _TRUE_WORDS | _FALSE_WORDS and ("boolean" in types or "true" in expected):
+        return f"write `{label}{'true' if lowered in _TRUE_WORDS else 'false'}`; `{text}` is text in YAML 1.2"
+    if types & {"integer", "number"} or "number" in expected:
+        if _LEADING_ZERO.fullmatch(text):
+            return f"write `{label}{text.lstrip('0') or '0'}`: with a leading zero some YAML tools read it as octal"
+        if _UNDERSCORES.fullmatch(text):
+            return f"write `{label}{text.replace('_', '')}`, without `_`"
+        if _SIXTIES.fullmatch(text):
+            return "write a plain number; with colons it is text, and some YAML tools count it in sixties"
+        bare = text.strip()
+        if node.data == text and bare.lstrip("-").isdigit() and len(bare) < 10:
+            return f"remove the quotes: `{label}{bare}`"
+    return ""
+
+
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    options = list(schema.get("enum", ()))
+    if "const" in schema:
+        options.append(schema["const"])
+    for branch in schema.get("anyOf", ()):
+        options += _choices(branch)
+    return [spell(option) for option in options]
+
+
+def _followed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = schema.get("$ref", "")
+    if not reference:
+        return schema
+    target = root["$defs"][reference.rpartition("/")[2]]
+    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+def _flow(value: Any) -> str:
+    """A value as flow YAML, for an example in a message."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(kid)}" for key, kid in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    text = spell(value)
+    return f'"{text}"' if isinstance(value, str) and ("${" in text or ": " in text) else text

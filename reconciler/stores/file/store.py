@@ -1,0 +1,299 @@
+"""`FileStore`: state, journal, lock and key of one stack in a directory.
+
+`<stack>.json` snapshot, `.json.backup` the one before, `.journal.jsonl` what happened since, `.lock` (and its guard)
+who may write, `.key` what the secrets' digests are keyed with. All of mode 0600. Must never write while reading,
+and never write without holding the lock, which is checked under the same guard as the write.
+
+Reading takes no lock: the journal is read before the snapshot, and a journal is never emptied in place but removed,
+so a reader beside a writer sees the moment before or after a write, and nothing in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from reconciler.core.fold import fold_all
+from reconciler.errors import StateCorrupt, StoreError
+from reconciler.model.outcome import Entry
+from reconciler.model.state import State
+from reconciler.stores.base import Lease, LockInfo, Store
+from reconciler.stores.file import disk, journal, snapshot
+from reconciler.stores.file.host import Host, this_host
+from reconciler.stores.file.journal import Header, Journal
+from reconciler.stores.file.lease import LockFile, Timing
+
+KEY_VARIABLE = "RECONCILER_STATE_KEY"
+_STACK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tail:
+    """Where the next entry goes, as long as nobody else has written: valid for one taking of the lock."""
+
+    fence: int
+    size: int
+    crc: int
+
+
+class FileStore(Store):
+    """One stack's state in the directory `path`. The keyword arguments after it are seams for tests: the clock,
+    this machine, the environment (for RECONCILER_STATE_KEY)."""
+
+    options: tuple[str, ...] = ("path",)
+
+    def __init__(
+        self,
+        stack: str,
+        *,
+        path: str | Path = "state/",
+        timing: Timing | None = None,
+        host: Host | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        if not _STACK.fullmatch(stack):
+            raise StoreError(
+                f"the stack name {stack!r} cannot be a file name", hint="use letters, digits, `-`, `_`, `.`"
+            )
+        self.stack = stack
+        self.directory = Path(path)
+        self._environ = os.environ if environ is None else environ
+        self._timing = timing or Timing()
+        self._snapshot = self.directory / f"{stack}.json"
+        self._backup = self.directory / f"{stack}.json.backup"
+        self._journal = self.directory / f"{stack}.journal.jsonl"
+        self._key = self.directory / f"{stack}.key"
+        self._prefix = f".{stack}.tmp-"
+        self._tail: _Tail | None = None
+        self._lock = LockFile(
+            path=self.directory / f"{stack}.lock",
+            subject=f"the state {self.describe()}",
+            prefix=self._prefix,
+            host=host or this_host(),
+            timing=self._timing,
+        )
+
+    def describe(self) -> str:
+        return disk.shown(self._snapshot)
+
+    def read(self) -> State | None:
+        found = self._read_journal()
+        state = self._read_snapshot()
+        if state is None:
+            if disk.exists(self._snapshot):  # somebody's first run, this very moment
+                return self.read()
+            self._refuse_lost_snapshot()
+            return None
+        if found is None or not self._continues(found.header, state):
+            return state
+        return fold_all(state, found.entries)
+
+    def _read_snapshot(self) -> State | None:
+        data = disk.read_bytes(self._snapshot)
+        if data is None:
+            return None
+        return snapshot.decode(
+            data, stack=self.stack, place=disk.shown(self._snapshot), backup=disk.shown(self._backup)
+        )
+
+    def _read_journal(self) -> Journal | None:
+        data = disk.read_bytes(self._journal)
+        return None if data is None else journal.decode(data, place=disk.shown(self._journal))
+
+    def _refuse_lost_snapshot(self) -> None:
+        """No state has ever been here only if nothing of one is here: an empty state must never come of a lost
+        file."""
+        for remains in (self._backup, self._journal):
+            if disk.exists(remains):
+                raise StateCorrupt(
+                    f"{self.describe()} is missing, but {disk.shown(remains)} is there",
+                    hint=f"restore {self.describe()} (from the backup), or move both leftovers away to begin anew",
+                )
+
+    def _continues(self, header: Header, state: State) -> bool:
+        """Whether the journal's entries come after the snapshot; False when the snapshot contains them already,
+        because a run died between writing the one and removing the other."""
+        if header.base < state.serial:
+            return False
+        place = disk.shown(self._journal)
+        if (header.stack, header.lineage) != (state.stack, state.lineage):
+            raise StateCorrupt(
+                f"{place} belongs to stack {header.stack!r} of lineage {header.lineage}, "
+                f"{self.describe()} to {state.stack!r} of {state.lineage}",
+                hint=f"restore the {self.describe()} that it belongs to, or move {place} away",
+            )
+        if header.base > state.serial:
+            raise StateCorrupt(
+                f"{place} continues serial {header.base}, but {self.describe()} is of serial {state.serial}: "
+                "an older state was restored under it",
+                hint=f"if the older state is meant, move {place} away: what is live is found again by its labels",
+            )
+        return True
+
+    def lock(
+        self,
+        operation: str,
+        *,
+        timeout: float = 0.0,
+        on_wait: Callable[[LockInfo], None] | None = None,
+        on_broken: Callable[[LockInfo], None] | None = None,
+    ) -> Lease:
+        return self._lock.acquire(operation, timeout=timeout, on_wait=on_wait, on_broken=on_broken)
+
+    def append(self, lease: Lease, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        with self._lock.held_by(lease):
+            tail = self._tail
+            if tail is None or tail.fence != lease.info.fence:
+                tail = self._find_tail(lease.info.fence)
+            self._tail = None  # until the write is known to have worked
+            data, crc = journal.encode_entries(entries, tail.crc)
+            if not disk.append_bytes(self._journal, data, at=tail.size):
+                raise StateCorrupt(
+                    f"{disk.shown(self._journal)} was changed by something that does not hold the lock",
+                    hint="find out what else writes there, then run the command again",
+                )
+            self._tail = replace(tail, size=tail.size + len(data), crc=crc)
+
+    def _find_tail(self, fence: int) -> _Tail:
+        """Where this holder's first entry goes: after what another left, without its torn end, or in a new
+        journal."""
+        state = self._read_snapshot()
+        if state is None:
+            self._refuse_lost_snapshot()
+            raise StoreError(
+                f"{self.describe()} does not exist yet, so nothing can be noted beside it",
+                hint="write the first snapshot, which holds the lineage, before the first entry",
+            )
+        data = disk.read_bytes(self._journal) or b""
+        found = journal.decode(data, place=disk.shown(self._journal))
+        if found is None or not self._continues(found.header, state):
+            header = Header(stack=state.stack, lineage=state.lineage, base=state.serial)
+            line, crc = journal.encode_header(header)
+            self._replace(self._journal, line)
+            return _Tail(fence=fence, size=len(line), crc=crc)
+        whole = data[: found.size].removesuffix(b"\n") + b"\n"
+        if whole != data:
+            self._replace(self._journal, whole)
+        return _Tail(fence=fence, size=len(whole), crc=found.crc)
+
+    def write(self, lease: Lease, state: State) -> State:
+        if state.stack != self.stack:
+            raise StoreError(f"the state of stack {state.stack!r} cannot be written to {self.describe()}")
+        written = replace(state, serial=state.serial + 1, updated_at=self._timing.now())
+        data = snapshot.encode(written)
+        with self._lock.held_by(lease):
+            self._keep_backup(state.serial)
+            self._replace(self._snapshot, data)
+            self._tail = None
+            disk.remove(self._journal)
+        return written
+
+    def _keep_backup(self, serial: int) -> None:
+        """The snapshot that is about to be replaced, byte for byte. Raises StoreError when that one is newer than
+        what is to replace it, and StateCorrupt when it cannot be read: a good backup is worth more then."""
+        old = self._read_snapshot()
+        if old is None:
+            self._refuse_lost_snapshot()
+            return
+        if serial < old.serial:
+            raise StoreError(
+                f"{self.describe()} is at serial {old.serial} already, newer than the {serial} to be written",
+                hint="read the state again; to go back on purpose, push it with the current serial",
+            )
+        data = disk.read_bytes(self._snapshot)
+        assert data is not None
+        self._replace(self._backup, data)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        disk.replace_file(path, data, prefix=self._prefix)
+
+    def secret_key(self, *, create: bool) -> bytes | None:
+        given = self._environ.get(KEY_VARIABLE)
+        if given is not None:
+            if not given:
+                raise StoreError(
+                    f"{KEY_VARIABLE} is set, but empty",
+                    hint=f"unset it to use {disk.shown(self._key)}, or give it the key (CI: is the secret set?)",
+                )
+            return sha256(given.encode(errors="surrogateescape")).digest()
+        found = self._read_key()
+        if found is not None or not create:
+            return found
+        disk.make_directory(self.directory)
+        with self._lock.guarded():
+            found = self._read_key()  # another may have been faster
+            if found is None:
+                found = os.urandom(32)
+                self._replace(self._key, found.hex().encode() + b"\n")
+        return found
+
+    def _read_key(self) -> bytes | None:
+        data = disk.read_bytes(self._key)
+        if data is None:
+            return None
+        if not re.fullmatch(rb"[0-9a-f]{64}\n?", data):
+            raise StateCorrupt(
+                f"{disk.shown(self._key)} is no key: it should be 64 hex digits",
+                hint="restore it; without the old key every sandbox with secrets is planned as changed once, "
+                "so only then remove it",
+            )
+        return bytes.fromhex(data.decode())
+
+    def lock_info(self) -> LockInfo | None:
+        held = self._lock.record().holder
+        return None if held is None else held.info
+
+    def force_unlock(self, lock_id: str) -> LockInfo:
+        return self._lock.break_by_force(lock_id)
+
+    def check(self) -> Sequence[tuple[str, bool, str]]:
+        return (self._check_directory(), self._check_modes(), self._check_state(), self._check_lock())
+
+    def _check_directory(self) -> tuple[str, bool, str]:
+        what, place = "state directory", disk.shown(self.directory)
+        if os.path.isdir(self.directory):
+            well = os.access(self.directory, os.W_OK | os.X_OK)
+            return what, well, place if well else f"{place} is not writable: check its owner and mode"
+        if os.path.lexists(self.directory):
+            return what, False, f"{place} is no directory: move it away"
+        parent = next(p for p in self.directory.absolute().parents if os.path.exists(p))
+        well = os.access(parent, os.W_OK | os.X_OK)
+        return what, well, f"{place} will be created" if well else f"{place} cannot be created in {parent}"
+
+    def _check_modes(self) -> tuple[str, bool, str]:
+        files = (self._snapshot, self._backup, self._journal, self._key, self._lock.path)
+        exposed = []
+        for path in files:
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mode & 0o077:
+                    exposed.append(disk.shown(path))
+        if exposed:
+            return "state is private", False, f"others may read it: chmod 600 {' '.join(exposed)}"
+        return "state is private", True, "mode 0600"
+
+    def _check_state(self) -> tuple[str, bool, str]:
+        try:
+            state = self.read()
+        except StoreError as error:
+            return (
+                "state is readable",
+                False,
+                f"{error.message}: {error.hint}" if error.hint else error.message,
+            )
+        if state is None:
+            return "state is readable", True, "none yet"
+        return "state is readable", True, f"serial {state.serial}, {len(state.sandboxes)} sandboxes"
+
+    def _check_lock(self) -> tuple[str, bool, str]:
+        try:
+            info = self.lock_info()
+        except StoreError as error:
+            return "lock", False, f"{error.message}: {error.hint}"
+        return "lock", True, "free" if info is None else f"held by {info.holder}"

@@ -1,0 +1,111 @@
+"""Store type name → store. Our own by table, third parties' by the entry point group `reconciler.stores`.
+
+Imports no store before it is asked for. Must never open, create or lock anything by itself.
+
+A store's class is called with the stack's name and, by keyword, what `state:` says beside `store:`. It lists those
+keywords in a class attribute `options`; without one, its keyword-only parameters count.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import ConfigError
+from reconciler.model.desired import StoreConfig
+from reconciler.stores.base import Store
+
+GROUP = "reconciler.stores"
+_OURS: Mapping[str, str] = {
+    "file": "reconciler.stores.file:FileStore",
+    "memory": "reconciler.stores.memory:MemoryStore",
+}
+_PLANNED = ("http", "kubernetes", "postgres")
+
+
+def store_types() -> tuple[str, ...]:
+    """Every name that `open_store` takes here and now, sorted."""
+    return tuple(sorted({*_OURS, *(point.name for point in _third_parties())}))
+
+
+def open_store(config: StoreConfig, *, stack: str, directory: Path) -> Store:
+    """The store of one stack. A relative `path` option is relative to `directory`, that of the configuration.
+    Raises ConfigError for a type or an option that there is not."""
+    made = _class(config.type)
+    options = dict(config.options)
+    _refuse_unknown(config.type, options, _accepted(made))
+    path = options.get("path")
+    if isinstance(path, (str, Path)):
+        options["path"] = directory / Path(path).expanduser()
+    try:
+        store = made(stack, **options)
+    except TypeError as error:
+        raise ConfigError(f"state: store {config.type!r} does not take these options: {error}") from error
+    if not isinstance(store, Store):
+        raise ConfigError(
+            f"state: {made.__qualname__} is no store", hint=f"a store derives from {Store.__module__}.Store"
+        )
+    return store
+
+
+def _third_parties() -> Iterable[EntryPoint]:
+    return (point for point in entry_points(group=GROUP) if point.name not in _OURS)
+
+
+def _class(name: str) -> type[Any]:
+    if name in _OURS:
+        module, _, attribute = _OURS[name].partition(":")
+        found = getattr(import_module(module), attribute)
+        assert isinstance(found, type)
+        return found
+    for point in _third_parties():
+        if point.name == name:
+            return _loaded(point)
+    if name in _PLANNED:
+        raise ConfigError(f"state: store {name!r} is not yet supported", hint=_choose(store_types()))
+    raise ConfigError(f"state: there is no store {name!r}", hint=_suggest(name, store_types()))
+
+
+def _loaded(point: EntryPoint) -> type[Any]:
+    try:
+        found = point.load()
+    except Exception as error:  # a third party's module may fail in any way
+        raise ConfigError(
+            f"state: store {point.name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}",
+            hint="check that the package that brings it is whole",
+        ) from error
+    if not isinstance(found, type):
+        raise ConfigError(f"state: store {point.name!r} ({point.value}) is no class")
+    return found
+
+
+def _accepted(made: type[Any]) -> tuple[str, ...]:
+    listed = getattr(made, "options", None)
+    if listed is not None:
+        return tuple(listed)
+    parameters = inspect.signature(made).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def _refuse_unknown(name: str, options: Mapping[str, object], accepted: tuple[str, ...]) -> None:
+    for option in sorted(options):
+        if option not in accepted:
+            raise ConfigError(
+                f"state: store {name!r} has no option {option!r}", hint=_suggest(option, sorted(accepted))
+            )
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    known = tuple(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else _choose(known)
+
+
+def _choose(known: Iterable[str]) -> str:
+    names = ", ".join(known)
+    return f"choose one of: {names}" if names else "it takes no options"

@@ -1,0 +1,162 @@
+"""What `--json` prints, held against the schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+from cli_models import at, change, info, mixed_plan, plan, result, step
+
+from reconciler import __version__
+from reconciler.cli.views.json import JsonLines, event_dicts, plan_dicts
+from reconciler.model.desired import Address
+from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.event import (
+    Activity,
+    ApplyEnded,
+    Event,
+    Planned,
+    Remark,
+    StepEnded,
+    StepProgress,
+    StepStarted,
+)
+from reconciler.model.outcome import StepStatus
+from reconciler.model.plan import Action, Reason
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "event.v1.schema.json"
+
+
+@pytest.fixture(scope="module")
+def valid():
+    validator = jsonschema_rs.validator_for(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+    def check(data: dict) -> None:
+        validator.validate(data)
+
+    return check
+
+
+def remark() -> Diagnostic:
+    return Diagnostic(
+        severity=Severity.WARNING,
+        code="lock-wait",
+        summary="waiting for the lock",
+        position=at(3),
+        snippet="  x: y",
+        related=(("first declared here", at(1)),),
+    )
+
+
+def stream() -> list[Event]:
+    address = Address("db")
+    failed = result("db", StepStatus.FAILED, action="replace", error="no answer", log_tail=("a", "\x1b[2J"))
+    outcomes = (failed, result("scout[0]", StepStatus.NOT_STARTED), result("old", action="destroy"))
+    return [
+        Remark(diagnostic=remark()),
+        Planned(plan=mixed_plan()),
+        StepStarted(address=address, action=Action.REPLACE, key="db"),
+        StepProgress(
+            address=address,
+            action=Action.REPLACE,
+            key="db",
+            activity=Activity.WAITING,
+            elapsed=0.25,
+            note="x",
+        ),
+        *(StepEnded(result=outcome, key=outcome.address) for outcome in outcomes),
+        ApplyEnded(
+            results=outcomes, outputs=(("url", "http://x"), ("key", "•••")), seconds=61.25, interrupted=True
+        ),
+    ]
+
+
+def written(events: list[Event]) -> list[dict]:
+    lines: list[str] = []
+    view = JsonLines(lines.append, operation="apply")
+    for event in events:
+        view(event)
+    return [json.loads(line) for line in lines]
+
+
+def test_every_line_of_a_run_is_valid_by_the_schema(valid):
+    for data in written(stream()):
+        valid(data)
+
+
+def test_the_stream_reads_as_the_golden_file(golden):
+    lines: list[str] = []
+    view = JsonLines(lines.append, operation="apply")
+    for event in stream():
+        view(event)
+    golden("events.ndjson", "\n".join(lines).replace(__version__, "VERSION") + "\n")
+
+
+def test_the_version_comes_first_and_once():
+    types = [data["type"] for data in written(stream())]
+    assert types[0] == "version"
+    assert types.count("version") == 1
+
+
+def test_a_stream_without_events_still_says_its_version():
+    lines: list[str] = []
+    view = JsonLines(lines.append, operation="validate")
+    view.begin()
+    view.begin()
+    assert [json.loads(line)["format"] for line in lines] == ["1.0"]
+
+
+def test_a_plan_is_its_changes_then_drift_then_the_summary():
+    types = [data["type"] for data in plan_dicts(mixed_plan(), operation="plan")]
+    assert types == ["planned_change"] * 14 + ["drift"] * 2 + ["change_summary"]
+
+
+def test_the_same_plan_gives_the_same_lines():
+    assert list(plan_dicts(mixed_plan(), operation="plan")) == list(
+        plan_dicts(mixed_plan(), operation="plan")
+    )
+
+
+def test_a_sensitive_change_has_no_values():
+    text = json.dumps(list(plan_dicts(mixed_plan(), operation="plan")))
+    assert "digest-one" not in text
+    assert '"sensitive": true' in text
+
+
+def test_field_changes_carry_values_and_yaml_positions():
+    made = plan(
+        step("db", Action.REPLACE, Reason.CONFIG_CHANGED, changes=(change("pids", 1, 2.5, position=at(9)),))
+    )
+    (found,) = next(plan_dicts(made, operation="plan"))["changes"]
+    assert (found["before"], found["after"]) == (1, 2.5)
+    assert found["position"] == {"file": "sandboxes.yaml", "line": 9, "column": 5}
+
+
+def test_the_summary_after_an_apply_counts_results_and_says_it_was_interrupted():
+    last = [data for data in written(stream()) if data["type"] == "change_summary"][-1]
+    assert last["results"] == {"done": 1, "failed": 1, "skipped": 0, "stale": 0, "not_started": 1}
+    assert last["interrupted"] is True
+    assert last["elapsed"] == 61.25
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (result("a", info=info("a", 7)), ("research-a", "http://127.0.0.1:7")),
+        (result("a", action="destroy"), (None, None)),
+    ],
+    ids=["live afterwards", "gone afterwards"],
+)
+def test_a_finished_step_says_what_is_there_now(outcome, expected):
+    (data,) = event_dicts(StepEnded(result=outcome, key="a"), operation="apply")
+    assert (data["sandbox_id"], data["sandbox_url"]) == expected
+
+
+def test_lines_are_ascii_whatever_the_values_hold():
+    lines: list[str] = []
+    JsonLines(lines.append, operation="plan")(
+        Planned(plan=plan(step("a", Action.DESTROY, Reason.REMOVED, detail="\x1b[2J\u202e宽\n")))
+    )
+    assert all(line.isascii() and line.isprintable() for line in lines)

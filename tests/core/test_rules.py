@@ -1,0 +1,72 @@
+"""Every row of the rule table: the facts that reach it, and that a neighbour does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.core.rules import RULES, Facts, decide
+from reconciler.model.observed import Phase
+from reconciler.model.state import Status
+
+UP = Phase.STARTING
+
+CASES: dict[str, Facts] = {
+    "destroy everything that is live": Facts(
+        declared=False, destroy_all=True, recorded=Status.READY, phase=UP
+    ),
+    "not declared, recorded, live": Facts(declared=False, recorded=Status.READY, phase=UP),
+    "not declared, not recorded, live": Facts(declared=False, phase=UP),
+    "not declared, gone": Facts(declared=False, recorded=Status.READY),
+    "declared, gone, create was interrupted": Facts(declared=True, recorded=Status.PENDING),
+    "declared, gone, recorded": Facts(declared=True, recorded=Status.READY),
+    "declared, never there": Facts(declared=True),
+    "live on another backend": Facts(declared=True, recorded=Status.READY, phase=UP, same_backend=False),
+    "nobody can tell how it is": Facts(declared=True, recorded=Status.READY, phase=Phase.UNKNOWN, changed=1),
+    "half destroyed": Facts(declared=True, recorded=Status.DESTROYING, phase=UP),
+    "dead": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED),
+    "paused": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED),
+    "never became ready": Facts(declared=True, recorded=Status.TAINTED, phase=UP),
+    "a field that cannot change in place changed outside": Facts(
+        declared=True, recorded=Status.READY, phase=UP, changed=1, outside=1, forced=1
+    ),
+    "a field that cannot change in place changed": Facts(
+        declared=True, recorded=Status.READY, phase=UP, changed=2, outside=1, forced=1
+    ),
+    "fields changed outside": Facts(declared=True, recorded=Status.READY, phase=UP, changed=1, outside=1),
+    "fields changed": Facts(declared=True, recorded=Status.READY, phase=UP, changed=1),
+    "an update was interrupted": Facts(declared=True, recorded=Status.CREATED, phase=UP, half_updated=True),
+    "live, ours, not recorded": Facts(declared=True, phase=UP),
+    "created, readiness never awaited": Facts(declared=True, recorded=Status.CREATED, phase=UP),
+    "as declared": Facts(declared=True, recorded=Status.READY, phase=UP),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_facts_reach_their_rule(name: str) -> None:
+    assert decide(CASES[name]).name == name
+
+
+def test_every_rule_has_a_case() -> None:
+    assert set(CASES) == {rule.name for rule in RULES}
+
+
+def test_names_are_unique_and_every_rule_says_why() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.why for rule in RULES)
+
+
+def test_a_rule_has_an_action_exactly_when_it_has_a_reason() -> None:
+    assert all((rule.action is None) == (rule.reason is None) for rule in RULES)
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("phase", [None, *Phase])
+def test_a_declared_sandbox_is_never_destroyed_or_forgotten(status: Status, phase: Phase | None) -> None:
+    action = decide(Facts(declared=True, recorded=status, phase=phase)).action
+    assert action not in ("destroy", "forget")
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_what_cannot_be_told_is_left_alone(changed: int) -> None:
+    facts = Facts(declared=True, recorded=Status.READY, phase=Phase.UNKNOWN, changed=changed, forced=changed)
+    assert decide(facts).action is None

@@ -1,0 +1,272 @@
+"""A seeded world of backends in virtual time: calls take a while, fail before or after their effect, never answer, lie.
+
+It drives the very Scheduler, Ledger, planner and fold that the engine drives, only without threads and clocks.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from reconciler.core.calls import Answer, Call, CallKind, Limits
+from reconciler.core.fold import fold_all
+from reconciler.core.ledger import Ledger
+from reconciler.core.planner import PlanOptions, make_plan
+from reconciler.core.schedule import Scheduler
+from reconciler.model.capabilities import Capabilities, Support
+from reconciler.model.desired import Address, Desired, Owner, SandboxSpec
+from reconciler.model.event import StepEnded
+from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.outcome import Entry, StepResult
+from reconciler.model.plan import Plan
+from reconciler.model.state import State
+
+ABLE = Capabilities(default=Support.ENFORCED, updatable=("labels",))
+NEVER = 1e12
+
+
+@dataclass(slots=True)
+class Thing:
+    """One object in the world."""
+
+    backend: str
+    info: SandboxInfo
+    owner: Owner | None
+    ready_at: float
+    phase: Phase = Phase.STARTING
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """Odds, each between 0 and 1, of what goes wrong per call."""
+
+    transient: float = 0.0
+    permanent: float = 0.0
+    silent: float = 0.0
+    slow: float = 0.0
+    never_ready: float = 0.0
+    dies: float = 0.0
+    destroy_lies: float = 0.0
+    listing_omits: float = 0.0
+    listing_fails: float = 0.0
+
+
+CALM = Chaos()
+
+
+@dataclass(slots=True)
+class Run:
+    """What one apply came to. `crashed` runs end in the middle, with only their journal left."""
+
+    plan: Plan
+    results: tuple[StepResult, ...]
+    ended: Counter[str]
+    crashed: bool
+    seconds: float
+    most_in_flight: int
+
+
+@dataclass(slots=True)
+class World:
+    rng: random.Random
+    chaos: Chaos = CALM
+    now: float = 0.0
+    things: dict[str, Thing] = field(default_factory=dict)
+    lies: Counter[Address] = field(default_factory=Counter)
+    most_alive: Counter[Address] = field(default_factory=Counter)
+    creations: int = 0
+    later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    serial: int = 0
+
+    # -- observing -----------------------------------------------------------------------------------------------
+
+    def look(self, backends: set[str]) -> Observed:
+        failures = {b: "listing cut short" for b in sorted(backends) if self._odds(self.chaos.listing_fails)}
+        sandboxes = tuple(
+            self._seen(thing)
+            for _, thing in sorted(self.things.items())
+            if thing.backend in backends and not self._omitted(thing)
+        )
+        return Observed(sandboxes=sandboxes, failures=failures)
+
+    def _omitted(self, thing: Thing) -> bool:
+        if not self._odds(self.chaos.listing_omits):
+            return False
+        if thing.owner is not None:
+            self.lies[thing.owner.address] += 1
+        return True
+
+    def _seen(self, thing: Thing) -> ObservedSandbox:
+        return ObservedSandbox(info=thing.info, backend=thing.backend, phase=thing.phase, owner=thing.owner)
+
+    def _odds(self, chance: float) -> bool:
+        return chance > 0 and self.rng.random() < chance
+
+    # -- one apply -----------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        desired: Desired,
+        state: State | None,
+        *,
+        destroy: bool = False,
+        crash_after: int | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[State, Run]:
+        """Plan and carry out. Raises what `make_plan` raises. `crash_after` answers the run is killed."""
+        backends = {"main", "other"}  # the state remembers every backend that was used
+        observed = self.look(backends)
+        capabilities = dict.fromkeys(backends, ABLE)
+        options = PlanOptions(new_lineage="lineage-1", capabilities=capabilities, destroy=destroy)
+        plan = make_plan(desired, state, observed, options)
+        base = state or State(stack=desired.stack, lineage=plan.lineage)
+        entries, run = self._carry_out(plan, crash_after, limits or Limits(parallelism=16, retry_budget=1000))
+        return replace(fold_all(base, entries), serial=base.serial + 1), run
+
+    def _carry_out(self, plan: Plan, crash_after: int | None, limits: Limits) -> tuple[list[Entry], Run]:
+        scheduler = Scheduler(plan, limits, self.rng.random)
+        ledger = Ledger(plan)
+        entries: list[Entry] = []
+        ended: Counter[str] = Counter()
+        answers: list[tuple[float, int, Call, Answer]] = []
+        answered, most, begun = 0, 0, self.now
+        while True:
+            calls = scheduler.due(self.now)
+            for event in scheduler.events():
+                if isinstance(event, StepEnded):
+                    ended[event.key] += 1
+                    entries += ledger.verdicts(event, self.now)
+            entries += ledger.intents(calls, self.now)
+            for call in calls:
+                self._start(call, ledger, answers)
+            most = max(most, sum(item[2].kind is not CallKind.PROBE for item in answers))
+            if scheduler.done or (crash_after is not None and answered >= crash_after):
+                return entries, Run(
+                    plan, scheduler.results(), ended, not scheduler.done, self.now - begun, most
+                )
+            self._sleep(scheduler, answers)
+            while answers and answers[0][0] <= self.now:
+                _, _, call, answer = heapq.heappop(answers)
+                answered += 1
+                entries += ledger.outcomes(call, answer, self.now)
+                scheduler.result(call, answer, self.now)
+
+    def _sleep(self, scheduler: Scheduler, answers: list[tuple[float, int, Call, Answer]]) -> None:
+        wake = scheduler.wake(self.now)
+        times = [answers[0][0]] if answers else []
+        times += [self.later[0][0]] if self.later else []
+        times += [wake] if wake is not None else []
+        assert times, "the scheduler is not done, yet nothing will ever happen"
+        self.pass_time(max(self.now, min(times)))
+
+    def pass_time(self, until: float) -> None:
+        """Let everything land that lands until then, in order."""
+        while self.later and self.later[0][0] <= until:
+            at, _, effect = heapq.heappop(self.later)
+            self.now = max(self.now, at)
+            effect()
+        self.now = max(self.now, until)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def _start(self, call: Call, ledger: Ledger, answers: list[tuple[float, int, Call, Answer]]) -> None:
+        """Decide now what will happen; effects land in the middle of the call, its answer comes at the end."""
+        self.serial += 1
+        took = self.rng.uniform(0.001, 0.05)
+        if self._odds(self.chaos.slow):
+            took = self.rng.uniform(5, 60)
+        if call.kind is CallKind.PROBE:
+            heapq.heappush(answers, (self.now + 0.001, self.serial, call, self._probe(call)))
+            return
+        answer = Answer()
+        lands = True
+        if self._odds(self.chaos.transient):
+            answer, lands = Answer(error="engine busy", transient=True), self._odds(0.5)
+        elif self._odds(self.chaos.permanent):
+            answer, lands = Answer(error="refused for good"), self._odds(0.3)
+        silent = self._odds(self.chaos.silent)
+        if silent:
+            took, lands = self.rng.uniform(1, 900), self._odds(0.5)
+            self.lies[call.step.address] += 1  # its effect may land long after everybody gave up on it
+        box: dict[str, Answer] = {}
+        if lands:
+            self._land(self.now + took / 2, lambda: box.update(answer=self._effect(call, ledger)))
+        at = self.now + took
+
+        def deliver() -> None:
+            final = answer if answer.error else box.get("answer", Answer())
+            heapq.heappush(answers, (at, call.id, call, final))
+
+        if not silent:
+            self._land(at, deliver)
+
+    def _land(self, at: float, effect: Callable[[], None]) -> None:
+        self.serial += 1
+        heapq.heappush(self.later, (at, self.serial, effect))
+
+    def _effect(self, call: Call, ledger: Ledger) -> Answer:
+        if call.kind is CallKind.CHECK:
+            assert call.info is not None
+            thing = self.things.get(call.info.sandbox_id)
+            return Answer(seen=None if thing is None else self._seen(thing))
+        if call.kind is CallKind.DESTROY:
+            return self._destroy(call)
+        if call.kind is CallKind.RECORD:
+            return Answer(info=call.info)
+        spec = ledger.spec_of(call)
+        return self._create(call, spec) if call.kind is CallKind.CREATE else self._update(call, spec)
+
+    def _create(self, call: Call, spec: SandboxSpec) -> Answer:
+        assert spec.owner is not None
+        identity = call.step.sandbox_id
+        there = self.things.get(identity)
+        if there is not None:
+            same = there.owner == spec.owner
+            return Answer(info=there.info) if same else Answer(error=f"{identity} is taken")
+        self.creations += 1
+        info = SandboxInfo(
+            sandbox_id=identity,
+            sandbox_url=f"http://{identity}:{self.creations}",
+            container_id=f"c{self.creations}",
+            created_at=self.now,
+        )
+        ready_at = NEVER if self._odds(self.chaos.never_ready) else self.now + self.rng.uniform(0.1, 3)
+        thing = Thing(backend=call.backend, info=info, owner=spec.owner, ready_at=ready_at)
+        self.things[identity] = thing
+        address = spec.owner.address
+        ours = (address, spec.owner.lineage)
+        alive = sum(
+            t.owner is not None and (t.owner.address, t.owner.lineage) == ours for t in self.things.values()
+        )
+        self.most_alive[address] = max(self.most_alive[address], alive - self.lies[address])
+        if self._odds(self.chaos.dies):
+            self._land(self.now + self.rng.uniform(0, 5), lambda: setattr(thing, "phase", Phase.FAILED))
+        return Answer(info=info)
+
+    def _update(self, call: Call, spec: SandboxSpec) -> Answer:
+        assert call.info is not None
+        thing = self.things.get(call.info.sandbox_id)
+        if thing is None:
+            return Answer(error="no such sandbox")
+        thing.owner = spec.owner
+        return Answer(info=thing.info)
+
+    def _destroy(self, call: Call) -> Answer:
+        assert call.info is not None
+        if self._odds(self.chaos.destroy_lies):
+            self.lies[call.step.address] += 1
+            return Answer()
+        self.things.pop(call.info.sandbox_id, None)
+        return Answer()
+
+    def _probe(self, call: Call) -> Answer:
+        assert call.info is not None
+        thing = self.things.get(call.info.sandbox_id)
+        if thing is None:
+            return Answer(dead=True, detail="it is gone")
+        if thing.phase.is_dead:
+            return Answer(dead=True, detail="exit code 1")
+        return Answer(ready=self.now >= thing.ready_at, detail="connection refused")
