@@ -2,7 +2,8 @@
 
 Polling adapts to how long it has waited: a few milliseconds at first, then a small share of the time gone by, at
 most 250 ms. A sandbox that took 300 ms is noticed some 10 ms late, one that took a minute a quarter second late, and
-neither costs more than a few hundred probes.
+neither costs more than a few hundred probes. In a large fleet that would still be too many, so there the siblings'
+experience counts: nobody is asked before the time that the quickest of late have needed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ LONGEST_DELAY = 0.25
 SHARE_OF_ELAPSED = 0.06
 PROBE_TIMEOUT = 5.0  # one request never gets more, the seed's contract
 PROBES_PER_SECOND = 1000.0  # over the whole fleet: what one coordinator can look at without starving the rest
+LARGE_FLEET = 32  # up to here everybody may be asked all the time
+_FORGETTING = 1.02  # how fast the typical time follows when sandboxes become slower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,34 @@ def probe_timeout(waiting: Waiting, now: float) -> float:
     return max(0.0, min(PROBE_TIMEOUT, waiting.deadline - now))
 
 
-def decide(waiting: Waiting, *, ready: bool, dead: bool, detail: str, now: float, fleet: int = 1) -> Verdict:
-    """What one probe's answer means. `fleet` is how many sandboxes are being waited for: many of them are looked at
-    less often each, so that the looking stays affordable."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What is known of all sandboxes being waited for: how many, and how many seconds they typically need."""
+
+    size: int = 1
+    typical: float | None = None
+
+    def learn(self, seconds: float) -> Fleet:
+        """After one more has become ready: down at once, up slowly, because being noticed late teaches nothing."""
+        known = seconds if self.typical is None else min(seconds, self.typical * _FORGETTING)
+        return replace(self, typical=known)
+
+
+ALONE = Fleet()
+
+
+def first_probe(readiness: Readiness, started: float, fleet: Fleet) -> float:
+    """When to ask for the first time."""
+    if fleet.size <= LARGE_FLEET or fleet.typical is None or readiness.interval is not None:
+        return started
+    return started + min(fleet.typical, readiness.timeout)
+
+
+def decide(
+    waiting: Waiting, *, ready: bool, dead: bool, detail: str, now: float, fleet: Fleet = ALONE
+) -> Verdict:
+    """What one probe's answer means. All of a large `fleet` are asked less often each, so that asking stays
+    affordable."""
     if ready:
         successes = waiting.successes + 1
         if successes >= waiting.readiness.successes:
@@ -79,8 +107,13 @@ def decide(waiting: Waiting, *, ready: bool, dead: bool, detail: str, now: float
     return Again(min(now + _delay(after, now, fleet), waiting.deadline), after)
 
 
-def _delay(waiting: Waiting, now: float, fleet: int) -> float:
+def _delay(waiting: Waiting, now: float, fleet: Fleet) -> float:
     if waiting.readiness.interval is not None:
         return waiting.readiness.interval
-    own = min(LONGEST_DELAY, max(FIRST_DELAY, (now - waiting.started) * SHARE_OF_ELAPSED))
-    return max(own, fleet / PROBES_PER_SECOND)
+    elapsed = now - waiting.started
+    own = min(LONGEST_DELAY, max(FIRST_DELAY, elapsed * SHARE_OF_ELAPSED))
+    if fleet.size <= LARGE_FLEET:
+        return own
+    if fleet.typical is not None and elapsed < fleet.typical:
+        return max(own, fleet.typical - elapsed)
+    return max(own, fleet.size / PROBES_PER_SECOND)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, stages_of
 from reconciler.core.identity import moved
-from reconciler.core.readiness import Again, GaveUp, Ready, Waiting, decide, probe_timeout
+from reconciler.core.readiness import Again, Fleet, GaveUp, Ready, Waiting, decide, first_probe, probe_timeout
 from reconciler.model.desired import Readiness
 from reconciler.model.event import Activity, Event, StepEnded, StepProgress, StepStarted
 from reconciler.model.outcome import StepResult, StepStatus
@@ -82,7 +82,7 @@ class Scheduler:
         self._deadlines: list[tuple[float, int]] = []
         self._events: list[Event] = []
         self._open = len(self._runs)
-        self._starting = 0
+        self._fleet = Fleet(size=0)
         self._probing = 0
         self._verbs = 0
         self._serial = 0
@@ -107,9 +107,9 @@ class Scheduler:
     def done(self) -> bool:
         return self._open == 0
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._calls)
+    def in_flight(self) -> list[CallKind]:
+        """The kinds of the calls that have not been answered or given up on."""
+        return [call.kind for call, _ in self._calls.values()]
 
     def events(self) -> Sequence[Event]:
         """What happened since the last time this was asked, in order."""
@@ -200,7 +200,7 @@ class Scheduler:
     def _drain(self, lane: _Lane, now: float) -> list[Call]:
         calls: list[Call] = []
         while lane.in_flight < lane.limit and self._verbs < self._limits.parallelism:
-            run = lane.take(may_create=self._starting < self._limits.starting)
+            run = lane.take(may_create=self._fleet.size < self._limits.starting)
             if run is None:
                 break
             lane.in_flight += 1
@@ -245,7 +245,7 @@ class Scheduler:
     def _occupy(self, run: Run) -> None:
         if not run.counted:
             run.counted = True
-            self._starting += 1
+            self._fleet = replace(self._fleet, size=self._fleet.size + 1)
 
     def _release(self, call: Call, run: Run) -> None:
         run.in_flight = False
@@ -297,10 +297,11 @@ class Scheduler:
             dead=answer.dead,
             detail=answer.detail or answer.error,
             now=now,
-            fleet=self._starting,
+            fleet=self._fleet,
         )
         match verdict:
             case Ready():
+                self._fleet = self._fleet.learn(now - run.waiting.started)
                 self._advance(run, now)
             case Again(at, waiting):
                 run.waiting = waiting
@@ -350,7 +351,7 @@ class Scheduler:
         self._occupy(run)
         desired = run.step.desired
         run.waiting = Waiting(readiness=desired.spec.readiness if desired else Readiness(), started=now)
-        self._at(now, run)
+        self._at(first_probe(run.waiting.readiness, now, self._fleet), run)
 
     def _at(self, when: float, run: Run) -> None:
         self._serial += 1
@@ -376,7 +377,7 @@ class Scheduler:
         assert run.result is None, f"{run.step.key} ended twice"
         if run.counted:
             run.counted = False
-            self._starting -= 1
+            self._fleet = replace(self._fleet, size=self._fleet.size - 1)
         run.result = StepResult(
             address=run.step.address,
             action=str(run.step.action),
