@@ -100,6 +100,13 @@ class SeedAdapter(SandboxBackend):
     def observe(self) -> Sequence[ObservedSandbox]:
         return [ObservedSandbox(info=info, phase=Phase.STARTING) for info in self.list_running()]
 
+    def check(self) -> Sequence[tuple[str, bool, str]]:
+        """All it can be asked without changing anything is what runs."""
+        try:
+            return (("listing", True, f"{len(self.list_running())} running"),)
+        except ReconcilerError as error:
+            return (("listing", False, error.message),)
+
     def close(self) -> None:
         close = getattr(self._backend, "close", None)
         if callable(close):

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -72,6 +72,7 @@ class World:
         self._path = path
         self._lock = threading.RLock()
         self._things: dict[str, Thing] = {}
+        self._free_port = _FIRST_PORT
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool) -> Iterator[dict[str, Thing]]:
@@ -85,6 +86,20 @@ class World:
                 yield things
                 if write:
                     _write(self._path, things)
+
+    def publish(self, wanted: Mapping[str, int | None], things: Mapping[str, Thing]) -> dict[str, int]:
+        """A port for each name, within a transaction. Raises Conflict for a fixed one that is taken."""
+        if self._path is not None:
+            self._free_port = 1 + max(
+                (port for thing in things.values() for port in thing.ports.values()), default=_FIRST_PORT - 1
+            )
+        published: dict[str, int] = {}
+        for name, fixed in wanted.items():
+            if fixed is not None and any(fixed in thing.ports.values() for thing in things.values()):
+                raise Conflict(f"port {fixed} is taken", hint="use another, or `host: auto`")
+            published[name] = self._free_port if fixed is None else fixed
+            self._free_port = max(self._free_port, published[name] + 1)
+        return published
 
 
 _WORLDS: dict[str, World] = {}
@@ -148,9 +163,9 @@ class MemoryBackend(SandboxBackend):
                 if existing.phase == Phase.PAUSED:
                     existing.phase = existing.detail = ""
                 return existing.info
-            thing = self._make(thread_id, sandbox_id, extra_mounts or [], spec, things)
-            things[sandbox_id] = thing
-            return thing.info
+            things.pop(sandbox_id, None)
+            things[sandbox_id] = self._make(thread_id, sandbox_id, extra_mounts or [], spec, things)
+            return things[sandbox_id].info
 
     def _make(
         self,
@@ -173,7 +188,9 @@ class MemoryBackend(SandboxBackend):
             ready_at=now + self._ready_seconds,
             owner=spec.owner,
             flat=flat,
-            ports=_publish(spec, things, sandbox_id),
+            ports=self._world.publish(
+                {"http": None, **{port.name: port.host for port in spec.ports}}, things
+            ),
             log=[f"created {sandbox_id}"],
         )
 
@@ -324,21 +341,6 @@ def _seen(thing: Thing, now: float) -> ObservedSandbox:
 
 def _attributes(thing: Thing) -> FlatSpec:
     return dict(sorted(thing.flat.items()))
-
-
-def _publish(spec: SandboxSpec, things: dict[str, Thing], sandbox_id: str) -> dict[str, int]:
-    """A port of its own for each declared one, `http` always."""
-    taken = {port for name, thing in things.items() if name != sandbox_id for port in thing.ports.values()}
-    wanted = {"http": None, **{port.name: port.host for port in spec.ports}}
-    published: dict[str, int] = {}
-    free = max(taken, default=_FIRST_PORT - 1) + 1
-    for name, fixed in wanted.items():
-        if fixed is not None and fixed in taken:
-            raise Conflict(f"port {fixed} is taken", hint="use another, or `host: auto`")
-        published[name] = free if fixed is None else fixed
-        free = max(free, published[name] + 1) if fixed is None else free
-        taken.add(published[name])
-    return published
 
 
 @contextlib.contextmanager

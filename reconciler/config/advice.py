@@ -96,10 +96,12 @@ def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: s
         return f"did you mean {quote(meant)}?" if meant else f"write {one_of(choices, 12)}"
     if "array" in types and node.text and not node.secret and "object" not in types:
         return f"write a list: `{label}[{node.text[:40]}]`"
+    if expected.startswith(("exactly", "only")):
+        return f"give {expected}"
     examples = schema.get("examples")
     if examples:
         return f"write, for example, `{label}{_flow(examples[0])}`"
-    return f"write {expected}" if not expected.startswith(("exactly", "only")) else f"keep {expected}"
+    return f"write {expected}"
 
 
 def _fix_scalar(node: Node, label: str, types: set[str], expected: str) -> str:

@@ -66,11 +66,13 @@ def validate(root: Node, problems: Problems, *, definition: str | None = None, c
     complaints = [_complaint(error) for error in validator.iter_errors(root.data)]
     complaints = [item for item in complaints if complete or item.path or item.keyword != "required"]
     unknown = {item.path: item for item in complaints if item.keyword == "additionalProperties"}
+    mistyped = {item.path for item in complaints if item.keyword == "type"}
     removals: list[tuple[Node, str | int]] = []
     told = False
     for item in complaints:
         chain = _chain(root, item.path)
-        if not _follows_from(item, unknown.get(item.path)):
+        echo = item.keyword in _ABOUT_THE_WHOLE and item.path in mistyped
+        if not echo and not _follows_from(item, unknown.get(item.path)):
             _tell(item, chain, problems)
             told = True
         removals += _removals(item, chain)
@@ -128,6 +130,8 @@ def _tell(item: _Complaint, chain: list[tuple[Node, str | int]], problems: Probl
         )  # fmt: skip
     else:
         expected = item.schema.get("x-expected") or _expected(item.schema)
+        if item.keyword == "type" and expected.startswith(("exactly", "only")):
+            expected = f"a mapping with {expected}" if expected.startswith("exactly") else "a mapping"
         word = "needs" if expected.startswith("exactly") else "takes" if expected.startswith("only") else "must be"
         found = "" if item.keyword in _ABOUT_THE_WHOLE else f", not {describe(node)}"
         code = "wrong-type" if item.keyword == "type" else "wrong-value"

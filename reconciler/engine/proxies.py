@@ -14,7 +14,10 @@ _LOCAL_SUFFIXES = (".docker.internal", ".containers.internal", ".localhost")
 
 def goes_direct(url: str) -> bool:
     """True when the host of this URL must not be asked for through a proxy."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return True  # no URL at all: the request says so itself
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

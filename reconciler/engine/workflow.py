@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.core.calls import Limits
 from reconciler.core.fold import fold_all
-from reconciler.core.planner import PlanOptions, make_plan
 from reconciler.core.references import attribute_of, resolve_text
-from reconciler.core.support import support_diagnostics
 from reconciler.engine.context import Context
 from reconciler.engine.execute import Execution, StopRequest
+from reconciler.engine.explain import Explanation, why
+from reconciler.engine.inspect import StatusRow, locate, status
 from reconciler.engine.perform import Scrubber
-from reconciler.engine.refresh import look
-from reconciler.errors import ConfigError
+from reconciler.engine.survey import View, survey, validate
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.event import ApplyEnded, Planned, Remark
-from reconciler.model.observed import Observed
 from reconciler.model.outcome import StepResult
 from reconciler.model.plan import UNKNOWN_VALUE, Plan
 from reconciler.model.state import SandboxRecord, State
@@ -51,57 +48,9 @@ class ApplyReport:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One consistent look: the state as read, what was observed, and the plan made of both."""
-
-    state: State | None
-    observed: Observed
-    plan: Plan
-
-
-def validate(context: Context) -> tuple[Diagnostic, ...]:
-    """What the backends say about the configuration's fields. Calls no backend."""
-    used = {wanted.backend for wanted in context.desired.sandboxes.values()}
-    return support_diagnostics(context.desired, context.backends.capabilities(used))
-
-
 def plan(context: Context, *, destroy: bool = False) -> Plan:
     """The difference between what should be and what is. Writes nothing, and calls only observing verbs."""
     return survey(context, destroy=destroy).plan
-
-
-def survey(context: Context, *, destroy: bool = False) -> View:
-    """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
-    be listed."""
-    state = context.store.read()
-    context.backends.remember(state)
-    desired = context.desired
-    remarks = () if destroy else validate(context)
-    errors = [remark for remark in remarks if remark.severity is Severity.ERROR]
-    if errors:
-        raise ConfigError("the backend cannot hold this configuration", diagnostics=remarks)
-    names = {wanted.backend for wanted in desired.sandboxes.values()}
-    if state is not None:  # also where a sandbox may have been left that nothing speaks of any more
-        names |= {record.backend for record in state.sandboxes.values()} | set(state.backends)
-    observed = look({name: context.backends.get(name) for name in sorted(names)})
-    options = PlanOptions(
-        new_lineage=str(uuid.uuid4()), capabilities=context.backends.capabilities(names), destroy=destroy
-    )
-    made = make_plan(desired, state, observed, options)
-    found = (_lineage_found(made),) if made.lineage_found else ()
-    made = replace(made, diagnostics=(*found, *made.diagnostics, *remarks))
-    return View(state=state, observed=observed, plan=made)
-
-
-def _lineage_found(made: Plan) -> Diagnostic:
-    return Diagnostic(
-        severity=Severity.WARNING,
-        code="state-missing",
-        summary=f"there is no state for stack {made.stack!r}, but live sandboxes carry its labels "
-        f"(lineage {made.lineage}); this plan takes them over",
-        fix="if they belong to another checkout, stop here and give this stack a name of its own",
-    )
 
 
 def apply(
@@ -253,12 +202,17 @@ def _broken(holder: LockInfo) -> Diagnostic:
 __all__: Sequence[str] = (
     "ApplyOptions",
     "ApplyReport",
+    "Explanation",
+    "StatusRow",
     "StopRequest",
     "View",
     "apply",
     "is_known",
+    "locate",
     "outputs",
     "plan",
+    "status",
     "survey",
     "validate",
+    "why",
 )

@@ -71,7 +71,7 @@ def test_a_journal_cut_off_at_any_byte_keeps_every_whole_entry_and_nothing_else(
 
 
 @given(st.integers(0, len(encoded(ENTRIES)) - 2), st.integers(1, 255))
-def test_any_byte_changed_before_the_last_newline_is_named_damage_or_only_tears_the_tail(
+def test_any_byte_changed_before_the_last_newline_is_damage_named_by_its_line(
     place: int, bits: int
 ) -> None:
     data = bytearray(encoded(ENTRIES))

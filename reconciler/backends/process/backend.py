@@ -15,6 +15,7 @@ from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
 from reconciler.backends.process import processes
 from reconciler.backends.process.isolation import Bubblewrap, capabilities, find_bubblewrap, python
 from reconciler.backends.process.launch import MARKER, Order, listen, start, user_ids
+from reconciler.backends.process.look import attributes_of, info_of, phase_of, reach
 from reconciler.backends.process.records import (
     Directory,
     Processes,
@@ -33,7 +34,7 @@ from reconciler.errors import (
     Unsupported,
 )
 from reconciler.model.capabilities import Support
-from reconciler.model.desired import FlatSpec, Mount, Owner, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.desired import Mount, Owner, Port, ProbeKind, Readiness, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
 _NO_BOUNDARY = (
@@ -134,7 +135,7 @@ class ProcessBackend(SandboxBackend):
                 f"sandbox {sandbox_id} belongs to {_name(record.owner)}, not to {_name(spec.owner)}",
                 hint="use another id, or destroy that one where it is declared",
             )
-        phase, _ = self._phase(sandbox_id, locked=True)
+        phase, _ = phase_of(self._directory, sandbox_id, locked=True)
         if phase.is_dead:
             self._clear(sandbox_id)
             return None
@@ -145,7 +146,7 @@ class ProcessBackend(SandboxBackend):
             )
         if phase is Phase.PAUSED:
             self._resume(sandbox_id)
-        return _info(record)
+        return info_of(record)
 
     def _resume(self, sandbox_id: str) -> None:
         found = self._directory.processes(sandbox_id)
@@ -192,7 +193,7 @@ class ProcessBackend(SandboxBackend):
             )
             start(order, listening, lock_fd, self._checkpoint)
         self._checkpoint("started")
-        return _info(record)
+        return info_of(record)
 
     def _secret_dir(self, sandbox_id: str, instance: str) -> str:
         """Without bubblewrap: in memory where there is /dev/shm, else beside the record."""
@@ -262,14 +263,18 @@ class ProcessBackend(SandboxBackend):
 
     def discover(self, sandbox_id: str) -> SandboxInfo | None:
         record = self._running(sandbox_id)
-        return None if record is None else _info(record)
+        return None if record is None else info_of(record)
 
     def list_running(self) -> list[SandboxInfo]:
         return [seen.info for seen in self.observe() if seen.phase is Phase.STARTING]
 
     def _running(self, sandbox_id: str) -> Record | None:
         record = self._directory.record(sandbox_id)
-        return record if record is not None and self._phase(sandbox_id)[0] is Phase.STARTING else None
+        return (
+            record
+            if record is not None and phase_of(self._directory, sandbox_id)[0] is Phase.STARTING
+            else None
+        )
 
     def observe(self) -> Sequence[ObservedSandbox]:
         """Sorted by id. Raises Permanent, naming each of them, when records of ours cannot be read: whose they are
@@ -297,31 +302,16 @@ class ProcessBackend(SandboxBackend):
         if record is None:
             return None
         try:
-            phase, detail = self._phase(sandbox_id)
+            phase, detail = phase_of(self._directory, sandbox_id)
         except BackendError as error:
             phase, detail = Phase.UNKNOWN, error.message
         return ObservedSandbox(
-            info=_info(record),
+            info=info_of(record),
             phase=phase,
             owner=record.owner,
-            attributes=_attributes(record),
+            attributes=attributes_of(record),
             detail=detail,
         )
-
-    def _phase(self, sandbox_id: str, *, locked: bool = False) -> tuple[Phase, str]:
-        """`locked` when the caller holds the lock: then nobody else is creating it."""
-        found = self._directory.processes(sandbox_id)
-        if found is None:
-            if not locked and self._directory.is_locked(sandbox_id):
-                return Phase.PENDING, "being created"
-            if self._directory.processes(sandbox_id) is not None:  # finished between the two looks
-                return self._phase(sandbox_id, locked=locked)
-            return Phase.FAILED, "its creation was interrupted"
-        state = _state(found)
-        if state == "":
-            code = self._directory.exit_code(sandbox_id)
-            return Phase.FAILED, "process is gone" if code is None else _exit_detail(code)
-        return (Phase.PAUSED, "stopped by a signal") if state in "Tt" else (Phase.STARTING, "")
 
     # -- optional abilities
 
@@ -330,7 +320,7 @@ class ProcessBackend(SandboxBackend):
             record = self._existing(info.sandbox_id)
             changed = with_labels(record, owner=spec.owner or record.owner, labels=spec.labels)
             self._directory.rewrite(changed)
-            return _info(changed)
+            return info_of(changed)
 
     def request_headers(self, info: SandboxInfo) -> Mapping[str, str]:
         self._existing(info.sandbox_id)
@@ -355,7 +345,7 @@ class ProcessBackend(SandboxBackend):
         record = self._running(info.sandbox_id)
         if record is None:
             raise NotFound(f"sandbox {info.sandbox_id} is not running")
-        return run_command(_reach(record.host), record.port, self.request_headers(info), command, timeout)
+        return run_command(reach(record.host), record.port, self.request_headers(info), command, timeout)
 
     def logs(self, info: SandboxInfo, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """What keeper and server wrote. `follow` ends when the sandbox does."""
@@ -429,53 +419,8 @@ def _http_port(spec: SandboxSpec) -> Port | None:
     return next((port for port in spec.ports if port.name == "http"), None)
 
 
-def _reach(host: str) -> str:
-    """Where a client on this machine finds a server bound to `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read here, not bound
-
-
-def _info(record: Record) -> SandboxInfo:
-    host = _reach(record.host)
-    return SandboxInfo(
-        sandbox_id=record.sandbox_id,
-        sandbox_url=f"http://{f'[{host}]' if ':' in host else host}:{record.port}",
-        container_name=record.sandbox_id,
-        container_id=record.instance,
-        created_at=record.created_at,
-        ports={"http": record.port},
-    )
-
-
-def _state(found: Processes) -> str:
-    """Of the innermost process known: it is gone first, and stopped when the sandbox is."""
-    state = processes.state_of(found.server or found.main)
-    if state and state not in "Tt" and found.server is not None and found.main != found.server:
-        outer = processes.state_of(found.main)
-        return state if outer == "" else outer if outer in "Tt" else state
-    return state
-
-
 def _alive(found: Processes) -> bool:
     return any(processes.state_of(process) for process in (found.main, found.server) if process is not None)
-
-
-def _exit_detail(code: int) -> str:
-    if code > 128:
-        with contextlib.suppress(ValueError):
-            return f"exit code {code} ({signal.Signals(code - 128).name})"
-    return f"exit code {code}"
-
-
-def _attributes(record: Record) -> FlatSpec:
-    """What can be read back: labels, thread and the address it listens on, as far as they were declared."""
-    live: dict[str, str | int] = {f"labels.{name}": value for name, value in record.labels.items()}
-    if record.thread_id is not None:
-        live["thread_id"] = record.thread_id
-    if "ports.http.bind" in record.spec:
-        live["ports.http.bind"] = record.host
-    if record.spec.get("ports.http.host", "auto") != "auto":
-        live["ports.http.host"] = record.port
-    return dict(sorted(live.items()))
 
 
 def _who(owner: Owner | None) -> tuple[str, str, str] | None:

@@ -151,6 +151,10 @@ class Directory:
         try:
             text = read_text(os.path.join(path, "record.json"))
         except (FileNotFoundError, NotADirectoryError):
+            if os.path.lexists(self.root) and not os.path.isdir(self.root):
+                raise Permanent(
+                    f"{self.root} is not a directory", hint="give the backend another `root`"
+                ) from None
             if not os.path.lexists(path):
                 return None
             if os.path.exists(os.path.join(path, "key")):  # ours once: what it is now nobody can tell

@@ -1,0 +1,80 @@
+"""One consistent look: read the state, ask the backends, plan. Writes nothing, and calls only observing verbs."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+
+from reconciler.core.planner import PlanOptions, make_plan
+from reconciler.core.support import support_diagnostics
+from reconciler.engine.context import Context
+from reconciler.engine.refresh import look
+from reconciler.errors import ConfigError
+from reconciler.model.desired import Address
+from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.observed import Observed, ObservedSandbox
+from reconciler.model.plan import Plan
+from reconciler.model.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One consistent look: the state as read, what was observed, and the plan made of both."""
+
+    state: State | None
+    observed: Observed
+    plan: Plan
+
+    def live(self) -> dict[Address, ObservedSandbox]:
+        """What is there of this stack, by address: the recorded object where there are several."""
+        found: dict[Address, ObservedSandbox] = {}
+        records = self.state.sandboxes if self.state else {}
+        by_id = {(record.backend, record.sandbox_id): record.address for record in records.values()}
+        for seen in self.observed.sandboxes:
+            owner = seen.owner
+            ours = owner is not None and (owner.stack, owner.lineage) == (self.plan.stack, self.plan.lineage)
+            recorded = by_id.get((seen.backend, seen.info.sandbox_id))
+            if owner is not None and ours and (recorded or owner.address not in found):
+                found[owner.address] = seen
+            elif owner is None and recorded is not None:
+                found[recorded] = seen
+        return found
+
+
+def validate(context: Context) -> tuple[Diagnostic, ...]:
+    """What the backends say about the configuration's fields. Calls no backend."""
+    used = {wanted.backend for wanted in context.desired.sandboxes.values()}
+    return support_diagnostics(context.desired, context.backends.capabilities(used))
+
+
+def survey(context: Context, *, destroy: bool = False) -> View:
+    """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
+    be listed."""
+    state = context.store.read()
+    context.backends.remember(state)
+    desired = context.desired
+    remarks = () if destroy else validate(context)
+    errors = [remark for remark in remarks if remark.severity is Severity.ERROR]
+    if errors:
+        raise ConfigError("the backend cannot hold this configuration", diagnostics=remarks)
+    names = {wanted.backend for wanted in desired.sandboxes.values()}
+    if state is not None:  # also where a sandbox may have been left that nothing speaks of any more
+        names |= {record.backend for record in state.sandboxes.values()} | set(state.backends)
+    observed = look({name: context.backends.get(name) for name in sorted(names)})
+    options = PlanOptions(
+        new_lineage=str(uuid.uuid4()), capabilities=context.backends.capabilities(names), destroy=destroy
+    )
+    made = make_plan(desired, state, observed, options)
+    found = (_lineage_found(made),) if made.lineage_found else ()
+    made = replace(made, diagnostics=(*found, *made.diagnostics, *remarks))
+    return View(state=state, observed=observed, plan=made)
+
+
+def _lineage_found(made: Plan) -> Diagnostic:
+    return Diagnostic(
+        severity=Severity.WARNING,
+        code="state-missing",
+        summary=f"there is no state for stack {made.stack!r}, but live sandboxes carry its labels "
+        f"(lineage {made.lineage}); this plan takes them over",
+        fix="if they belong to another checkout, stop here and give this stack a name of its own",
+    )

@@ -1,0 +1,115 @@
+"""Kills a run at each of its system calls in turn, and checks what is left. Prints how many kill points there were.
+
+A run is: lock, snapshot, journal, snapshot, journal, release. It is forked, counts its audited calls (open, rename,
+remove, flock and the like) and kills itself at the Nth; what it was told to be done it says through a pipe before it
+goes on. Whatever N: the state left is the last acknowledged one or the next, the next run gets the lock at once and
+works, and no temporary file survives that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from reconciler.core.fold import fold_all
+from reconciler.model.state import State
+from reconciler.testing.store_conformance import a_state, created
+from tests.stores.places import NOW, Clock, a_store
+
+COUNTED = ("open", "os.", "fcntl.")
+
+
+def steps() -> tuple[State | None, ...]:
+    """What the state is after each acknowledged step of `run`; appends of several entries may be cut in between."""
+    first = replace(a_state("old"), serial=1, updated_at=NOW)
+    noted = fold_all(first, created("a"))
+    second = replace(noted, serial=2, updated_at=NOW)
+    return (None, None, first, noted, second, fold_all(second, created("b")), fold_all(second, created("b")))
+
+
+def run(directory: Path, done: Callable[[], None]) -> None:
+    store = a_store(directory, timing=Clock().timing(renew=1e6))
+    lease = store.lock("apply")
+    done()
+    store.write(lease, a_state("old"))
+    done()
+    store.append(lease, created("a"))
+    done()
+    state = store.read()
+    assert state is not None
+    store.write(lease, state)
+    done()
+    store.append(lease, created("b"))
+    done()
+    lease.release()
+    done()
+
+
+def forked(directory: Path, kill_at: int) -> tuple[bool, int]:
+    """(whether it was killed, how many steps it was told to be done)."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        calls = 0
+
+        def audit(event: str, _: object) -> None:
+            nonlocal calls
+            if event.startswith(COUNTED):
+                calls += 1
+                if calls == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(audit)
+        try:
+            run(directory, lambda: os.write(write_end, b"."))
+        except BaseException as error:
+            print(f"kill point {kill_at}: {error!r}", file=sys.stderr)
+            os._exit(3)
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        acknowledged = len(pipe.read())
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True, acknowledged
+    assert os.WEXITSTATUS(status) == 0
+    return False, acknowledged
+
+
+def check(directory: Path, acknowledged: int) -> None:
+    allowed = steps()[acknowledged : acknowledged + 2]
+    store = a_store(directory)
+    left = store.read()
+    assert left in allowed, f"{acknowledged} steps were acknowledged, but the state is {left}"
+    broken: list[object] = []
+    with store.lock("apply", on_broken=broken.append) as lease:
+        base = left or store.write(lease, a_state("old"))
+        store.append(lease, created("z"))
+        assert store.read() == fold_all(base, created("z"))
+        store.write(lease, base)
+    if 0 < acknowledged < 6:
+        assert broken, "the dead holder's lock was not broken"
+    names = sorted(path.name for path in directory.iterdir())
+    assert not [name for name in names if ".tmp-" in name], names
+
+
+def main() -> None:
+    home = Path(sys.argv[1])
+    kill_at = 0
+    killed = True
+    while killed:
+        kill_at += 1
+        directory = home / str(kill_at)
+        killed, acknowledged = forked(directory, kill_at)
+        check(directory, acknowledged)
+    assert acknowledged == 6
+    print(kill_at - 1, "kill points")
+
+
+if __name__ == "__main__":
+    main()
