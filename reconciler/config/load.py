@@ -92,12 +92,16 @@ def read(paths: Sequence[Path], directory: Path, problems: Problems) -> Document
 
 
 def read_one(path: Path, directory: Path, problems: Problems) -> Node | None:
-    """The mapping of a file that is not a configuration, such as one of variables."""
+    """The mapping of a file of variables. Which of them are secrets is not known here, so none of its lines is
+    shown."""
     path = Path(os.path.normpath(directory / path))
     name = _display(path, directory)
     content = _read_bytes(path, name, problems)
     source = None if content is None else _decode(content, name, path, problems)
-    return None if source is None else compose(source, problems)
+    if source is None:
+        return None
+    source.opaque = True
+    return compose(source, problems)
 
 
 # --- finding and reading ---------------------------------------------------------------------------------------

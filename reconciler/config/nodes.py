@@ -35,7 +35,7 @@ class Mark(Protocol):
 class Source:
     """One file: its name for messages, where it is, and its text."""
 
-    __slots__ = ("_lines", "_masked", "name", "path", "text")
+    __slots__ = ("_lines", "_masked", "name", "opaque", "path", "text")
 
     def __init__(self, name: str, path: Path, text: str) -> None:
         self.name = name
@@ -43,6 +43,7 @@ class Source:
         self.text = text
         self._masked: dict[int, list[tuple[int, int | None]]] = {}
         self._lines: list[str] | None = None
+        self.opaque = False  # no line of it may be shown at all
 
     def mask(self, line: int, start: int, end: int | None) -> None:
         """Never show this part of a line (None: to its end); counted from 0."""
@@ -52,7 +53,7 @@ class Source:
         """The line counted from 0, "" beyond the end, with masked parts as dots of the same length."""
         if self._lines is None:
             self._lines = syntax.LINE_BREAK.split(self.text)
-        if not 0 <= number < len(self._lines):
+        if self.opaque or not 0 <= number < len(self._lines):
             return ""
         text = self._lines[number]
         for start, end in self._masked.get(number, ()):

@@ -87,7 +87,8 @@ class Run:
     begun: bool = False
     started: float = 0.0
     in_flight: bool = False
-    attempts: int = 0
+    attempts: int = 0  # failures of the present stage
+    tries: int = 1  # the most any stage needed
     announced: CallKind | None = None
     destroyed: bool = False
     counted: bool = False  # counts towards sandboxes in start-up

@@ -282,6 +282,9 @@ class Scheduler:
                 run, StepStatus.STALE, now, f"changed since the plan was made: {told}", hint="plan again"
             )
             return
+        if self._stopped:
+            self._end(run, StepStatus.NOT_STARTED, now, self._stopped)
+            return
         if seen is None:
             run.destroyed = True
         self._advance(run, now)
@@ -312,6 +315,7 @@ class Scheduler:
 
     def _failed(self, run: Run, answer: Answer, now: float) -> None:
         run.attempts += 1
+        run.tries = max(run.tries, run.attempts)
         retry = (
             answer.transient
             and not self._stopped
@@ -322,6 +326,7 @@ class Scheduler:
             self._end(run, StepStatus.FAILED, now, answer.error, hint=answer.hint, log_tail=answer.log_tail)
             return
         self._retries_left -= 1
+        run.tries = max(run.tries, run.attempts + 1)
         delay = answer.retry_after
         if delay is None:
             ceiling = min(self._limits.longest_backoff, self._limits.backoff * 2 ** (run.attempts - 1))
@@ -387,7 +392,7 @@ class Scheduler:
             info=run.info,
             ready=run.ready,
             seconds=max(0.0, now - run.started) if run.begun else 0.0,
-            attempts=run.attempts + 1,
+            attempts=run.tries,
             log_tail=log_tail,
         )
         self._open -= 1

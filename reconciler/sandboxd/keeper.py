@@ -91,7 +91,7 @@ class _Keeper:
 
                 limit = self._config["memory"]
                 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-            os.umask(0o077)
+            os.umask(0o022)
             argv = [
                 word if isinstance(word, str) else str(descriptors[word[1]]) for word in self._config["argv"]
             ]
@@ -125,7 +125,7 @@ class _Keeper:
         code = self._wait()
         _kill_children()
         if self._config["secret_dir"]:
-            _remove_flat(self._config["secret_dir"])
+            _reported(_remove_flat, self._config["secret_dir"])
         _reported(_write, self._directory, "exit.json", f'{{"code": {code}, "at": {time.time():.3f}}}\n')
 
     def _wait(self) -> int:
@@ -247,12 +247,10 @@ def _reported(function: Callable[..., None], *arguments: object, **named: object
 
 
 def _remove_flat(directory: str) -> None:
-    try:
+    if os.path.isdir(directory):
         for name in os.listdir(directory):
             os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
-    except OSError as error:
-        os.write(2, f"keeper: {directory}: {error}\n".encode())
 
 
 def _signal(pid: int, number: int) -> None:

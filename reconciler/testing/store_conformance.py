@@ -21,14 +21,19 @@ import pytest
 
 from reconciler.core.fold import fold_all
 from reconciler.errors import LeaseLost, LockHeld, StoreError
-from reconciler.model.desired import Address, fingerprint
+from reconciler.model.desired import Address, FlatSpec, fingerprint
 from reconciler.model.observed import SandboxInfo
 from reconciler.model.outcome import Entry, Intent, Operation, Outcome
 from reconciler.model.state import SandboxRecord, State, Status
 from reconciler.stores.base import LockInfo, Store
 
 STACK = "research"
-_SPEC = {"image": "aio:1", "environment.LÄNGE": "ü", "resources.cpu": 1.5, "security.read_only_root": False}
+_SPEC: FlatSpec = {
+    "image": "aio:1",
+    "environment.LÄNGE": "ü",
+    "resources.cpu": 1.5,
+    "security.read_only_root": False,
+}
 
 
 def a_record(address: str, **fields: object) -> SandboxRecord:

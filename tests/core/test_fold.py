@@ -19,7 +19,6 @@ A, B = Address("a"), Address("b")
 OLD, NEW = {"image": "old"}, {"image": "new"}
 OLD_HASH, NEW_HASH = fingerprint(OLD), fingerprint(NEW)
 INFO, LATER_INFO = SandboxInfo("a-1", "http://old"), SandboxInfo("a-1", "http://new")
-O, S = Operation, Status
 
 
 def record(**fields: object) -> SandboxRecord:
@@ -31,7 +30,7 @@ def record(**fields: object) -> SandboxRecord:
         spec=OLD,
         spec_hash=OLD_HASH,
         info=INFO,
-        status=S.READY,
+        status=Status.READY,
         depends_on=(B,),
         created_at=1.0,
         updated_at=2.0,
@@ -63,9 +62,15 @@ def state(*records: SandboxRecord | None) -> State:
 
 
 PENDING = record(
-    spec=NEW, spec_hash=NEW_HASH, info=None, status=S.PENDING, depends_on=(), created_at=10.0, updated_at=10.0
+    spec=NEW,
+    spec_hash=NEW_HASH,
+    info=None,
+    status=Status.PENDING,
+    depends_on=(),
+    created_at=10.0,
+    updated_at=10.0,
 )
-HALF_UPDATED = record(spec=NEW, spec_hash="", status=S.CREATED, depends_on=(), updated_at=10.0)
+HALF_UPDATED = record(spec=NEW, spec_hash="", status=Status.CREATED, depends_on=(), updated_at=10.0)
 
 
 @dataclass(frozen=True)
@@ -78,113 +83,135 @@ class Rule:
 
 RULES = (
     # intents
-    Rule("a create that is meant is pending", None, intent(O.CREATE), PENDING),
+    Rule("a create that is meant is pending", None, intent(Operation.CREATE), PENDING),
     Rule(
         "a create of the next generation replaces the record whole",
         record(error="x"),
-        intent(O.CREATE, "a-2", generation=2, depends_on=(B,)),
+        intent(Operation.CREATE, "a-2", generation=2, depends_on=(B,)),
         replace(PENDING, sandbox_id="a-2", generation=2, depends_on=(B,)),
     ),
-    Rule("a create tried again forgets the last error", replace(PENDING, error="x"), intent(O.CREATE), PENDING),
-    Rule("an update that is meant makes no spec trusted", record(), intent(O.UPDATE), HALF_UPDATED),
+    Rule(
+        "a create tried again forgets the last error",
+        replace(PENDING, error="x"),
+        intent(Operation.CREATE),
+        PENDING,
+    ),
+    Rule("an update that is meant makes no spec trusted", record(), intent(Operation.UPDATE), HALF_UPDATED),
     Rule(
         "an update of what is not recorded makes a record without an info",
         None,
-        intent(O.UPDATE),
+        intent(Operation.UPDATE),
         replace(HALF_UPDATED, info=None, created_at=10.0),
     ),
     Rule(
         "an update of another object than the recorded one inherits nothing",
         record(sandbox_id="a-0"),
-        intent(O.UPDATE),
+        intent(Operation.UPDATE),
         replace(HALF_UPDATED, info=None, created_at=10.0),
     ),
     Rule(
         "adopting says that it exists",
         None,
-        intent(O.ADOPT),
-        replace(PENDING, status=S.CREATED),
+        intent(Operation.ADOPT),
+        replace(PENDING, status=Status.CREATED),
     ),
     Rule(
         "adopting the recorded object keeps its age and its info",
-        record(status=S.TAINTED, error="x"),
-        intent(O.ADOPT),
-        record(spec=NEW, spec_hash=NEW_HASH, status=S.CREATED, depends_on=(), updated_at=10.0),
+        record(status=Status.TAINTED, error="x"),
+        intent(Operation.ADOPT),
+        record(spec=NEW, spec_hash=NEW_HASH, status=Status.CREATED, depends_on=(), updated_at=10.0),
     ),
     Rule(
         "a destroy that is meant is destroying and keeps the rest",
         record(error="x"),
-        intent(O.DESTROY, spec={}, spec_hash=""),
-        record(status=S.DESTROYING, updated_at=10.0),
+        intent(Operation.DESTROY, spec={}, spec_hash=""),
+        record(status=Status.DESTROYING, updated_at=10.0),
     ),
-    Rule("destroying a leftover leaves the record alone", record(), intent(O.DESTROY, "a-0"), record()),
-    Rule("destroying what is not recorded makes no record", None, intent(O.DESTROY), None),
-    Rule("meaning to forget forgets nothing yet", record(), intent(O.FORGET), record()),
+    Rule(
+        "destroying a leftover leaves the record alone", record(), intent(Operation.DESTROY, "a-0"), record()
+    ),
+    Rule("destroying what is not recorded makes no record", None, intent(Operation.DESTROY), None),
+    Rule("meaning to forget forgets nothing yet", record(), intent(Operation.FORGET), record()),
     # outcomes of making it
     Rule(
         "a create that worked is created, with its info",
         PENDING,
-        outcome(O.CREATE, info=INFO),
-        replace(PENDING, status=S.CREATED, info=INFO),
+        outcome(Operation.CREATE, info=INFO),
+        replace(PENDING, status=Status.CREATED, info=INFO),
     ),
     Rule(
         "a create that failed may exist all the same",
         PENDING,
-        outcome(O.CREATE, error="timeout"),
+        outcome(Operation.CREATE, error="timeout"),
         replace(PENDING, error="timeout"),
     ),
     Rule(
         "an adoption that worked has the info",
-        record(status=S.CREATED, info=None, error="x"),
-        outcome(O.ADOPT, info=LATER_INFO),
-        record(status=S.CREATED, info=LATER_INFO, updated_at=10.0),
+        record(status=Status.CREATED, info=None, error="x"),
+        outcome(Operation.ADOPT, info=LATER_INFO),
+        record(status=Status.CREATED, info=LATER_INFO, updated_at=10.0),
     ),
     Rule(
         "an update that worked vouches for its spec again",
         HALF_UPDATED,
-        outcome(O.UPDATE, info=LATER_INFO),
+        outcome(Operation.UPDATE, info=LATER_INFO),
         replace(HALF_UPDATED, spec_hash=NEW_HASH, info=LATER_INFO),
     ),
     Rule(
         "an update that failed is tainted and vouches for no spec",
         HALF_UPDATED,
-        outcome(O.UPDATE, error="refused"),
-        replace(HALF_UPDATED, status=S.TAINTED, error="refused"),
+        outcome(Operation.UPDATE, error="refused"),
+        replace(HALF_UPDATED, status=Status.TAINTED, error="refused"),
     ),
     Rule(
         "an answer makes it ready and clears the error",
-        record(status=S.TAINTED, error="x"),
-        outcome(O.READY),
+        record(status=Status.TAINTED, error="x"),
+        outcome(Operation.READY),
         record(updated_at=10.0),
     ),
     Rule(
         "an answer brings the newest info",
-        record(status=S.CREATED),
-        outcome(O.READY, info=LATER_INFO),
+        record(status=Status.CREATED),
+        outcome(Operation.READY, info=LATER_INFO),
         record(info=LATER_INFO, updated_at=10.0),
     ),
     Rule(
         "no answer taints it",
-        record(status=S.CREATED),
-        outcome(O.READY, error="timed out"),
-        record(status=S.TAINTED, error="timed out", updated_at=10.0),
+        record(status=Status.CREATED),
+        outcome(Operation.READY, error="timed out"),
+        record(status=Status.TAINTED, error="timed out", updated_at=10.0),
     ),
     # outcomes of ending it
-    Rule("a destroy that worked removes the record", record(status=S.DESTROYING), outcome(O.DESTROY), None),
+    Rule(
+        "a destroy that worked removes the record",
+        record(status=Status.DESTROYING),
+        outcome(Operation.DESTROY),
+        None,
+    ),
     Rule(
         "a destroy that failed is still destroying",
-        record(status=S.DESTROYING),
-        outcome(O.DESTROY, error="busy"),
-        record(status=S.DESTROYING, error="busy", updated_at=10.0),
+        record(status=Status.DESTROYING),
+        outcome(Operation.DESTROY, error="busy"),
+        record(status=Status.DESTROYING, error="busy", updated_at=10.0),
     ),
-    Rule("a leftover that is gone leaves the record alone", record(), outcome(O.DESTROY, "a-0"), record()),
-    Rule("forgetting removes the record", record(), outcome(O.FORGET), None),
-    Rule("forgetting another object leaves the record alone", record(), outcome(O.FORGET, "a-0"), record()),
+    Rule(
+        "a leftover that is gone leaves the record alone",
+        record(),
+        outcome(Operation.DESTROY, "a-0"),
+        record(),
+    ),
+    Rule("forgetting removes the record", record(), outcome(Operation.FORGET), None),
+    Rule(
+        "forgetting another object leaves the record alone",
+        record(),
+        outcome(Operation.FORGET, "a-0"),
+        record(),
+    ),
     Rule(
         "late readiness does not call a destroy off",
-        record(status=S.DESTROYING),
-        outcome(O.READY, info=LATER_INFO),
-        record(status=S.DESTROYING),
+        record(status=Status.DESTROYING),
+        outcome(Operation.READY, info=LATER_INFO),
+        record(status=Status.DESTROYING),
     ),
     # strangers
     *(
@@ -206,14 +233,14 @@ def test_rule(rule: Rule) -> None:
 
 def test_a_run_that_dies_between_intent_and_outcome_of_an_update_is_looked_at_again() -> None:
     """Guards against trusting either spec: an empty hash equals neither the old fingerprint nor the new one."""
-    died = fold(state(record()), intent(O.UPDATE)).sandboxes[A]
+    died = fold(state(record()), intent(Operation.UPDATE)).sandboxes[A]
     assert died.spec_hash not in (OLD_HASH, NEW_HASH)
     assert died.sandbox_id == "a-1"
 
 
 def test_an_entry_that_changes_nothing_returns_the_very_state() -> None:
     before = state(record())
-    assert fold(before, outcome(O.DESTROY, "a-0")) is before
+    assert fold(before, outcome(Operation.DESTROY, "a-0")) is before
 
 
 # --- properties: complete runs, as an engine writes them
@@ -227,7 +254,11 @@ specs = st.sampled_from([OLD, NEW, {}])
 @st.composite
 def operations(draw: st.DrawFn) -> tuple[Entry, ...]:
     """One operation on one object: intent, outcome, verdict; cut off where the process was killed."""
-    operation = draw(st.sampled_from([O.CREATE, O.UPDATE, O.ADOPT, O.DESTROY, O.FORGET]))
+    operation = draw(
+        st.sampled_from(
+            [Operation.CREATE, Operation.UPDATE, Operation.ADOPT, Operation.DESTROY, Operation.FORGET]
+        )
+    )
     address = draw(addresses)
     sandbox_id = f"{address}-{draw(st.integers(0, 2))}"
     flat, at = draw(specs), draw(st.floats(0, 1000))
@@ -246,8 +277,8 @@ def operations(draw: st.DrawFn) -> tuple[Entry, ...]:
         at=at + 1, operation=operation, address=address, sandbox_id=sandbox_id, info=draw(infos), error=error
     )
     entries: tuple[Entry, ...] = (meant, did)
-    if operation in (O.CREATE, O.UPDATE, O.ADOPT) and not error:
-        entries += (replace(did, at=at + 2, operation=O.READY, info=draw(infos), error=draw(errors)),)
+    if operation in (Operation.CREATE, Operation.UPDATE, Operation.ADOPT) and not error:
+        entries += (replace(did, at=at + 2, operation=Operation.READY, info=draw(infos), error=draw(errors)),)
     return entries[: draw(st.integers(1, len(entries)))]
 
 
@@ -300,14 +331,14 @@ def test_everything_that_was_begun_and_not_ended_is_on_record(journal: list[Entr
     after = fold_all(state(), journal).sandboxes
     for address in {entry.address for entry in journal}:
         mine = [e for e in journal if e.address == address]
-        means = (O.CREATE, O.UPDATE, O.ADOPT)
+        means = (Operation.CREATE, Operation.UPDATE, Operation.ADOPT)
         meant = [i for i, e in enumerate(mine) if isinstance(e, Intent) and e.operation in means]
         if not meant:
             continue
         last, *since = mine[meant[-1] :]
         ended = any(
             isinstance(e, Outcome)
-            and e.operation in (O.DESTROY, O.FORGET)
+            and e.operation in (Operation.DESTROY, Operation.FORGET)
             and e.ok
             and e.sandbox_id == last.sandbox_id
             for e in since

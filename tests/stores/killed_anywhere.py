@@ -31,7 +31,7 @@ def steps() -> tuple[State | None, ...]:
     return (None, None, first, noted, second, fold_all(second, created("b")), fold_all(second, created("b")))
 
 
-def run(directory: Path, done: Callable[[], None]) -> None:
+def run(directory: Path, done: Callable[[], object]) -> None:
     store = a_store(directory, timing=Clock().timing(renew=1e6))
     lease = store.lock("apply")
     done()

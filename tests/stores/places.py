@@ -21,7 +21,7 @@ class Machine:
     def __init__(self, name: str = "here", *, boot: str = "boot-1") -> None:
         self.name = name
         self.boot = boot
-        self.processes: dict[int, str | None | OSError] = {}
+        self.processes: dict[int, str | OSError | None] = {}
 
     def process(self, pid: int, started: str = "t1") -> Host:
         self.processes[pid] = started

@@ -15,8 +15,8 @@ from reconciler.testing.store_conformance import STACK, StoreConformance
 
 class TestMemoryStore(StoreConformance):
     def open(self, home: Path) -> Store:
-        self.stores = getattr(self, "stores", {})
-        return self.stores.setdefault(home, MemoryStore(STACK))
+        stores: dict[Path, MemoryStore] = self.__dict__.setdefault("stores", {})
+        return stores.setdefault(home, MemoryStore(STACK))
 
     def kill(self, home: Path, store: Store) -> None:
         assert isinstance(store, MemoryStore)

@@ -71,9 +71,7 @@ def test_a_journal_cut_off_at_any_byte_keeps_every_whole_entry_and_nothing_else(
 
 
 @given(st.integers(0, len(encoded(ENTRIES)) - 2), st.integers(1, 255))
-def test_any_byte_changed_before_the_last_newline_is_damage_named_by_its_line(
-    place: int, bits: int
-) -> None:
+def test_any_byte_changed_before_the_last_newline_is_damage_named_by_its_line(place: int, bits: int) -> None:
     data = bytearray(encoded(ENTRIES))
     data[place] ^= bits
     with pytest.raises(StateCorrupt, match=r"^j:\d+ is damaged") as refused:
@@ -185,7 +183,7 @@ def test_an_older_state_under_a_newer_journal_is_refused(tmp_path: Path) -> None
         store.append(lease, created("b"))
     snapshot, backup = tmp_path / f"{STACK}.json", tmp_path / f"{STACK}.json.backup"
     snapshot.write_bytes(backup.read_bytes())
-    with pytest.raises(StateCorrupt, match="continues serial 2, but .* is of serial 1") as refused:
+    with pytest.raises(StateCorrupt, match=r"continues serial 2, but .* is of serial 1") as refused:
         a_store(tmp_path).read()
     assert "move" in refused.value.hint
     (tmp_path / f"{STACK}.journal.jsonl").unlink()  # as the hint says
@@ -227,7 +225,10 @@ FULL_DISK = """
 
 def test_an_append_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert "cannot append to" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 def test_ten_processes_never_overlap_and_every_taking_has_a_higher_fence(tmp_path: Path) -> None:
     rounds = 8
     contenders = [
-        subprocess.Popen([sys.executable, "-m", "tests.stores.contender", "rounds", str(tmp_path), str(rounds)])
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.stores.contender", "rounds", str(tmp_path), str(rounds)]
+        )
         for _ in range(10)
     ]
     try:
@@ -115,7 +118,7 @@ class Case:
     says: str
     holder: Machine
     seconds_later: float
-    now_there: str | None | OSError
+    now_there: str | OSError | None
     broken: bool
     boot: str = "boot-1"
 
@@ -126,7 +129,9 @@ CASES = (
     Case("a pid that another process has by now is broken at once", Machine(), 0, "t2", broken=True),
     Case("a process that nobody can look at counts as alive", Machine(), 1e6, OSError("?"), broken=False),
     Case("a holder elsewhere is kept while its lease runs", Machine("there"), 29.9, None, broken=False),
-    Case("a holder elsewhere is broken when its lease has run out", Machine("there"), 30.0, None, broken=True),
+    Case(
+        "a holder elsewhere is broken when its lease has run out", Machine("there"), 30.0, None, broken=True
+    ),
     Case(
         "a namesake of this machine, or this one before a restart, is judged by its lease: kept",
         Machine(boot="boot-0"),
@@ -341,6 +346,7 @@ def test_a_process_with_a_confusing_name_is_read_right(tmp_path: Path) -> None:
     assert host.process_started(process.pid) is None
 
 
+@pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps here")
 def test_ps_tells_the_same_as_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of macOS, wherever there is a `ps`."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

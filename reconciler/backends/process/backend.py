@@ -205,7 +205,8 @@ class ProcessBackend(SandboxBackend):
 
     def _refuse_unheld(self, spec: SandboxSpec, extra: Sequence[Mount]) -> None:
         """Planning says it earlier and better; a plain caller must not get less than asked for either."""
-        user_ids(spec.security.user)
+        if self._bubblewrap.path:
+            user_ids(spec.security.user)
         wanted = spec.canonical()
         wanted.update({f"mounts.{mount.target}.source": mount.source for mount in extra})
         refused = [

@@ -6,21 +6,22 @@ import contextlib
 import signal
 
 from reconciler.backends.process import processes
-from reconciler.backends.process.records import Directory, Processes, Record
+from reconciler.backends.process.records import Directory, Record
 from reconciler.model.desired import FlatSpec
 from reconciler.model.observed import Phase, SandboxInfo
 
 
 def phase_of(directory: Directory, sandbox_id: str, *, locked: bool = False) -> tuple[Phase, str]:
-    """The phase and what it does not say, without a lock. `locked` when the caller holds the lock: then nobody else is creating it."""
+    """The phase, and for people what it does not say. `locked` when the caller holds the lock: then nobody else is
+    at work on it."""
     found = directory.processes(sandbox_id)
     if found is None:
         if not locked and directory.is_locked(sandbox_id):
-            return Phase.PENDING, "being created"
+            return Phase.PENDING, "being worked on"
         if directory.processes(sandbox_id) is not None:  # finished between the two looks
             return phase_of(directory, sandbox_id, locked=locked)
         return Phase.FAILED, "its creation was interrupted"
-    state = _state(found)
+    state = processes.state_of(found.server or found.main)  # the innermost: gone first, stopped when it is
     if state == "":
         code = directory.exit_code(sandbox_id)
         return Phase.FAILED, "process is gone" if code is None else _exit_detail(code)
@@ -42,15 +43,6 @@ def info_of(record: Record) -> SandboxInfo:
         created_at=record.created_at,
         ports={"http": record.port},
     )
-
-
-def _state(found: Processes) -> str:
-    """Of the innermost process known: it is gone first, and stopped when the sandbox is."""
-    state = processes.state_of(found.server or found.main)
-    if state and state not in "Tt" and found.server is not None and found.main != found.server:
-        outer = processes.state_of(found.main)
-        return state if outer == "" else outer if outer in "Tt" else state
-    return state
 
 
 def _exit_detail(code: int) -> str:

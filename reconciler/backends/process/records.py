@@ -275,7 +275,7 @@ def read_text(path: str) -> str:
         data = os.read(fd, 64 * 1024)
         while len(data) % (64 * 1024) == 0 and (more := os.read(fd, 1024 * 1024)):
             data += more
-        return data.decode()
+        return data.decode("utf-8", "replace")  # what is no text is refused by whoever parses it
     finally:
         os.close(fd)
 

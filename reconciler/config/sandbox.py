@@ -1,0 +1,283 @@
+"""From a group to its `DesiredSandbox`es. What does not depend on the replica is built once and shared by all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler.config.diagnostics import Problems, at, one_of, quote
+from reconciler.config.fields import FIELDS, Built, Surroundings, Wrong
+from reconciler.config.groups import Directory, Group, Instance
+from reconciler.config.interpolate import Expression, Interpolator, Scope, kinds_in, suggest
+from reconciler.config.nodes import Node, new_mapping
+from reconciler.config.schema import validate
+from reconciler.config.secrets import build_secrets
+from reconciler.model.desired import Address, BackendConfig, DesiredSandbox, SandboxSpec
+from reconciler.model.position import Position
+
+_WITH_REFERENCES = frozenset({"environment", "command"})
+_OF_THE_INSTANCE = frozenset({"each", "replica"})
+_TEXT_ONLY = frozenset({"environment", "labels"})  # any filled-in text is valid there
+_KEYED_BY_VALUE = frozenset({"ports", "mounts"})  # their paths hold values, so their places differ by instance
+_ORDER = ("ports", *(name for name in FIELDS if name not in ("ports", "readiness")), "secrets", "readiness")
+
+
+@dataclass(frozen=True, slots=True)
+class PortReference:
+    """A `${sandbox.ADDRESS.ports.NAME}`, to be checked when all ports are known."""
+
+    node: Node
+    address: Address
+    port: str
+
+
+@dataclass(slots=True)
+class _Part:
+    """The outcome of one key: its fields, the addresses referred to, whether it went wrong."""
+
+    built: Built = field(default_factory=lambda: Built({}))
+    references: tuple[Address, ...] = ()
+    failed: bool = False
+
+
+class Builder:
+    """Builds the sandboxes of all groups. `port_references` are collected on the way."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        directory: Directory,
+        backends: Mapping[str, BackendConfig],
+        *,
+        backends_certain: bool,
+    ) -> None:
+        self._scope = scope
+        self._problems: Problems = scope.problems
+        self._directory = directory
+        self._backends = backends
+        self._backends_certain = backends_certain
+        self._shared: dict[int, tuple[Node, _Part]] = {}
+        self.port_references: list[PortReference] = []
+
+    def build(self, group: Group) -> list[DesiredSandbox]:
+        """The group's sandboxes; fewer when there is a problem, which is told."""
+        block = group.block.named()
+        self._check_names(block)
+        own = [name for name in _ORDER if name in block and kinds_in(block[name]) & _OF_THE_INSTANCE]
+        if "ports" in own and "readiness" in block and "readiness" not in own:
+            own.append("readiness")
+        common = _Assembly()
+        if not group.instances:
+            return []
+        first = self._interpolator(group.instances[0])
+        for name in _ORDER:
+            if name in block and name not in own:
+                common.add(name, self._part(name, block[name], first, common.ports))
+        return self._instances(group, own, common)
+
+    def _instances(self, group: Group, own: Sequence[str], common: _Assembly) -> list[DesiredSandbox]:
+        block = group.block.named()
+        position = at(group.key)
+        shared = None if own or common.failed else SandboxSpec(**common.values)
+        where: dict[str, Position] | None = None
+        placement = self._placement(block)
+        sandboxes: list[DesiredSandbox] = []
+        for instance in group.instances:
+            assembly = common
+            if own:
+                assembly = common.copy()
+                scope = self._interpolator(instance)
+                for name in own:
+                    assembly.add(name, self._part(name, block[name], scope, assembly.ports))
+            backend, depends_on = placement(instance)
+            if backend is None or assembly.failed:
+                return sandboxes  # told once; the other instances have the same problem
+            if where is None or not _KEYED_BY_VALUE.isdisjoint(own):
+                where = self._places(assembly, block)
+            sandboxes.append(
+                DesiredSandbox(
+                    address=instance.address,
+                    group=group.name,
+                    backend=backend,
+                    spec=shared or SandboxSpec(**assembly.values),
+                    position=position,
+                    where=where,
+                    depends_on=_united(depends_on, assembly.references),
+                    references=assembly.references,
+                )
+            )
+        return sandboxes
+
+    def _interpolator(self, instance: Instance) -> Interpolator:
+        return Interpolator(replace(self._scope, each=instance.each, replica=instance.replica))
+
+    # --- one key ---
+
+    def _part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...]) -> _Part:
+        """One key's fields. A block that stands still is built once, however many sandboxes have it."""
+        still = not node.live and name != "readiness"
+        if still and id(node) in self._shared:
+            return self._shared[id(node)][1]
+        part = self._fresh_part(name, node, Interpolator(fill.scope), ports)
+        if still:
+            self._shared[id(node)] = (node, part)  # the node is kept so that its id stays its own
+        return part
+
+    def _fresh_part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...]) -> _Part:
+        around = Surroundings(environ=self._scope.environ, ports=ports)
+        part = _Part()
+        found: dict[Address, None] = {}
+        if name in _WITH_REFERENCES and node.live:
+            fill.scope = replace(fill.scope, refer=self._collector(found))
+        try:
+            if name == "secrets":
+                part.built = build_secrets(node, fill, around)
+            else:
+                filled = fill.fill(node)
+                if not fill.failed and self._valid(name, node, filled):
+                    part.built = FIELDS[name](filled, around)
+                else:
+                    part.failed = True
+        except Wrong as wrong:
+            self._problems.error(wrong.node, wrong.code, wrong.summary, wrong.fix, wrong.related)
+            part.failed = True
+        part.failed = part.failed or fill.failed
+        part.references = tuple(found)
+        return part
+
+    def _valid(self, name: str, node: Node, filled: Node) -> bool:
+        """Whether what was filled in has the right type: the schema saw only `${…}` there."""
+        if not node.live or name in _TEXT_ONLY and filled.kids is not None:
+            return True
+        block = new_mapping(node)
+        block.put(name, node, filled)
+        return validate(block, self._problems, definition="sandbox")
+
+    def _collector(self, found: dict[Address, None]) -> Any:
+        def refer(node: Node, expression: Expression) -> Address | None:
+            address = self._directory.refer(node, expression)
+            if address is not None:
+                found[address] = None
+                if expression.rest is not None and expression.rest.startswith("ports."):
+                    port = expression.rest.removeprefix("ports.")
+                    self.port_references.append(PortReference(node, address, port))
+            return address
+
+        return refer
+
+    def _check_names(self, block: Mapping[str, Node]) -> None:
+        environment, secrets = block.get("environment"), block.get("secrets")
+        if environment is None or secrets is None:
+            return
+        for name in secrets.named():
+            if name in environment.named():
+                self._problems.error(
+                    secrets.keys[name], "twice", f"{quote(name)} is in `secrets` and in `environment`",
+                    "remove it from `environment`", (("also here", environment.keys[name]),),
+                )  # fmt: skip
+
+    # --- where it goes and what it waits for ---
+
+    def _placement(self, block: Mapping[str, Node]) -> Any:
+        """(instance) → (backend's name or None, addresses waited for), worked out once where it can be."""
+        backend, depends_on = block.get("backend"), block.get("depends_on")
+        nodes = [node for node in (backend, depends_on) if node is not None]
+        moving = any(kinds_in(node) & _OF_THE_INSTANCE for node in nodes)
+        known: list[tuple[str | None, tuple[Address, ...]]] = []
+
+        def place(instance: Instance) -> tuple[str | None, tuple[Address, ...]]:
+            if moving or not known:
+                known[:] = [self._place(backend, depends_on, self._interpolator(instance))]
+            return known[0]
+
+        return place
+
+    def _place(
+        self, backend: Node | None, depends_on: Node | None, fill: Interpolator
+    ) -> tuple[str | None, tuple[Address, ...]]:
+        name = self._backend(backend, fill)
+        addresses: dict[Address, None] = {}
+        if depends_on is not None:
+            inner = Interpolator(fill.scope)
+            filled = inner.fill(depends_on)
+            if inner.failed or not self._valid("depends_on", depends_on, filled):
+                return None, ()
+            for item in filled.listed():
+                addresses.update(dict.fromkeys(self._directory.addresses(item)))
+        return name, tuple(addresses)
+
+    def _backend(self, node: Node | None, fill: Interpolator) -> str | None:
+        if node is None:
+            return next(iter(self._backends)) if len(self._backends) == 1 else None
+        filled = fill.fill(node)
+        if fill.failed or not self._valid("backend", node, filled):
+            return None
+        name = filled.text or ""
+        if name in self._backends:
+            return name
+        if self._backends_certain:
+            self._problems.error(
+                node, "unknown-backend", f"there is no backend {quote(name)}",
+                suggest(name, self._backends, "declare it under `backends`"),
+            )  # fmt: skip
+        return None
+
+    def check_backend_said(self, group: Group) -> None:
+        """With several backends each sandbox must say which."""
+        if group.block.get("backend") is None and len(self._backends) != 1 and self._backends_certain and not group.block.damaged:
+            self._problems.error(
+                group.key, "no-backend", f"{quote(group.name)} does not say on which backend it lives",
+                f"add `backend:` here or under `defaults`: {one_of(self._backends)}",
+            )  # fmt: skip
+
+    def _places(self, assembly: _Assembly, block: Mapping[str, Node]) -> dict[str, Position]:
+        places = {}
+        for built in assembly.parts.values():
+            places.update(built.where)
+        for name in ("backend", "depends_on", "replicas", "for_each"):
+            if name in block:
+                places[name] = at(block[name])
+        return places
+
+
+@dataclass(slots=True)
+class _Assembly:
+    """The parts of one sandbox so far."""
+
+    parts: dict[str, Built] = field(default_factory=dict)
+    refers: dict[str, tuple[Address, ...]] = field(default_factory=dict)
+    failed: bool = False
+
+    def add(self, name: str, part: _Part) -> None:
+        self.parts[name] = part.built
+        if part.references:
+            self.refers[name] = part.references
+        self.failed = self.failed or part.failed
+
+    def copy(self) -> _Assembly:
+        return _Assembly(dict(self.parts), dict(self.refers), self.failed)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for built in self.parts.values():
+            values.update(built.values)
+        return values
+
+    @property
+    def ports(self) -> tuple[Any, ...]:
+        built = self.parts.get("ports")
+        return () if built is None else built.values.get("ports", ())
+
+    @property
+    def references(self) -> tuple[Address, ...]:
+        if not self.refers:
+            return ()
+        return tuple(dict.fromkeys(address for addresses in self.refers.values() for address in addresses))
+
+
+def _united(depends_on: tuple[Address, ...], references: tuple[Address, ...]) -> tuple[Address, ...]:
+    """All that must be there first. The same tuple for all replicas where nothing is added."""
+    missing = tuple(address for address in references if address not in depends_on) if references else ()
+    return depends_on + missing if missing else depends_on

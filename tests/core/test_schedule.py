@@ -1,0 +1,240 @@
+"""The scheduler, call by call, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.core.calls import Answer, Call, CallKind, Limits
+from reconciler.core.planner import make_plan
+from reconciler.core.schedule import Scheduler
+from reconciler.model.desired import DesiredSandbox, Readiness
+from reconciler.model.event import Activity, StepProgress
+from reconciler.model.observed import Observed, ObservedSandbox, Phase
+from reconciler.model.outcome import StepStatus
+from reconciler.model.state import State
+from tests.support.build import desired, options, record, seen, state, wanted
+
+
+class Driver:
+    """A scheduler and a clock that only moves when told."""
+
+    def __init__(
+        self,
+        *config: DesiredSandbox,
+        known: State | None = None,
+        live: tuple[ObservedSandbox, ...] = (),
+        **limits: Any,
+    ) -> None:
+        self.plan = make_plan(desired(*config), known, Observed(sandboxes=live), options())
+        self.scheduler = Scheduler(self.plan, Limits(**limits), jitter=lambda: 1.0)
+        self.now = 0.0
+
+    def due(self, at: float | None = None) -> list[Call]:
+        self.now = self.now if at is None else at
+        return self.scheduler.due(self.now)
+
+    def answer(self, call: Call, **answer: Any) -> None:
+        self.scheduler.result(call, Answer(**answer), self.now)
+
+    def one(self, kind: CallKind, at: float | None = None) -> Call:
+        [call] = self.due(at)
+        assert call.kind is kind
+        return call
+
+    def statuses(self) -> dict[str, str]:
+        return {result.address: str(result.status) for result in self.scheduler.results()}
+
+
+def names(calls: list[Call]) -> list[str]:
+    return [f"{call.kind} {call.step.address}" for call in calls]
+
+
+def test_a_create_is_made_then_awaited() -> None:
+    driver = Driver(wanted("a"))
+    driver.answer(driver.one(CallKind.CREATE), info=seen(wanted("a")).info)
+    driver.answer(driver.one(CallKind.PROBE), detail="not yet")
+    assert driver.due() == []
+    wake = driver.scheduler.wake(driver.now)
+    assert wake is not None
+    driver.answer(driver.one(CallKind.PROBE, at=wake), ready=True)
+    assert driver.scheduler.done
+    [result] = driver.scheduler.results()
+    assert (result.status, result.ready, result.info) == (StepStatus.DONE, True, seen(wanted("a")).info)
+
+
+def test_readiness_none_is_not_awaited() -> None:
+    from reconciler.model.desired import ProbeKind
+
+    driver = Driver(wanted("a", readiness=Readiness(kind=ProbeKind.NONE)))
+    driver.answer(driver.one(CallKind.CREATE), info=seen(wanted("a")).info)
+    assert driver.statuses() == {"a": "done"}
+
+
+def test_a_replacement_is_checked_destroyed_created_awaited() -> None:
+    old, new = wanted("a", image="one"), wanted("a", image="two")
+    driver = Driver(new, known=state(record(old)), live=(seen(old),))
+    driver.answer(driver.one(CallKind.CHECK), seen=seen(old))
+    destroy = driver.one(CallKind.DESTROY)
+    assert destroy.info == seen(old).info
+    driver.answer(destroy)
+    driver.answer(driver.one(CallKind.CREATE), info=seen(new, generation=2).info)
+    driver.answer(driver.one(CallKind.PROBE), ready=True)
+    assert driver.statuses() == {"a": "done"}
+
+
+def test_what_is_gone_by_itself_need_not_be_destroyed() -> None:
+    old, new = wanted("a", image="one"), wanted("a", image="two")
+    driver = Driver(new, known=state(record(old)), live=(seen(old),))
+    driver.answer(driver.one(CallKind.CHECK), seen=None)
+    driver.one(CallKind.CREATE)
+
+
+MOVES = {
+    "another object under the same id": {"info": seen(wanted("b")).info},
+    "other labels": {"owner": None},
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_an_object_that_moved_is_not_touched(move: str) -> None:
+    from dataclasses import replace
+
+    old = wanted("a", image="one")
+    driver = Driver(known=state(record(old)), live=(seen(old),))
+    driver.answer(driver.one(CallKind.CHECK), seen=replace(seen(old), **MOVES[move]))  # type: ignore[arg-type]
+    assert driver.due() == []
+    assert driver.statuses() == {"a": "stale"}
+
+
+def test_a_dead_one_that_runs_again_is_not_destroyed() -> None:
+    of = wanted("a")
+    driver = Driver(of, known=state(record(of)), live=(seen(of, phase=Phase.FAILED),))
+    driver.answer(driver.one(CallKind.CHECK), seen=seen(of, phase=Phase.STARTING))
+    assert driver.statuses() == {"a": "stale"}
+
+
+class TestLimits:
+    def test_never_more_than_parallelism(self) -> None:
+        driver = Driver(*(wanted(f"s[{i}]") for i in range(9)), parallelism=4)
+        first = driver.due()
+        assert len(first) == 4
+        assert driver.due() == []
+        driver.answer(first[0], info=seen(wanted("s[0]")).info)
+        assert names(driver.due()) == ["probe s[0]", "create s[4]"]
+
+    def test_one_backend_never_starves_another(self) -> None:
+        config = [*(wanted(f"s[{i}]") for i in range(5)), wanted("x", backend="other")]
+        driver = Driver(*config, parallelism=8, lanes={"main": 2, "other": 2})
+        assert names(driver.due()) == ["create s[0]", "create s[1]", "create x"]
+
+    def test_no_more_in_start_up_than_allowed(self) -> None:
+        driver = Driver(wanted("a"), wanted("b"), starting=1)
+        create = driver.one(CallKind.CREATE)
+        driver.answer(create, info=seen(wanted("a")).info)
+        probe = driver.one(CallKind.PROBE)
+        driver.answer(probe, ready=True)
+        assert names(driver.due()) == ["create b"]
+
+    def test_a_hanging_probe_does_not_hold_up_creates(self) -> None:
+        driver = Driver(wanted("a"), wanted("b"), wanted("c"), parallelism=1, probes=1)
+        for name in "abc":
+            create = next(c for c in driver.due() if c.kind is CallKind.CREATE)
+            assert create.step.address == name
+            driver.answer(create, info=seen(wanted(name)).info)
+
+
+class TestRetries:
+    def test_transient_is_tried_again_after_a_growing_pause(self) -> None:
+        driver = Driver(wanted("a"), attempts=3, backoff=1.0)
+        driver.answer(driver.one(CallKind.CREATE), error="busy", transient=True)
+        assert driver.due() == []
+        assert driver.scheduler.wake(0.0) == pytest.approx(1.0)
+        driver.answer(driver.one(CallKind.CREATE, at=1.0), error="busy", transient=True)
+        assert driver.scheduler.wake(1.0) == pytest.approx(3.0)
+        driver.answer(driver.one(CallKind.CREATE, at=3.0), error="still busy", transient=True)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.error, result.attempts) == (StepStatus.FAILED, "still busy", 3)
+
+    def test_the_backends_wish_when_to_come_back_is_kept(self) -> None:
+        driver = Driver(wanted("a"))
+        driver.answer(driver.one(CallKind.CREATE), error="429", transient=True, retry_after=7.0)
+        assert driver.scheduler.wake(0.0) == pytest.approx(7.0)
+
+    def test_permanent_is_not(self) -> None:
+        driver = Driver(wanted("a"))
+        driver.answer(driver.one(CallKind.CREATE), error="no such image")
+        assert driver.statuses() == {"a": "failed"}
+
+    def test_the_budget_is_for_the_whole_run(self) -> None:
+        driver = Driver(wanted("a"), wanted("b"), retry_budget=1)
+        first, second = driver.due()
+        driver.answer(first, error="busy", transient=True)
+        driver.answer(second, error="busy", transient=True)
+        assert driver.statuses() == {"b": "failed"}
+
+    def test_a_retry_says_what_it_is_about(self) -> None:
+        driver = Driver(wanted("a"))
+        driver.answer(driver.one(CallKind.CREATE), error="busy", transient=True)
+        notes = [e for e in driver.scheduler.events() if isinstance(e, StepProgress)]
+        assert notes[-1].activity is Activity.RETRYING
+        assert "busy" in notes[-1].note
+
+
+class TestSilence:
+    def test_a_call_without_an_answer_is_given_up_on_and_says_so(self) -> None:
+        driver = Driver(wanted("a"), wanted("b", depends_on=["a"]), call_timeout=10.0, grace=1.0)
+        call = driver.one(CallKind.CREATE)
+        assert driver.scheduler.wake(0.0) == pytest.approx(11.0)
+        driver.due(at=11.0)
+        assert driver.statuses() == {"a": "failed", "b": "skipped"}
+        driver.answer(call, info=seen(wanted("a")).info)
+        assert driver.statuses() == {"a": "failed", "b": "skipped"}
+
+
+class TestStop:
+    def test_what_has_not_begun_does_not_begin(self) -> None:
+        driver = Driver(wanted("a"), wanted("b"), parallelism=1)
+        call = driver.one(CallKind.CREATE)
+        driver.scheduler.stop(0.0)
+        assert driver.due() == []
+        assert not driver.scheduler.done
+        driver.answer(call, info=seen(wanted("a")).info)
+        assert driver.statuses() == {"a": "failed", "b": "not started"}
+
+    def test_a_replacement_half_way_is_brought_to_its_create(self) -> None:
+        old, new = wanted("a", image="one"), wanted("a", image="two")
+        driver = Driver(new, known=state(record(old)), live=(seen(old),))
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(old))
+        destroy = driver.one(CallKind.DESTROY)
+        driver.scheduler.stop(0.0)
+        driver.answer(destroy)
+        driver.one(CallKind.CREATE)
+
+    def test_what_was_only_looked_at_stays_as_it_is(self) -> None:
+        old, new = wanted("a", image="one"), wanted("a", image="two")
+        driver = Driver(new, known=state(record(old)), live=(seen(old),))
+        check = driver.one(CallKind.CHECK)
+        driver.scheduler.stop(0.0)
+        driver.answer(check, seen=seen(old))
+        assert driver.statuses() == {"a": "not started"}
+
+
+def test_steps_that_wait_for_each_other_end_instead_of_hanging() -> None:
+    from dataclasses import replace
+
+    plan = make_plan(desired(wanted("a"), wanted("b")), None, Observed(), options())
+    a, b = plan.steps
+    scheduler = Scheduler(
+        replace(plan, steps=(replace(a, needs=("b",)), replace(b, needs=("a",)))), Limits(), lambda: 0.5
+    )
+    assert scheduler.due(0.0) == []
+    assert scheduler.done
+    assert {str(result.status) for result in scheduler.results()} == {"skipped"}
+
+
+def test_an_empty_plan_is_done_at_once() -> None:
+    driver = Driver()
+    assert driver.due() == []
+    assert driver.scheduler.done
