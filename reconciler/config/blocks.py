@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.config.diagnostics import Problems, quote
 from reconciler.config.interpolate import suggest
 from reconciler.config.nodes import Node, new_mapping
+from reconciler.config.sections import Section
 
 _PROBES = ("http", "tcp", "exec")
 _OF_ANY_PROBE = ("successes", "interval", "timeout")
@@ -42,17 +43,15 @@ def _excluded(key: str, name: str, over: Node) -> bool:
 class Blocks:
     """The templates and defaults of a document, resolved once each."""
 
-    def __init__(self, root: Node, problems: Problems) -> None:
+    def __init__(self, templates: Section, defaults: Node | None, problems: Problems) -> None:
         self._problems = problems
-        self._defaults = root.get("defaults")
-        section = root.get("templates")
-        self._templates = {} if section is None else section.named()
-        self._certain = not (section.damaged if section is not None else root.damaged)
+        self._defaults = defaults
+        self._section = templates
+        self._templates = templates.entries
         self._resolved: dict[str, Node | None] = {}
         self._chain: list[str] = []
         for name, node in self._templates.items():
-            if not name.startswith("x-"):
-                self._template(name, node)
+            self._template(name, node)
 
     def block(self, own: Node) -> Node:
         """A sandbox's block with its template and the defaults below it."""
@@ -70,12 +69,11 @@ class Blocks:
         if name in self._resolved:
             return self._resolved[name]
         node = self._templates.get(name)
-        if node is None or name.startswith("x-"):
-            if self._certain:
-                known = [key for key in self._templates if not key.startswith("x-")]
+        if node is None:
+            if self._section.lacks(name):
                 self._problems.error(
                     asked_at, "unknown-template", f"there is no template {quote(name)}",
-                    suggest(name, known, "declare it under `templates`"),
+                    suggest(name, self._templates, "declare it under `templates`"),
                 )  # fmt: skip
             return None
         if name in self._chain:

@@ -32,7 +32,9 @@ from reconciler.model.position import Position
 class Wrong(Exception):
     """A value that means nothing here."""
 
-    def __init__(self, node: Node, code: str, summary: str, fix: str, related: tuple[tuple[str, Node], ...] = ()) -> None:
+    def __init__(
+        self, node: Node, code: str, summary: str, fix: str, related: tuple[tuple[str, Node], ...] = ()
+    ) -> None:
         super().__init__(summary)
         self.node = node
         self.code = code
@@ -54,14 +56,20 @@ class Surroundings:
     """What a field may need besides its own value."""
 
     environ: Mapping[str, str]
-    ports: tuple[Port, ...] = ()
+    ports: tuple[Port, ...] | None = ()  # None: not known, because of an error told before
 
 
 # --- single values ---------------------------------------------------------------------------------------------
 
 
 def unreadable(node: Node, expected: str) -> Wrong:
-    found = "a mapping" if node.kids is not None else "a list" if node.items is not None else quote(node.text or '""')
+    found = (
+        "a mapping"
+        if node.kids is not None
+        else "a list"
+        if node.items is not None
+        else quote(node.text or '""')
+    )
     return Wrong(node, "wrong-value", f"this must be {expected}, not {found}", f"write {expected}")
 
 
@@ -133,21 +141,21 @@ def absolute_path(node: Node, environ: Mapping[str, str]) -> str:
 
 
 def _plain(name: str) -> Callable[[Node, Surroundings], Built]:
-    def build(node: Node, around: Surroundings) -> Built:
+    def build(node: Node, _around: Surroundings) -> Built:
         return Built({name: text(node)}, {name: at(node)})
 
     return build
 
 
 def _word_list(name: str) -> Callable[[Node, Surroundings], Built]:
-    def build(node: Node, around: Surroundings) -> Built:
+    def build(node: Node, _around: Surroundings) -> Built:
         return Built({name: words(node)}, {name: at(node)})
 
     return build
 
 
 def _text_map(name: str) -> Callable[[Node, Surroundings], Built]:
-    def build(node: Node, around: Surroundings) -> Built:
+    def build(node: Node, _around: Surroundings) -> Built:
         if node.kids is None:
             raise unreadable(node, "a mapping")
         where = {name: at(node)}
@@ -160,22 +168,24 @@ def _text_map(name: str) -> Callable[[Node, Surroundings], Built]:
     return build
 
 
-def _thread_id(node: Node, around: Surroundings) -> Built:
+def _thread_id(node: Node, _around: Surroundings) -> Built:
     return Built({"thread_id": None if node.data is None else text(node)}, {"thread_id": at(node)})
 
 
-def _unsupported(node: Node, around: Surroundings) -> Built:
+def _unsupported(node: Node, _around: Surroundings) -> Built:
     if node.text not in ("warn", "error"):
         raise unreadable(node, "`error` or `warn`")
     return Built({"unsupported_warn": node.text == "warn"})
 
 
-def _ports(node: Node, around: Surroundings) -> Built:
+def _ports(node: Node, _around: Surroundings) -> Built:
     ports: list[Port] = []
     where = {"ports": at(node)}
     names: dict[str, Node] = {}
     for entry in node.listed():
         keys = entry.named()
+        if "name" not in keys or "container" not in keys:
+            continue  # an invalid part was taken out and told
         name = text(keys["name"])
         if name in names:
             raise Wrong(
@@ -212,6 +222,8 @@ def _mounts(node: Node, around: Surroundings) -> Built:
     targets: dict[str, Node] = {}
     for entry in node.listed():
         keys = entry.named()
+        if "source" not in keys or "target" not in keys:
+            continue  # an invalid part was taken out and told
         target = text(keys["target"])
         target = target.rstrip("/") or "/"
         if target in targets:
@@ -233,7 +245,7 @@ def _mounts(node: Node, around: Surroundings) -> Built:
     return Built({"mounts": tuple(mounts)}, where)
 
 
-def _resources(node: Node, around: Surroundings) -> Built:
+def _resources(node: Node, _around: Surroundings) -> Built:
     readers: Mapping[str, Callable[[Node], Any]] = {"cpu": cores, "memory": size, "pids": whole, "shm": size}
     keys = node.named()
     values = {name: read(keys[name]) for name, read in readers.items() if name in keys}
@@ -242,22 +254,32 @@ def _resources(node: Node, around: Surroundings) -> Built:
     return Built({"resources": Resources(**values)}, where)
 
 
-def _network(node: Node, around: Surroundings) -> Built:
+def _network(node: Node, _around: Surroundings) -> Built:
     keys = node.named()
     mode, allow = keys.get("mode"), keys.get("allow")
     if mode is not None and mode.text not in set(NetworkMode):
         raise unreadable(mode, "`open`, `isolated` or `allowlist`")
     value = None if mode is None else NetworkMode(mode.text or "")
     if allow is not None and value is not NetworkMode.ALLOWLIST:
-        raise Wrong(allow, "network", "`allow` has a meaning with `mode: allowlist` alone", "write `mode: allowlist`, or remove `allow`")
+        raise Wrong(
+            allow,
+            "network",
+            "`allow` has a meaning with `mode: allowlist` alone",
+            "write `mode: allowlist`, or remove `allow`",
+        )
     if mode is not None and value is NetworkMode.ALLOWLIST and allow is None:
-        raise Wrong(mode, "network", "`mode: allowlist` needs `allow`", "add `allow: [HOST, …]`, or write `mode: isolated`")
+        raise Wrong(
+            mode,
+            "network",
+            "`mode: allowlist` needs `allow`",
+            "add `allow: [HOST, …]`, or write `mode: isolated`",
+        )
     where = {"network": at(node)}
     _note(where, "network", keys, ("mode", "allow"))
     return Built({"network": Network(mode=value, allow=() if allow is None else words(allow))}, where)
 
 
-def _security(node: Node, around: Surroundings) -> Built:
+def _security(node: Node, _around: Surroundings) -> Built:
     readers: Mapping[str, Callable[[Node], Any]] = {
         "read_only_root": flag, "cap_drop": words, "no_new_privileges": flag, "seccomp": text, "user": text,
     }  # fmt: skip
@@ -312,7 +334,7 @@ _PROBE_READERS: Mapping[str, Callable[[Node], Any]] = {
 }
 
 
-def _probe_port(kind: ProbeKind, keys: Mapping[str, Node], ports: tuple[Port, ...]) -> str | None:
+def _probe_port(kind: ProbeKind, keys: Mapping[str, Node], ports: tuple[Port, ...] | None) -> str | None:
     """The declared port to ask; None for the sandbox's own URL."""
     node = keys.get("tcp") if kind is ProbeKind.TCP else keys.get("port")
     if kind is not ProbeKind.HTTP and "port" in keys:
@@ -320,6 +342,8 @@ def _probe_port(kind: ProbeKind, keys: Mapping[str, Node], ports: tuple[Port, ..
     if node is None:
         return None
     wanted = text(node)
+    if ports is None:
+        return None
     names = {port.name for port in ports}
     if wanted in names:
         return wanted
@@ -330,7 +354,11 @@ def _probe_port(kind: ProbeKind, keys: Mapping[str, Node], ports: tuple[Port, ..
     if wanted == "http" or (wanted == "8080" and kind is ProbeKind.TCP):
         return None
     meant = closest(wanted, names | {"http"})
-    fix = f"did you mean {quote(meant)}?" if meant else f"declare it under `ports`, or choose {one_of(sorted(names | {'http'}))}"
+    fix = (
+        f"did you mean {quote(meant)}?"
+        if meant
+        else f"declare it under `ports`, or choose {one_of(sorted(names | {'http'}))}"
+    )
     raise Wrong(node, "unknown-port", f"there is no port {quote(wanted)} in this sandbox's `ports`", fix)
 
 

@@ -10,6 +10,7 @@ from reconciler.config.diagnostics import Problems, one_of, quote
 from reconciler.config.interpolate import Expression, Interpolator, Scope, suggest
 from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.schema import validate
+from reconciler.config.sections import Section
 from reconciler.model.desired import Address
 
 _KEY = re.compile(r"""[^\x00-\x1f\x7f"'\\\[\]{}|]{1,64}""")
@@ -39,8 +40,8 @@ class Group:
     known: frozenset[str] = field(default_factory=frozenset)
 
 
-def make_group(name: str, key: Node, block: Node, scope: Scope) -> Group:
-    """The group with its addresses; problems are told."""
+def make_group(name: str, key: Node, own: Node, block: Node, scope: Scope) -> Group:
+    """The group with its addresses; problems are told. `own` is the block without template and defaults."""
     group = Group(name, key, block)
     replicas, for_each = block.get("replicas"), block.get("for_each")
     if for_each is not None:
@@ -57,7 +58,7 @@ def make_group(name: str, key: Node, block: Node, scope: Scope) -> Group:
             )
     else:
         group.instances = (Instance(Address(name)),)
-        group.certain = not block.damaged or ("replicas" not in block.keys and "for_each" not in block.keys)
+        group.certain = "replicas" not in own.keys and "for_each" not in own.keys  # neither was taken out
     group.addresses = tuple(instance.address for instance in group.instances)
     group.known = frozenset(group.addresses)
     return group
@@ -75,7 +76,11 @@ def _filled(key: str, node: Node, scope: Scope) -> Node | None:
         if not validate(whole, scope.problems, definition="sandbox"):
             return None
     if filled.text is not None:  # an escaped `${`, which the schema takes for an interpolation
-        number = filled.data if isinstance(filled.data, int | float) and not isinstance(filled.data, bool) else None
+        number = (
+            filled.data
+            if isinstance(filled.data, int | float) and not isinstance(filled.data, bool)
+            else None
+        )
         if number is None or key == "for_each":
             what = "a whole number" if key == "replicas" else "a list or a mapping"
             scope.problems.error(node, "wrong-value", f"`{key}` must be {what}", f"write {what}")
@@ -122,17 +127,17 @@ def _key_node(key: str, like: Node) -> Node:
 
 
 class Directory:
-    """Finds what names and references mean. `certain` False when sandboxes may be missing because of errors told."""
+    """Finds what names and references mean."""
 
-    def __init__(self, groups: Mapping[str, Group], problems: Problems, *, certain: bool) -> None:
+    def __init__(self, groups: Mapping[str, Group], section: Section, problems: Problems) -> None:
         self._groups = groups
+        self._section = section
         self._problems = problems
-        self._certain = certain
 
     def group(self, node: Node, name: str) -> Group | None:
         """The group of that name; None is told, unless it may be there."""
         group = self._groups.get(name)
-        if group is None and self._certain:
+        if group is None and self._section.lacks(name):
             self._problems.error(
                 node, "unknown-sandbox", f"there is no sandbox {quote(name)}",
                 suggest(name, self._groups, "declare it under `sandboxes`"),
@@ -176,9 +181,17 @@ class Directory:
             summary = f"{quote(group.name)} is one sandbox: it has neither `replicas` nor `for_each`"
         elif index is None:
             summary = f"{quote(group.name)} is a group with `{group.form}`, and a reference means one of it"
-            fix = f"write {one_of(group.addresses, 4)}" if group.addresses else f"`{group.name}` has no sandboxes now"
+            fix = (
+                f"write {one_of(group.addresses, 4)}"
+                if group.addresses
+                else f"`{group.name}` has no sandboxes now"
+            )
         else:
             summary = f"there is no sandbox {quote(address)}"
-            fix = f"write {one_of(group.addresses, 4)}" if group.addresses else f"`{group.name}` has no sandboxes now"
+            fix = (
+                f"write {one_of(group.addresses, 4)}"
+                if group.addresses
+                else f"`{group.name}` has no sandboxes now"
+            )
         self._problems.error(node, "unknown-sandbox", summary, fix)
         return None

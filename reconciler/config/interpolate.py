@@ -77,7 +77,13 @@ def _expression(raw: str) -> Expression:
     if match := _SANDBOX.fullmatch(raw):
         index = match[2] if match[2] is not None else None
         key = match[3] if match[3] is not None else match[4]
-        written = f"[{int(index)}]" if index is not None and len(index) < 10 else f'["{key}"]' if key is not None else None
+        written = (
+            f"[{int(index)}]"
+            if index is not None and len(index) < 10
+            else f'["{key}"]'
+            if key is not None
+            else None
+        )
         return Expression("sandbox", raw, match[1], match[5], written)
     return Expression("bad", raw)
 
@@ -161,11 +167,15 @@ class Interpolator:
         value = self._value(node, expression, sensitive)
         if isinstance(value, Node):
             if value.text is None:
-                raise self._told(node, "wrong-type", f"`${{{expression.raw}}}` is not text and cannot be a part of one")
+                raise self._told(
+                    node, "wrong-type", f"`${{{expression.raw}}}` is not text and cannot be a part of one"
+                )
             return value.text
         if isinstance(value, dict | list):
             kind = "a mapping" if isinstance(value, dict) else "a list"
-            raise self._told(node, "wrong-type", f"`${{{expression.raw}}}` is {kind} and cannot be a part of a text")
+            raise self._told(
+                node, "wrong-type", f"`${{{expression.raw}}}` is {kind} and cannot be a part of a text"
+            )
         return spell(value)
 
     def _value(self, node: Node, expression: Expression, sensitive: bool = False) -> Any:

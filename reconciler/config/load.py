@@ -5,12 +5,10 @@ Must never read more than `MAX_BYTES` of a file, and never raise anything but Co
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import yaml
 
 from reconciler.config import syntax
+from reconciler.config.collector import collector_at_rest
 from reconciler.config.diagnostics import Problems, quote
 from reconciler.config.masking import mask_secrets, mask_suspects
 from reconciler.config.nodes import Composer, Mark, Node, Source, Unreadable, new_mapping
@@ -207,8 +206,8 @@ def _decode(content: bytes, name: str, path: Path, problems: Problems) -> Source
 
 def _place(text: str, index: int) -> Mark:
     line, last = 0, 0
-    for line, found in enumerate(syntax.LINE_BREAK.finditer(text, 0, index), start=1):
-        last = found.end()
+    for found in syntax.LINE_BREAK.finditer(text, 0, index):
+        line, last = line + 1, found.end()
     return _Mark(line, index - last)
 
 
@@ -221,7 +220,7 @@ def compose(source: Source, problems: Problems) -> Node | None:
     root: Node | None = None
     whole = False
     try:
-        with _collector_at_rest():
+        with collector_at_rest():
             root = Composer(source, lambda *fault: faults.append(fault)).document()
         whole = True
     except Unreadable:
@@ -277,18 +276,6 @@ def _fault_of_syntax(source: Source, error: yaml.MarkedYAMLError) -> tuple[Any, 
     if opened is not None and opened.line != mark.line:
         related = (("it begins here", Node(source, opened, opened, None)),)
     return (source, mark, mark, "syntax", summary, fix, related)
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Nodes are many and none is garbage: a collector that looks at them again and again costs half the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # --- merging files ---------------------------------------------------------------------------------------------

@@ -13,13 +13,16 @@ from reconciler.config.interpolate import Expression, Interpolator, Scope, kinds
 from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.schema import validate
 from reconciler.config.secrets import build_secrets
+from reconciler.config.sections import Section
 from reconciler.model.desired import Address, BackendConfig, DesiredSandbox, SandboxSpec
 from reconciler.model.position import Position
 
 _WITH_REFERENCES = frozenset({"environment", "command"})
 _OF_THE_INSTANCE = frozenset({"each", "replica"})
 _TEXT_ONLY = frozenset({"environment", "labels"})  # any filled-in text is valid there
-_KEYED_BY_VALUE = frozenset({"ports", "mounts"})  # their paths hold values, so their places differ by instance
+_KEYED_BY_VALUE = frozenset(
+    {"ports", "mounts"}
+)  # their paths hold values, so their places differ by instance
 _ORDER = ("ports", *(name for name in FIELDS if name not in ("ports", "readiness")), "secrets", "readiness")
 
 
@@ -49,25 +52,26 @@ class Builder:
         scope: Scope,
         directory: Directory,
         backends: Mapping[str, BackendConfig],
-        *,
-        backends_certain: bool,
+        backend_section: Section,
     ) -> None:
         self._scope = scope
         self._problems: Problems = scope.problems
         self._directory = directory
         self._backends = backends
-        self._backends_certain = backends_certain
-        self._shared: dict[int, tuple[Node, _Part]] = {}
+        self._backend_section = backend_section
+        self._shared: dict[tuple[str, int], tuple[Node, _Part]] = {}
+        self._last: tuple[tuple[Address, ...], frozenset[Address]] | None = None
         self.port_references: list[PortReference] = []
 
     def build(self, group: Group) -> list[DesiredSandbox]:
         """The group's sandboxes; fewer when there is a problem, which is told."""
         block = group.block.named()
         self._check_names(block)
+        self._check_backend_said(group)
         own = [name for name in _ORDER if name in block and kinds_in(block[name]) & _OF_THE_INSTANCE]
         if "ports" in own and "readiness" in block and "readiness" not in own:
             own.append("readiness")
-        common = _Assembly()
+        common = _Assembly(damaged=group.block.damaged, failed=group.block.damaged)
         if not group.instances:
             return []
         first = self._interpolator(group.instances[0])
@@ -91,7 +95,7 @@ class Builder:
                 for name in own:
                     assembly.add(name, self._part(name, block[name], scope, assembly.ports))
             backend, depends_on = placement(instance)
-            if backend is None or assembly.failed:
+            if backend is None or assembly.failed or group.block.damaged:
                 return sandboxes  # told once; the other instances have the same problem
             if where is None or not _KEYED_BY_VALUE.isdisjoint(own):
                 where = self._places(assembly, block)
@@ -103,7 +107,7 @@ class Builder:
                     spec=shared or SandboxSpec(**assembly.values),
                     position=position,
                     where=where,
-                    depends_on=_united(depends_on, assembly.references),
+                    depends_on=self._united(depends_on, assembly.references),
                     references=assembly.references,
                 )
             )
@@ -114,17 +118,17 @@ class Builder:
 
     # --- one key ---
 
-    def _part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...]) -> _Part:
+    def _part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...] | None) -> _Part:
         """One key's fields. A block that stands still is built once, however many sandboxes have it."""
         still = not node.live and name != "readiness"
-        if still and id(node) in self._shared:
-            return self._shared[id(node)][1]
+        if still and (name, id(node)) in self._shared:
+            return self._shared[name, id(node)][1]
         part = self._fresh_part(name, node, Interpolator(fill.scope), ports)
         if still:
-            self._shared[id(node)] = (node, part)  # the node is kept so that its id stays its own
+            self._shared[name, id(node)] = (node, part)  # the node is kept so that its id stays its own
         return part
 
-    def _fresh_part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...]) -> _Part:
+    def _fresh_part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...] | None) -> _Part:
         around = Surroundings(environ=self._scope.environ, ports=ports)
         part = _Part()
         found: dict[Address, None] = {}
@@ -148,7 +152,7 @@ class Builder:
 
     def _valid(self, name: str, node: Node, filled: Node) -> bool:
         """Whether what was filled in has the right type: the schema saw only `${…}` there."""
-        if not node.live or name in _TEXT_ONLY and filled.kids is not None:
+        if not node.live or (name in _TEXT_ONLY and filled.kids is not None):
             return True
         block = new_mapping(node)
         block.put(name, node, filled)
@@ -216,23 +220,36 @@ class Builder:
         name = filled.text or ""
         if name in self._backends:
             return name
-        if self._backends_certain:
+        if self._backend_section.lacks(name):
             self._problems.error(
                 node, "unknown-backend", f"there is no backend {quote(name)}",
                 suggest(name, self._backends, "declare it under `backends`"),
             )  # fmt: skip
         return None
 
-    def check_backend_said(self, group: Group) -> None:
+    def _check_backend_said(self, group: Group) -> None:
         """With several backends each sandbox must say which."""
-        if group.block.get("backend") is None and len(self._backends) != 1 and self._backends_certain and not group.block.damaged:
+        section = self._backend_section
+        sure = section.certain and len(section.mentioned) > 1 and not group.block.damaged
+        if sure and group.block.get("backend") is None:
             self._problems.error(
                 group.key, "no-backend", f"{quote(group.name)} does not say on which backend it lives",
-                f"add `backend:` here or under `defaults`: {one_of(self._backends)}",
+                f"add `backend:` here or under `defaults`: {one_of(section.entries)}",
             )  # fmt: skip
 
+    def _united(
+        self, depends_on: tuple[Address, ...], references: tuple[Address, ...]
+    ) -> tuple[Address, ...]:
+        """All that must be there first. The same tuple for all replicas where nothing is added."""
+        if not references:
+            return depends_on
+        if self._last is None or self._last[0] is not depends_on:
+            self._last = (depends_on, frozenset(depends_on))
+        missing = tuple(address for address in references if address not in self._last[1])
+        return depends_on + missing if missing else depends_on
+
     def _places(self, assembly: _Assembly, block: Mapping[str, Node]) -> dict[str, Position]:
-        places = {}
+        places: dict[str, Position] = {}
         for built in assembly.parts.values():
             places.update(built.where)
         for name in ("backend", "depends_on", "replicas", "for_each"):
@@ -248,6 +265,7 @@ class _Assembly:
     parts: dict[str, Built] = field(default_factory=dict)
     refers: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     failed: bool = False
+    damaged: bool = False
 
     def add(self, name: str, part: _Part) -> None:
         self.parts[name] = part.built
@@ -256,7 +274,7 @@ class _Assembly:
         self.failed = self.failed or part.failed
 
     def copy(self) -> _Assembly:
-        return _Assembly(dict(self.parts), dict(self.refers), self.failed)
+        return _Assembly(dict(self.parts), dict(self.refers), self.failed, self.damaged)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -266,8 +284,11 @@ class _Assembly:
         return values
 
     @property
-    def ports(self) -> tuple[Any, ...]:
+    def ports(self) -> tuple[Any, ...] | None:
+        """The ports as built; None when an error may hide some."""
         built = self.parts.get("ports")
+        if self.damaged or (built is not None and "ports" not in built.values):
+            return None
         return () if built is None else built.values.get("ports", ())
 
     @property
@@ -275,9 +296,3 @@ class _Assembly:
         if not self.refers:
             return ()
         return tuple(dict.fromkeys(address for addresses in self.refers.values() for address in addresses))
-
-
-def _united(depends_on: tuple[Address, ...], references: tuple[Address, ...]) -> tuple[Address, ...]:
-    """All that must be there first. The same tuple for all replicas where nothing is added."""
-    missing = tuple(address for address in references if address not in depends_on) if references else ()
-    return depends_on + missing if missing else depends_on

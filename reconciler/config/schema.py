@@ -111,7 +111,9 @@ def _follows_from(item: _Complaint, unknown: _Complaint | None) -> bool:
     if unknown is None or item.keyword not in _ABOUT_THE_WHOLE or item is unknown:
         return False
     if item.keyword == "required":
-        return any(item.names[0] in fix_unknown(name, unknown.schema, config_schema()) for name in unknown.names)
+        return any(
+            item.names[0] in fix_unknown(name, unknown.schema, config_schema()) for name in unknown.names
+        )
     return item.keyword == "oneOf"
 
 
@@ -132,7 +134,13 @@ def _tell(item: _Complaint, chain: list[tuple[Node, str | int]], problems: Probl
         expected = item.schema.get("x-expected") or _expected(item.schema)
         if item.keyword == "type" and expected.startswith(("exactly", "only")):
             expected = f"a mapping with {expected}" if expected.startswith("exactly") else "a mapping"
-        word = "needs" if expected.startswith("exactly") else "takes" if expected.startswith("only") else "must be"
+        word = (
+            "needs"
+            if expected.startswith("exactly")
+            else "takes"
+            if expected.startswith("only")
+            else "must be"
+        )
         found = "" if item.keyword in _ABOUT_THE_WHOLE else f", not {describe(node)}"
         code = "wrong-type" if item.keyword == "type" else "wrong-value"
         fix = fix_value(node, step, item.schema, expected)
@@ -146,7 +154,9 @@ def _tell_unknown(name: str, node: Node, schema: Mapping[str, Any], problems: Pr
         what, _, rule = names.partition(": ")
         problems.error(key, "bad-name", f"{quote(name)} is not {what}", f"use {rule}")
         return
-    problems.error(key, "unknown-key", f"unknown key {quote(name)}", fix_unknown(name, schema, config_schema()))
+    problems.error(
+        key, "unknown-key", f"unknown key {quote(name)}", fix_unknown(name, schema, config_schema())
+    )
 
 
 def _label(chain: list[tuple[Node, str | int]]) -> str:
@@ -157,7 +167,13 @@ def _label(chain: list[tuple[Node, str | int]]) -> str:
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
-    words = {"object": "a mapping", "array": "a list", "string": "text", "number": "a number", "boolean": "true or false"}
+    words = {
+        "object": "a mapping",
+        "array": "a list",
+        "string": "text",
+        "number": "a number",
+        "boolean": "true or false",
+    }
     types = schema.get("type", ())
     types = [types] if isinstance(types, str) else types
     return " or ".join(words.get(word, word) for word in types) or "something else"

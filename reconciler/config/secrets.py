@@ -17,8 +17,7 @@ from reconciler.config.fields import Built, Surroundings, Wrong, absolute_path, 
 from reconciler.config.interpolate import Expression, Failed, Interpolator, parse
 from reconciler.config.nodes import Node
 from reconciler.errors import ConfigError
-from reconciler.model.desired import Address, Desired, DesiredSandbox, Secret, SecretRef
-from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.desired import Address, Desired, DesiredSandbox, SandboxSpec, Secret, SecretRef
 
 MAX_BYTES = 1024 * 1024
 _Key = tuple[str, tuple[str, ...]]
@@ -47,6 +46,8 @@ def build_secrets(node: Node, fill: Interpolator, around: Surroundings) -> Built
 
 def _reference(name: str, entry: Node, fill: Interpolator, around: Surroundings) -> SecretRef:
     delivery = _filled(entry, "as", fill)
+    if entry.damaged:
+        raise Failed
     how = "file" if delivery is None else text(delivery)
     if delivery is not None and how not in ("file", "environment"):
         raise unreadable(delivery, "`file` or `environment`")
@@ -62,7 +63,12 @@ def _reference(name: str, entry: Node, fill: Interpolator, around: Surroundings)
     node = _filled(entry, "command", fill)
     argv = () if node is None else words(node)
     if not argv or not argv[0]:
-        raise Wrong(node or entry, "wrong-value", "the secret's command is empty", "write `command: [PROGRAM, ARGUMENT, …]`")
+        raise Wrong(
+            node or entry,
+            "wrong-value",
+            "the secret's command is empty",
+            "write `command: [PROGRAM, ARGUMENT, …]`",
+        )
     return SecretRef(source=f"command {argv[0]}", kind="command", target=argv, delivery=how)
 
 
@@ -113,7 +119,7 @@ def resolve_secrets(
     reader = _Reader(desired.directory, environ, run)
     problems = Problems()
     problems.file_order(sorted({sandbox.position.file for sandbox in desired.sandboxes.values()}))
-    specs: dict[int, object] = {}
+    specs: dict[int, SandboxSpec] = {}
     resolved: dict[Address, DesiredSandbox] = {}
     for address, sandbox in desired.sandboxes.items():
         if sandbox.spec.secrets:
@@ -123,8 +129,9 @@ def resolve_secrets(
                     for name, ref in sandbox.spec.secrets.items()
                 }
                 specs[id(sandbox.spec)] = replace(sandbox.spec, secrets=refs)
-            sandbox = replace(sandbox, spec=specs[id(sandbox.spec)])
-        resolved[address] = sandbox
+            resolved[address] = replace(sandbox, spec=specs[id(sandbox.spec)])
+        else:
+            resolved[address] = sandbox
     problems.raise_if_any()
     return replace(desired, sandboxes=resolved)
 
@@ -141,15 +148,16 @@ def _resolve(
     try:
         value = reader.read(ref)
         if not value:
-            raise _Unobtainable(f"the secret {quote(name)} is empty ({ref.source})", "give it a value, or remove the secret")
+            raise _Unobtainable(
+                f"the secret {quote(name)} is empty ({ref.source})", "give it a value, or remove the secret"
+            )
         if "\x00" in value:
-            raise _Unobtainable(f"the secret {quote(name)} holds a NUL character ({ref.source})", "secrets are text")
+            raise _Unobtainable(
+                f"the secret {quote(name)} holds a NUL character ({ref.source})", "secrets are text"
+            )
     except _Unobtainable as error:
-        problems.add(
-            Diagnostic(
-                severity=Severity.ERROR, code="secret", summary=error.summary.replace("THIS", quote(name)),
-                fix=error.fix, position=sandbox.at(f"secrets.{name}"),
-            )  # fmt: skip
+        problems.general(
+            "secret", error.summary.replace("THIS", quote(name)), error.fix, sandbox.at(f"secrets.{name}")
         )
         return ref
     return replace(ref, value=Secret(value), digest="" if key is None else digest(key, name, value))
@@ -167,7 +175,9 @@ class _Unobtainable(Exception):
 class _Reader:
     """Reads each source once, its failure too."""
 
-    def __init__(self, directory: str, environ: Mapping[str, str], run: Callable[[Sequence[str]], str]) -> None:
+    def __init__(
+        self, directory: str, environ: Mapping[str, str], run: Callable[[Sequence[str]], str]
+    ) -> None:
         self._directory = directory
         self._environ = environ
         self._run = run
@@ -207,21 +217,30 @@ class _Reader:
     def _file(self, path: str) -> str:
         try:
             if not Path(path).is_file():
-                raise _Unobtainable(f"the secret THIS needs the file {quote(path)}, which is not there", "create it, or correct `file`")
+                raise _Unobtainable(
+                    f"the secret THIS needs the file {quote(path)}, which is not there",
+                    "create it, or correct `file`",
+                )
             with open(path, "rb") as file:
                 content = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else ""
             raise _Unobtainable(
-                f"the secret THIS needs the file {quote(path)}, which cannot be read" + (f": {reason}" if reason else ""),
+                f"the secret THIS needs the file {quote(path)}, which cannot be read"
+                + (f": {reason}" if reason else ""),
                 "check its permissions",
             ) from None
         if len(content) > MAX_BYTES:
-            raise _Unobtainable(f"the secret THIS: the file {quote(path)} is larger than 1 MiB", "name a smaller file")
+            raise _Unobtainable(
+                f"the secret THIS: the file {quote(path)} is larger than 1 MiB", "name a smaller file"
+            )
         try:
             return _without_newline(content.decode())
         except UnicodeDecodeError:
-            raise _Unobtainable(f"the secret THIS: the file {quote(path)} is not UTF-8 text", "encode it, for example as base64") from None
+            raise _Unobtainable(
+                f"the secret THIS: the file {quote(path)} is not UTF-8 text",
+                "encode it, for example as base64",
+            ) from None
 
     def _command(self, argv: Sequence[str]) -> str:
         try:

@@ -49,7 +49,7 @@ def explain(context: str, problem: str, character: str) -> tuple[str, str]:
     for pattern, summary, fix in _MEANINGS:
         if re.search(pattern, said):
             if "begin a value" in summary and character.isprintable() and character.strip():
-                summary = f"`{character}` cannot begin a value here"
+                return f"`{character}` cannot begin a value here", fix
             return summary, fix
     return (
         "this is not well-formed YAML",

@@ -15,6 +15,7 @@ from reconciler.config.advice import describe
 from reconciler.config.diagnostics import Problems, at, quote
 from reconciler.config.interpolate import Variable, kinds_in, suggest
 from reconciler.config.nodes import Composer, Node, Source, Unreadable, resolve_plain
+from reconciler.config.sections import Section
 
 ENVIRON_PREFIX = "RECONCILER_VAR_"
 _EXPECTED = {
@@ -45,19 +46,18 @@ class _Candidate:
     origin: str
 
 
-def resolve(section: Node | None, given: Given, problems: Problems, *, directory: Path, certain: bool) -> dict[str, Variable]:
-    """A value for each declared variable. `certain` False means that declarations may be missing from `section`
-    because of errors told already, so that an unknown name is no news."""
-    declared = {name: node for name, node in (section.named() if section else {}).items() if not name.startswith("x-")}
+def resolve(section: Section, given: Given, problems: Problems, *, directory: Path) -> dict[str, Variable]:
+    """A value for each declared variable; those taken out for an error are there without a value."""
+    declared = section.entries
     options = _from_options(given.var, problems)
     files = _from_files(given.var_files, problems, directory)
     for name, candidate in [*options.items(), *files.items()]:
-        if name not in declared and certain:
+        if section.lacks(name):
             _tell_undeclared(name, candidate, declared, problems)
-    resolved = {}
+    resolved = {name: Variable(known=False) for name in section.mentioned}
     for name, node in declared.items():
-        candidate = options.get(name) or files.get(name) or _from_environ(name, given.environ)
-        resolved[name] = _resolve_one(name, node, candidate, given.ask, problems)
+        value = options.get(name) or files.get(name) or _from_environ(name, given.environ)
+        resolved[name] = _resolve_one(name, node, value, given.ask, problems)
     return resolved
 
 
@@ -66,7 +66,7 @@ def _resolve_one(
 ) -> Variable:
     sensitive = (node := declared.get("sensitive")) is not None and node.data is True
     default = declared.get("default")
-    wanted = (kind := declared.get("type")) is not None and kind.text or "string"
+    wanted = ((kind := declared.get("type")) is not None and kind.text) or "string"
     known = wanted in _EXPECTED and not declared.damaged
     if candidate is None and default is not None:
         if kinds_in(default):
@@ -100,12 +100,14 @@ def _resolve_one(
 
 
 def _from_options(var: Iterable[str], problems: Problems) -> dict[str, _Candidate]:
-    found = {}
+    found: dict[str, _Candidate] = {}
     for text in var:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or not name:
-            problems.general("variable", "--var takes NAME=VALUE", "write, for example, --var image=python:3.12")
+            problems.general(
+                "variable", "--var takes NAME=VALUE", "write, for example, --var image=python:3.12"
+            )
         else:
             found[name] = _Candidate(value, f"--var {name}")
     return found
@@ -127,14 +129,18 @@ def _from_environ(name: str, environ: Mapping[str, str]) -> _Candidate | None:
     return None if value is None else _Candidate(value, ENVIRON_PREFIX + name)
 
 
-def _tell_undeclared(name: str, candidate: _Candidate, declared: Mapping[str, Node], problems: Problems) -> None:
+def _tell_undeclared(
+    name: str, candidate: _Candidate, declared: Mapping[str, Node], problems: Problems
+) -> None:
     fix = suggest(name, declared, "declare it under `variables`")
     summary = f"{candidate.origin} sets {quote(name)}, which is not a declared variable"
     where = at(candidate.value) if isinstance(candidate.value, Node) else None
     problems.general("unknown-variable", summary, fix, where)
 
 
-def _tell_wrong_type(name: str, candidate: _Candidate, wanted: str, sensitive: bool, problems: Problems) -> None:
+def _tell_wrong_type(
+    name: str, candidate: _Candidate, wanted: str, sensitive: bool, problems: Problems
+) -> None:
     value = candidate.value
     found = ""
     if not sensitive:

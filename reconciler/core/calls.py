@@ -59,10 +59,12 @@ class Answer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much at once and how often again. Times in seconds. `starting` bounds sandboxes created but not ready
-    yet; `lanes` bounds verbs in flight per backend; `retry_budget` bounds retries over the whole run."""
+    yet; `lanes` bounds verbs in flight per backend, and up to `ahead` more per lane
+    may be handed out to a driver that queues them, so that no lane idles until the coordinator looks; `retry_budget` bounds retries over the whole run."""
 
     parallelism: int = 64
     lanes: Mapping[str, int] = field(default_factory=dict)
+    ahead: int = 0
     starting: int = 10_000
     probes: int = 32
     attempts: int = 5

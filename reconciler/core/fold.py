@@ -101,21 +101,37 @@ def _after_outcome(record: SandboxRecord | None, outcome: Outcome) -> SandboxRec
         return None
     if record.status is Status.DESTROYING and not ending:
         return record
-    told = replace(record, error=outcome.error, info=outcome.info or record.info, updated_at=outcome.at)
+    status, spec_hash = _verdict(record, outcome)
+    return SandboxRecord(  # spelled out: `replace` costs more than all the rest of a fold
+        address=record.address,
+        sandbox_id=record.sandbox_id,
+        backend=record.backend,
+        generation=record.generation,
+        spec=record.spec,
+        spec_hash=spec_hash,
+        info=outcome.info or record.info,
+        status=status,
+        depends_on=record.depends_on,
+        created_at=record.created_at,
+        updated_at=outcome.at,
+        error=outcome.error,
+    )
+
+
+def _verdict(record: SandboxRecord, outcome: Outcome) -> tuple[Status, str]:
+    """Status and fingerprint after news about the recorded object."""
     match outcome.operation:
         case Operation.CREATE:  # a failed create may have created it all the same
-            return replace(told, status=Status.CREATED if outcome.ok else Status.PENDING)
+            return (Status.CREATED if outcome.ok else Status.PENDING), record.spec_hash
         case Operation.ADOPT:
-            return replace(told, status=Status.CREATED)
+            return Status.CREATED, record.spec_hash
         case Operation.UPDATE:
-            if outcome.ok:
-                return replace(told, status=Status.CREATED, spec_hash=fingerprint(record.spec))
-            return replace(told, status=Status.TAINTED, spec_hash="")
+            return (Status.CREATED, fingerprint(record.spec)) if outcome.ok else (Status.TAINTED, "")
         case Operation.READY:
-            return replace(told, status=Status.READY if outcome.ok else Status.TAINTED)
+            return (Status.READY if outcome.ok else Status.TAINTED), record.spec_hash
         case Operation.DESTROY:  # a failed destroy may have taken half of it
-            return replace(told, status=Status.DESTROYING)
+            return Status.DESTROYING, record.spec_hash
         case Operation.FORGET:
-            return told
+            return record.status, record.spec_hash
         case _:
             assert_never(outcome.operation)

@@ -64,20 +64,17 @@ def probe_timeout(waiting: Waiting, now: float) -> float:
     return max(0.0, min(PROBE_TIMEOUT, waiting.deadline - now))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Fleet:
-    """What is known of all sandboxes being waited for: how many, and how many seconds they typically need."""
+    """What is known of all sandboxes being waited for: how many, and how many seconds they typically need. Kept by
+    the Scheduler, which changes it thousands of times a second."""
 
-    size: int = 1
+    size: int = 0
     typical: float | None = None
 
-    def learn(self, seconds: float) -> Fleet:
-        """After one more has become ready: down at once, up slowly, because being noticed late teaches nothing."""
-        known = seconds if self.typical is None else min(seconds, self.typical * _FORGETTING)
-        return replace(self, typical=known)
-
-
-ALONE = Fleet()
+    def learn(self, seconds: float) -> None:
+        """One more has become ready: down at once, up slowly, because being noticed late teaches nothing."""
+        self.typical = seconds if self.typical is None else min(seconds, self.typical * _FORGETTING)
 
 
 def first_probe(readiness: Readiness, started: float, fleet: Fleet) -> float:
@@ -88,7 +85,7 @@ def first_probe(readiness: Readiness, started: float, fleet: Fleet) -> float:
 
 
 def decide(
-    waiting: Waiting, *, ready: bool, dead: bool, detail: str, now: float, fleet: Fleet = ALONE
+    waiting: Waiting, *, ready: bool, dead: bool, detail: str, now: float, fleet: Fleet | None = None
 ) -> Verdict:
     """What one probe's answer means. All of a large `fleet` are asked less often each, so that asking stays
     affordable."""
@@ -107,12 +104,12 @@ def decide(
     return Again(min(now + _delay(after, now, fleet), waiting.deadline), after)
 
 
-def _delay(waiting: Waiting, now: float, fleet: Fleet) -> float:
+def _delay(waiting: Waiting, now: float, fleet: Fleet | None) -> float:
     if waiting.readiness.interval is not None:
         return waiting.readiness.interval
     elapsed = now - waiting.started
     own = min(LONGEST_DELAY, max(FIRST_DELAY, elapsed * SHARE_OF_ELAPSED))
-    if fleet.size <= LARGE_FLEET:
+    if fleet is None or fleet.size <= LARGE_FLEET:
         return own
     if fleet.typical is not None and elapsed < fleet.typical:
         return max(own, fleet.typical - elapsed)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, stages_of
 from reconciler.core.identity import moved
@@ -82,7 +82,7 @@ class Scheduler:
         self._deadlines: list[tuple[float, int]] = []
         self._events: list[Event] = []
         self._open = len(self._runs)
-        self._fleet = Fleet(size=0)
+        self._fleet = Fleet()
         self._probing = 0
         self._verbs = 0
         self._serial = 0
@@ -199,7 +199,8 @@ class Scheduler:
 
     def _drain(self, lane: _Lane, now: float) -> list[Call]:
         calls: list[Call] = []
-        while lane.in_flight < lane.limit and self._verbs < self._limits.parallelism:
+        ahead = self._limits.ahead
+        while lane.in_flight < lane.limit + ahead and self._verbs < self._limits.parallelism + ahead:
             run = lane.take(may_create=self._fleet.size < self._limits.starting)
             if run is None:
                 break
@@ -245,7 +246,7 @@ class Scheduler:
     def _occupy(self, run: Run) -> None:
         if not run.counted:
             run.counted = True
-            self._fleet = replace(self._fleet, size=self._fleet.size + 1)
+            self._fleet.size += 1
 
     def _release(self, call: Call, run: Run) -> None:
         run.in_flight = False
@@ -304,7 +305,7 @@ class Scheduler:
         )
         match verdict:
             case Ready():
-                self._fleet = self._fleet.learn(now - run.waiting.started)
+                self._fleet.learn(now - run.waiting.started)
                 self._advance(run, now)
             case Again(at, waiting):
                 run.waiting = waiting
@@ -382,7 +383,7 @@ class Scheduler:
         assert run.result is None, f"{run.step.key} ended twice"
         if run.counted:
             run.counted = False
-            self._fleet = replace(self._fleet, size=self._fleet.size - 1)
+            self._fleet.size -= 1
         run.result = StepResult(
             address=run.step.address,
             action=str(run.step.action),

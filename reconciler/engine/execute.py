@@ -70,8 +70,7 @@ class Execution:
         perform = Performer(backend_of=self.backend_of, spec_of=ledger.spec_of, scrub=self.scrub)
         answers: _Answers = SimpleQueue()
         self.stop.attach(lambda: answers.put(None))
-        verbs = Workers("verb", min(self.limits.parallelism, _MOST_THREADS))
-        probes = Workers("probe", self.limits.probes)
+        crew = Crew(self.limits)
         news: list[Entry] = []
         try:
             while True:
@@ -80,9 +79,7 @@ class Execution:
                 self._journal([*news, *ledger.intents(calls, self.clock.now())])
                 news.clear()
                 for call in calls:
-                    (probes if call.kind is CallKind.PROBE else verbs).put(
-                        partial(_work, perform, call, answers)
-                    )
+                    crew.of(call).put(partial(_work, perform, call, answers))
                 if scheduler.done:
                     return scheduler.results()
                 for taken in self._wait(scheduler, answers):
@@ -91,8 +88,7 @@ class Execution:
                 if self.stop.requested:
                     scheduler.stop(self.clock.monotonic())
         finally:
-            verbs.close()
-            probes.close()
+            crew.close()
 
     def _wait(self, scheduler: Scheduler, answers: _Answers) -> Iterator[tuple[Call, Answer]]:
         """Sleep until the first answer or the next due time, then yield every answer there is."""
@@ -121,6 +117,28 @@ class Execution:
         if entries:
             self.append(entries)
             self.entries += entries
+
+
+class Crew:
+    """Threads for each backend's verbs, as many as it may have in flight, and others for all probes: a backend that
+    hangs holds up nobody else, and a probe never holds up a verb."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._verbs: dict[str, Workers] = {}
+        self._probes = Workers("probe", limits.probes)
+
+    def of(self, call: Call) -> Workers:
+        if call.kind is CallKind.PROBE:
+            return self._probes
+        if call.backend not in self._verbs:
+            limit = min(self._limits.lane(call.backend), self._limits.parallelism, _MOST_THREADS)
+            self._verbs[call.backend] = Workers(call.backend, limit)
+        return self._verbs[call.backend]
+
+    def close(self) -> None:
+        for workers in (self._probes, *self._verbs.values()):
+            workers.close()
 
 
 def _work(perform: Performer, call: Call, answers: _Answers) -> None:

@@ -141,7 +141,10 @@ def _execution(
         emit=context.emit,
         clock=context.clock,
         limits=Limits(
-            parallelism=options.parallelism or sum(lanes.values()), lanes=lanes, fail_fast=options.fail_fast
+            parallelism=options.parallelism or sum(lanes.values()),
+            lanes=lanes,
+            ahead=max(lanes.values(), default=0) // 8,
+            fail_fast=options.fail_fast,
         ),
         jitter=context.jitter or random.random,
         stop=stop,

@@ -14,6 +14,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import IO
 
 KEEP_BYTES = 4 * 1024 * 1024
 MAX_SESSIONS = 256
@@ -87,29 +88,31 @@ class Command:
         readers = []
         for stream, output in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
             if stream is not None:
-                reader = threading.Thread(target=self._drain, args=(stream.fileno(), output), daemon=True)
-                reader.start()
-                readers.append((reader, stream))
-        code = process.wait()
-        for reader, stream in readers:
-            reader.join(_GRACE)  # a background child may hold the pipe for ever: that is its right
-            if not reader.is_alive():
+                fd = os.dup(stream.fileno())
                 stream.close()
+                readers.append(threading.Thread(target=self._drain, args=(fd, output), daemon=True))
+                readers[-1].start()
+        code = process.wait()
+        for reader in readers:
+            reader.join(_GRACE)  # a background child may hold the pipe for ever: that is its right
         self.cwd_after = _last_line(cwd_read)
         with self.changed:
             self.exit_code = code if code >= 0 else 128 - code
             if self.status == "running":
                 self.status = "completed"
+            if process.stdin is not None:
+                _close(process.stdin)
             self.changed.notify_all()
 
     def _drain(self, fd: int, output: Output) -> None:
+        """To the end, which comes when the last process that holds the pipe is gone."""
         try:
             while chunk := os.read(fd, 64 * 1024):
                 with self.changed:
                     output.add(chunk)
                     self.changed.notify_all()
-        except OSError:
-            return  # the other end is gone: all that came is kept
+        finally:
+            os.close(fd)
 
     @property
     def running(self) -> bool:
@@ -169,13 +172,16 @@ class Command:
 
     def feed(self, text: str) -> bool:
         """False when the command reads no input: only commands started in the background do."""
-        if self._process.stdin is None or not self.running:
-            return False
+        with self.changed:
+            if self._process.stdin is None or not self.running:
+                return False
+            fd = os.dup(self._process.stdin.fileno())
         try:
-            self._process.stdin.write(text.encode())
-            self._process.stdin.flush()
+            os.write(fd, text.encode())  # may wait for a command that does not read: without the lock, then
         except OSError:
             return False
+        finally:
+            os.close(fd)
         return True
 
 
@@ -271,6 +277,13 @@ def shell() -> list[str]:
         if os.access(path, os.X_OK):
             return [path, "-c"]
     return ["/bin/sh", "-c"]
+
+
+def _close(stream: IO[bytes]) -> None:
+    try:
+        stream.close()
+    except OSError:  # what was still to be written has no reader any more
+        return
 
 
 def _last_line(fd: int) -> str | None:

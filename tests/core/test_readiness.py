@@ -7,7 +7,6 @@ import statistics
 import pytest
 
 from reconciler.core.readiness import (
-    ALONE,
     LONGEST_DELAY,
     Again,
     Fleet,
@@ -26,7 +25,9 @@ def waiting(**readiness: object) -> Waiting:
     return Waiting(readiness=Readiness(**{"timeout": 30.0, **readiness}), started=100.0)  # type: ignore[arg-type]
 
 
-def no(at: float, of: Waiting, *, dead: bool = False, detail: str = "", fleet: Fleet = ALONE) -> Verdict:
+def no(
+    at: float, of: Waiting, *, dead: bool = False, detail: str = "", fleet: Fleet | None = None
+) -> Verdict:
     return decide(of, ready=False, dead=dead, detail=detail, now=at, fleet=fleet)
 
 
@@ -109,9 +110,12 @@ class TestFleet:
         assert first_probe(Readiness(timeout=1.0), 5.0, Fleet(size=500, typical=9.0)) == 6.0
 
     def test_quicker_ones_teach_at_once_slower_ones_slowly(self) -> None:
-        fleet = Fleet(size=100).learn(2.0).learn(1.0)
+        fleet = Fleet(size=100)
+        fleet.learn(2.0)
+        fleet.learn(1.0)
         assert fleet.typical == 1.0
-        assert fleet.learn(9.0).typical == pytest.approx(1.02)
+        fleet.learn(9.0)
+        assert fleet.typical == pytest.approx(1.02)
 
     def test_all_of_a_large_one_are_asked_less_often_each(self) -> None:
         verdict = no(101.0, waiting(), fleet=Fleet(size=2000))

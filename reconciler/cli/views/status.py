@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.views.grouping import address_order
-from reconciler.cli.views.style import CYAN, DIM, GREEN, RED, YELLOW, Style, fit, wrapped
+from reconciler.cli.views.style import CYAN, DIM, GREEN, RED, YELLOW, Style, wrapped
 from reconciler.cli.views.table import Column, table
-from reconciler.cli.views.values import age, counted, show_value
+from reconciler.cli.views.values import age, counted
 from reconciler.model.observed import Phase
 
 if TYPE_CHECKING:
-    from reconciler.engine.workflow import StatusRow
+    from reconciler.engine.inspect import StatusRow
 
 _CODES: dict[Phase, tuple[int, ...]] = {
     Phase.PENDING: (CYAN,),
@@ -37,11 +37,11 @@ def status_text(rows: Sequence[StatusRow], *, width: int, style: Style) -> str:
         Column(title="BACKEND", values=[row.backend for row in rows], weight=4),
         Column(
             title="PHASE",
-            values=[str(row.phase) for row in rows],
+            values=[_phase(row.phase) for row in rows],
             weight=8,
-            codes=[_CODES[row.phase] for row in rows],
+            codes=[_CODES[row.phase] if row.phase else (RED,) for row in rows],
         ),
-        Column(title="READY", values=[_ready(row.ready) for row in rows], weight=7),
+        Column(title="READY", values=[_ready(row) for row in rows], weight=7),
         Column(title="URL", values=[row.url for row in rows], weight=5),
         Column(title="AGE", values=[age(row.age) for row in rows], weight=3),
         Column(
@@ -67,7 +67,7 @@ def status_dict(stack: str, rows: Sequence[StatusRow]) -> dict[str, Any]:
                 "address": row.address,
                 "backend": row.backend,
                 "sandbox_id": row.sandbox_id,
-                "phase": str(row.phase),
+                "phase": _phase(row.phase),
                 "ready": row.ready,
                 "url": row.url,
                 "age": row.age,
@@ -87,30 +87,28 @@ def status_dict(stack: str, rows: Sequence[StatusRow]) -> dict[str, Any]:
     }
 
 
-def drift_lines(rows: Sequence[StatusRow], *, width: int) -> list[str]:
-    """Each drifted field on a line of its own, for `show`."""
-    return [
-        fit(
-            f"  {change.path}  {show_value(change.path, change.before, sensitive=change.sensitive)} live, declared "
-            f"{show_value(change.path, change.after, sensitive=change.sensitive)}",
-            width,
-        )
-        for row in rows
-        for change in row.drift
-    ]
+def _phase(phase: Phase | None) -> str:
+    return "absent" if phase is None else str(phase)
 
 
-def _ready(ready: bool | None) -> str:
-    return "?" if ready is None else "yes" if ready else "no"
+def _ready(row: StatusRow) -> str:
+    if row.ready is None:
+        return "-"
+    return "yes" if row.ready else "no"
 
 
 def _drift(row: StatusRow) -> str:
-    return ", ".join(change.path for change in row.drift) or "none"
+    if row.phase is None:
+        return "-"
+    if not row.drift:
+        return "none"
+    more = f" +{len(row.drift) - 1}" if len(row.drift) > 1 else ""
+    return row.drift[0].path + more
 
 
 def _count(rows: Sequence[StatusRow]) -> str:
     phases = Counter(row.phase for row in rows)
-    parts = [f"{phases[phase]} {phase}" for phase in Phase if phases[phase]]
+    parts = [f"{phases[phase]} {_phase(phase)}" for phase in (*Phase, None) if phases[phase]]
     drifted = sum(bool(row.drift) for row in rows)
     parts += [f"{drifted} drifted"] if drifted else []
     return f"{counted(len(rows), 'sandbox', 'sandboxes')}: {', '.join(parts)}."

@@ -1,0 +1,62 @@
+"""The whole way from files and variables to `Desired`; every problem of it in one ConfigError."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.config.collector import collector_at_rest
+from reconciler.config.diagnostics import Problems
+from reconciler.config.expand import expand
+from reconciler.config.load import read
+from reconciler.config.schema import validate
+from reconciler.config.sections import section
+from reconciler.config.variables import Given, resolve
+from reconciler.model.desired import Desired
+from reconciler.model.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """`digest` is SHA-256 over names and bytes of the files, in hex. Secrets are references still: see
+    `secrets.resolve_secrets`."""
+
+    desired: Desired
+    warnings: tuple[Diagnostic, ...] = ()
+    digest: str = ""
+
+
+def configure(
+    *,
+    paths: Sequence[Path] = (),
+    directory: Path,
+    var: Sequence[str] = (),
+    var_files: Sequence[Path] = (),
+    environ: Mapping[str, str],
+    ask: Callable[[str, bool], str] | None = None,
+) -> Configuration:
+    """Read, validate and expand. `paths` and `var_files` are relative to `directory`; `var` are `name=value` texts;
+    `ask(name, sensitive)` asks a person for a variable that nothing sets, None where nobody is there.
+
+    Raises ConfigError with every problem found, in file order, and nothing else for any text.
+    """
+    with collector_at_rest():
+        return _configure(paths, directory, Given(var=var, var_files=var_files, environ=environ, ask=ask))
+
+
+def _configure(paths: Sequence[Path], directory: Path, given: Given) -> Configuration:
+    problems = Problems()
+    document = read(paths, directory, problems)
+    if document is None:
+        problems.raise_if_any()
+        raise AssertionError("a document that could not be read has a problem")
+    validate(document.root, problems, complete=document.complete)
+    if problems:
+        given = replace(given, ask=None)  # nobody wants to answer for a file that is wrong anyway
+    variables = resolve(
+        section(document.root, "variables", complete=document.complete), given, problems, directory=directory
+    )
+    desired = expand(document, variables, given.environ, problems)
+    problems.raise_if_any()
+    return Configuration(desired=desired, warnings=problems.warnings(), digest=document.digest)

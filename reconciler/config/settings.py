@@ -1,0 +1,135 @@
+"""What a configuration says besides its sandboxes: backends, the store, and keys that are not supported yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.config.diagnostics import Problems, at
+from reconciler.config.fields import Wrong, absolute_path
+from reconciler.config.interpolate import Interpolator, Scope
+from reconciler.config.nodes import Node, new_mapping
+from reconciler.config.schema import validate
+from reconciler.config.sections import Section
+from reconciler.model.desired import BackendConfig, StoreConfig
+
+DEFAULT_BACKEND = "process"
+
+_ANYTHING_COUNTS = object()
+
+# Accepted by the schema, refused until the engine can do it: path and the value that changes nothing. Delete a line
+# to switch a key on.
+NOT_YET_SUPPORTED_IN_SANDBOXES: tuple[tuple[tuple[str, ...], object], ...] = (
+    (("lifecycle", "prevent_destroy"), False),
+    (("lifecycle", "replace"), "destroy_first"),
+    (("lifecycle", "ignore_changes"), []),
+    (("lifecycle", "replace_triggered_by"), []),
+    (("lifecycle", "max_lifetime"), _ANYTHING_COUNTS),
+    (("rollout",), {}),
+    (("drift",), "correct"),
+)
+NOT_YET_SUPPORTED: tuple[tuple[tuple[str, ...], object], ...] = (
+    (("moved",), []),
+    (("removed",), []),
+    (("imports",), []),
+    (("policy",), {}),
+)
+
+# Options that are paths: relative ones mean relative to the file that says them.
+_PATHS = frozenset(
+    {
+        ("root",),
+        ("kubeconfig",),
+        ("api_key", "file"),
+        ("token", "file"),
+        ("url", "file"),
+        ("tls", "ca_cert"),
+        ("tls", "client_cert"),
+        ("tls", "client_key"),
+    }
+)
+
+
+def tell_unsupported(root: Node, problems: Problems) -> None:
+    """An error for each key whose engine support comes later, where it is set to anything that would matter."""
+    _tell(root, NOT_YET_SUPPORTED, problems)
+    blocks = [node for name in ("templates", "sandboxes") for key, node in _entries(root.get(name))]
+    if (defaults := root.get("defaults")) is not None:
+        blocks.append(defaults)
+    for block in blocks:
+        _tell(block, NOT_YET_SUPPORTED_IN_SANDBOXES, problems)
+
+
+def _entries(node: Node | None) -> list[tuple[str, Node]]:
+    return [] if node is None else [item for item in node.named().items() if not item[0].startswith("x-")]
+
+
+def _tell(block: Node, table: tuple[tuple[tuple[str, ...], object], ...], problems: Problems) -> None:
+    for path, harmless in table:
+        node: Node | None = block
+        for step in path:
+            node = None if node is None else node.get(step)
+        if node is not None and node.data != harmless:
+            key = ".".join(path)
+            problems.error(node, "not-yet-supported", f"`{key}` is not yet supported", f"remove `{key}`")
+
+
+def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
+    """The backends by name; the embedded one where none is declared."""
+    if not section.present:
+        return {DEFAULT_BACKEND: BackendConfig(name=DEFAULT_BACKEND, type=DEFAULT_BACKEND)}
+    backends = {}
+    for name, node in section.entries.items():
+        filled = _filled(node, scope, "backendEntry")
+        kind = filled.get("type") if filled is not None else None
+        if filled is not None and kind is not None:
+            backends[name] = BackendConfig(
+                name=name,
+                type=kind.text or "",
+                options=_options(filled, "type", scope, known=":" not in (kind.text or "")),
+                position=at(section.keys[name]),
+            )
+    return backends
+
+
+def make_store(node: Node | None, scope: Scope) -> StoreConfig:
+    """Where the state is kept; the default store where nothing is said."""
+    filled = None if node is None else _filled(node, scope, "state")
+    if filled is None:
+        return StoreConfig()
+    kind = filled.get("store")
+    return StoreConfig(
+        type="file" if kind is None else kind.text or "", options=_options(filled, "store", scope)
+    )
+
+
+def _filled(node: Node, scope: Scope, definition: str) -> Node | None:
+    fill = Interpolator(scope)
+    filled = fill.fill(node)
+    if fill.failed or node.damaged:
+        return None
+    if node.live:
+        fresh = new_mapping(filled)
+        for key, kid in filled.named().items():
+            fresh.put(key, filled.keys[key], kid)
+        return fresh if validate(fresh, scope.problems, definition=definition) else None
+    return filled
+
+
+def _options(node: Node, leave_out: str, scope: Scope, *, known: bool = True) -> Mapping[str, object]:
+    options = {}
+    for key, kid in node.named().items():
+        if key != leave_out and not key.startswith("x-"):
+            try:
+                options[key] = _option((key,), kid, scope) if known else kid.data
+            except Wrong as wrong:
+                scope.problems.error(wrong.node, wrong.code, wrong.summary, wrong.fix)
+    return options
+
+
+def _option(path: tuple[str, ...], node: Node, scope: Scope) -> Any:
+    if node.kids is not None:
+        return {key: _option((*path, key), kid, scope) for key, kid in node.kids.items()}
+    if path in _PATHS and isinstance(node.data, str):
+        return absolute_path(node, scope.environ)
+    return node.data

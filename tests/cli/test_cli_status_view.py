@@ -1,0 +1,98 @@
+"""The status table, at both widths, and the explanation of one sandbox."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli_models import change
+
+from reconciler.cli.views.explanation import explanation_dict, explanation_text
+from reconciler.cli.views.status import status_dict, status_text
+from reconciler.cli.views.style import PLAIN, cells
+from reconciler.engine.explain import Explanation, Section
+from reconciler.engine.inspect import StatusRow
+from reconciler.model.desired import Address
+from reconciler.model.observed import Phase
+
+
+def row(address: str, phase: Phase | None = Phase.READY, **more) -> StatusRow:
+    live = (
+        {"ready": True, "url": "http://127.0.0.1:49152", "age": 7500.0}
+        if phase
+        else {"ready": None, "url": "", "age": None}
+    )
+    values = {"backend": "local", "drift": (), "detail": "", "sandbox_id": "research-a", **live, **more}
+    return StatusRow(address=Address(address), phase=phase, **values)
+
+
+def rows() -> list[StatusRow]:
+    memory = change("resources.memory", 536870912, 1073741824, outside=True)
+    token = change("secrets.KEY", "digest-one", "digest-two", outside=True, sensitive=True)
+    return [
+        row("researcher[10]"),
+        row("researcher[2]", drift=(memory, token)),
+        row("db", Phase.UNREADY, ready=False, age=12.0, detail="connection refused"),
+        row('region["eu"]', Phase.FAILED, ready=None, backend="cluster", detail="exit code 137 \x1b[2J"),
+        row("gone", None, detail="declared, not there yet"),
+    ]
+
+
+@pytest.mark.parametrize("width", [140, 60])
+def test_the_table_reads_as_the_golden_file(width, golden):
+    shown = status_text(rows(), width=width, style=PLAIN)
+    golden(f"status-{width}.txt", shown)
+    assert max(map(cells, shown.splitlines())) <= width
+
+
+def test_sandboxes_are_sorted_by_name_then_number():
+    shown = status_text(rows(), width=140, style=PLAIN)
+    assert shown.index("researcher[2]") < shown.index("researcher[10]")
+
+
+def test_an_empty_fleet_is_a_sentence():
+    assert status_text([], width=60, style=PLAIN) == "No sandboxes: none is declared, and none is live.\n"
+
+
+def test_the_object_for_programs_has_everything_and_no_secret():
+    data = status_dict("research", rows())
+    assert data["sandboxes"][0]["address"] == "db"
+    assert [one["phase"] for one in data["sandboxes"]].count("absent") == 1
+    (drifted,) = [one for one in data["sandboxes"] if one["drift"]]
+    assert [(c["path"], c["before"]) for c in drifted["drift"]] == [
+        ("resources.memory", 536870912),
+        ("secrets.KEY", None),
+    ]
+    assert "digest" not in json.dumps(data)
+
+
+def explanation() -> Explanation:
+    return Explanation(
+        address=Address("a"),
+        action="update",
+        reason="config_changed",
+        sections=(
+            Section(title="declared", lines=("sandboxes.yaml:4 as 'a'", "image = " + "x" * 60 + "\x1b[2J")),
+            Section(title="next apply", lines=("~ update: the configuration changed", "  cost: none")),
+        ),
+    )
+
+
+def test_an_explanation_is_one_block_per_section_and_fits():
+    shown = explanation_text(explanation(), width=50, style=PLAIN)
+    assert shown.splitlines()[:4] == ["a", "", "declared", "  sandboxes.yaml:4 as 'a'"]
+    assert shown.splitlines()[-2:] == ["  ~ update: the configuration changed", "    cost: none"]
+    assert max(map(cells, shown.splitlines())) <= 50
+    assert "\x1b" not in shown
+
+
+def test_an_explanation_for_programs_has_null_where_nothing_is_to_do():
+    calm = Explanation(address=Address("a"), action="", reason="", sections=())
+    assert explanation_dict(calm) == {
+        "type": "why",
+        "address": "a",
+        "action": None,
+        "reason": None,
+        "sections": [],
+    }
+    assert explanation_dict(explanation())["action"] == "update"
