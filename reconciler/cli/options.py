@@ -47,6 +47,7 @@ class Given:
     """The options seen so far, before and after the command's name; lists grow, for the rest the last one counts."""
 
     values: dict[str, Any] = field(default_factory=dict)
+    made: Invocation | None = None
 
     def add(self, name: str, value: object) -> None:
         if isinstance(value, tuple):
@@ -83,16 +84,20 @@ class Invocation:
 
 
 def invocation(given: Given, operation: str) -> Invocation:
+    """The one of this run, made at the first call: an error is told to the same stream that the command began."""
+    if given.made is not None:
+        return given.made
     settings = given.settings()
     terminal = terminal_of(
         out=sys.stdout, err=sys.stderr, stdin=sys.stdin, environ=os.environ, no_color=settings.no_color
     )
-    return Invocation(
+    given.made = Invocation(
         operation=operation,
         settings=settings,
         terminal=terminal,
         environ=os.environ,
     )
+    return given.made
 
 
 def _record(context: click.Context, option: click.Parameter, value: object) -> object:

@@ -109,7 +109,7 @@ def _after_outcome(record: SandboxRecord | None, outcome: Outcome) -> SandboxRec
         generation=record.generation,
         spec=record.spec,
         spec_hash=spec_hash,
-        info=outcome.info or record.info,
+        info=record.info if ending else outcome.info or record.info,
         status=status,
         depends_on=record.depends_on,
         created_at=record.created_at,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler.core.fold import fold, fold_all
@@ -191,7 +191,7 @@ RULES = (
     Rule(
         "a destroy that failed is still destroying",
         record(status=Status.DESTROYING),
-        outcome(Operation.DESTROY, error="busy"),
+        outcome(Operation.DESTROY, error="busy", info=LATER_INFO),
         record(status=Status.DESTROYING, error="busy", updated_at=10.0),
     ),
     Rule(
@@ -304,6 +304,14 @@ def test_folding_in_parts_is_folding_at_once(first: list[Entry], second: list[En
     assert fold_all(fold_all(state(), first), second) == fold_all(state(), first + second)
 
 
+@example(
+    [],
+    [
+        intent(Operation.DESTROY),
+        outcome(Operation.DESTROY, error="busy", info=LATER_INFO),
+        intent(Operation.UPDATE),
+    ],
+)
 @given(journals(), journals())
 def test_replaying_a_journal_that_is_contained_already_changes_nothing(
     earlier: list[Entry], journal: list[Entry]
