@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 FIRST = """\
 version: 1
@@ -98,7 +99,9 @@ class Tour:
         print(f"\nPOST {url}  {json.dumps({'command': command})}")
         answer = post(url, {"command": command}, key=self.key(record["sandbox_id"]))
         print(indented(json.dumps(answer["data"])))
-        expect("I am number 1" in answer["data"]["output"], "the sandbox runs the command, with its environment")
+        expect(
+            "I am number 1" in answer["data"]["output"], "the sandbox runs the command, with its environment"
+        )
         told = self.run("exec", "researcher[1]", "--", "cat", "note.txt")
         expect("42 * 2" in told, "`exec` sees the file that the request wrote")
         other = self.run("exec", "researcher[0]", "--", "ls", "-A")
@@ -166,7 +169,7 @@ class Tour:
         self.remember()
         return done.stdout
 
-    def records(self) -> dict[str, dict[str, object]]:
+    def records(self) -> dict[str, dict[str, Any]]:
         """What is recorded, by address."""
         done = subprocess.run(
             [self.command, "show", "--json"],
@@ -177,7 +180,7 @@ class Tour:
             timeout=60,
         )
         expect(done.returncode == 0, f"`show --json` works, got: {done.stderr}")
-        found: dict[str, dict[str, object]] = json.loads(done.stdout)["sandboxes"]
+        found: dict[str, dict[str, Any]] = json.loads(done.stdout)["sandboxes"]
         return found
 
     def key(self, sandbox_id: str) -> str:
@@ -276,7 +279,8 @@ def runs(pid: int) -> bool:
 
 
 def indented(text: str) -> str:
-    return "".join(f"    {line}".rstrip() + "\n" for line in text.rstrip("\n").split("\n"))
+    """Without the last newline, which `print` adds."""
+    return "\n".join(f"    {line}".rstrip() for line in (text.rstrip("\n") or "(no output)").split("\n"))
 
 
 def find_command() -> str:
@@ -284,7 +288,9 @@ def find_command() -> str:
     beside = Path(sys.executable).with_name("reconciler")
     found = str(beside) if beside.exists() else shutil.which("reconciler")
     if not found:
-        raise SystemExit("there is no `reconciler` command: run `pip install sandbox-reconciler`, or `make run`")
+        raise SystemExit(
+            "there is no `reconciler` command: run `pip install sandbox-reconciler`, or `make run`"
+        )
     return found
 
 

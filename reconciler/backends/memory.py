@@ -66,33 +66,41 @@ class Thing:
 
 
 class World:
-    """Everything there is under one name. `transaction` is the only way in."""
+    """Everything there is under one name. `transaction` is the only way in.
+
+    With a file, that is a log of what changed, one JSON line a change, so that a change costs the same however many
+    sandboxes there are.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
         self._things: dict[str, Thing] = {}
         self._free_port = _FIRST_PORT
+        self._read_up_to = 0
 
     @contextlib.contextmanager
-    def transaction(self, *, write: bool) -> Iterator[dict[str, Thing]]:
-        """One at a time. With a file it is read before and, for a write that raised nothing, written after."""
+    def transaction(self, *, changes: str | None = None) -> Iterator[dict[str, Thing]]:
+        """One at a time. `changes` is the id of the one sandbox that may change, None for a look."""
         with self._lock:
             if self._path is None:
                 yield self._things
                 return
-            with _file_lock(self._path, exclusive=write):
-                things = _read(self._path)
-                yield things
-                if write:
-                    _write(self._path, things)
+            with _file_lock(self._path, exclusive=changes is not None):
+                self._catch_up(self._path)
+                try:
+                    yield self._things
+                except BaseException:
+                    self._forget()  # what was changed half way is not in the file
+                    raise
+                if changes is not None:
+                    self._append(self._path, changes)
 
     def publish(self, wanted: Mapping[str, int | None], things: Mapping[str, Thing]) -> dict[str, int]:
         """A port for each name, within a transaction. Raises Conflict for a fixed one that is taken."""
-        if self._path is not None:
-            self._free_port = 1 + max(
-                (port for thing in things.values() for port in thing.ports.values()), default=_FIRST_PORT - 1
-            )
         published: dict[str, int] = {}
         for name, fixed in wanted.items():
             if fixed is not None and any(fixed in thing.ports.values() for thing in things.values()):
@@ -100,6 +108,50 @@ class World:
             published[name] = self._free_port if fixed is None else fixed
             self._free_port = max(self._free_port, published[name] + 1)
         return published
+
+    def _catch_up(self, path: str) -> None:
+        """Take in what others wrote since. A last line without its end was never finished and does not count."""
+        try:
+            with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_size < self._read_up_to:
+                    self._forget()  # it was removed, and begun anew
+                file.seek(self._read_up_to)
+                news = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return
+        except OSError as error:
+            raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+        complete = news[: news.rfind(b"\n") + 1]
+        unfinished = news[len(complete) :]
+        try:
+            for line in complete.splitlines():
+                self._learn(*json.loads(line))
+            if not unfinished.startswith(b'["'[: len(unfinished)]):
+                raise ValueError("its end is nothing we wrote")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            self._forget()
+            raise Permanent(f"{path} is not a world of sandboxes: {error}", hint="remove it") from error
+        self._read_up_to += len(complete)
+
+    def _learn(self, sandbox_id: str, data: dict[str, Any] | None) -> None:
+        if data is None:
+            self._things.pop(sandbox_id, None)
+            return
+        thing = self._things[sandbox_id] = Thing.from_dict(data)
+        self._free_port = max(self._free_port, *(port + 1 for port in thing.ports.values()), _FIRST_PORT)
+
+    def _append(self, path: str, sandbox_id: str) -> None:
+        thing = self._things.get(sandbox_id)
+        line = json.dumps([sandbox_id, None if thing is None else asdict(thing)]).encode() + b"\n"
+        try:
+            with open(path, "ab") as file:
+                file.truncate(self._read_up_to)
+                file.write(line)
+        except OSError as error:
+            self._forget()
+            raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+        self._read_up_to += len(line)
 
 
 _WORLDS: dict[str, World] = {}
@@ -157,7 +209,7 @@ class MemoryBackend(SandboxBackend):
         if self._create_seconds:
             self._sleep(self._create_seconds)
         spec = spec or SandboxSpec()
-        with self._world.transaction(write=True) as things:
+        with self._world.transaction(changes=sandbox_id) as things:
             existing = things.get(sandbox_id)
             if existing is not None and _is_the_same(existing, spec.owner, self._now()):
                 if existing.phase == Phase.PAUSED:
@@ -195,7 +247,7 @@ class MemoryBackend(SandboxBackend):
         )
 
     def destroy(self, info: SandboxInfo) -> None:
-        with self._world.transaction(write=True) as things:
+        with self._world.transaction(changes=info.sandbox_id) as things:
             things.pop(info.sandbox_id, None)
 
     def is_alive(self, info: SandboxInfo) -> bool:
@@ -210,11 +262,11 @@ class MemoryBackend(SandboxBackend):
 
     def observe(self) -> Sequence[ObservedSandbox]:
         now = self._now()
-        with self._world.transaction(write=False) as things:
+        with self._world.transaction() as things:
             return [_seen(thing, now) for _, thing in sorted(things.items())]
 
     def look(self, sandbox_id: str) -> ObservedSandbox | None:
-        with self._world.transaction(write=False) as things:
+        with self._world.transaction() as things:
             thing = things.get(sandbox_id)
             return None if thing is None else _seen(thing, self._now())
 
@@ -244,7 +296,7 @@ class MemoryBackend(SandboxBackend):
 
     def logs(self, info: SandboxInfo, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """`follow` ends at once: whatever happens here has happened already."""
-        with self._world.transaction(write=False) as things:
+        with self._world.transaction() as things:
             if info.sandbox_id not in things:
                 raise NotFound(f"there is no sandbox {info.sandbox_id}")
             lines = list(things[info.sandbox_id].log)
@@ -292,12 +344,12 @@ class MemoryBackend(SandboxBackend):
 
     def remove(self, sandbox_id: str) -> None:
         """It is gone without a trace."""
-        with self._world.transaction(write=True) as things:
+        with self._world.transaction(changes=sandbox_id) as things:
             things.pop(sandbox_id, None)
 
     @contextlib.contextmanager
     def _existing(self, sandbox_id: str) -> Iterator[Thing]:
-        with self._world.transaction(write=True) as things:
+        with self._world.transaction(changes=sandbox_id) as things:
             if sandbox_id not in things:
                 raise NotFound(f"there is no sandbox {sandbox_id}")
             yield things[sandbox_id]
@@ -353,27 +405,3 @@ def _file_lock(path: str, *, exclusive: bool) -> Iterator[None]:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
-
-
-def _read(path: str) -> dict[str, Thing]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return {name: Thing.from_dict(data) for name, data in json.load(file).items()}
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Permanent(f"{path} is not a world of sandboxes: {error}", hint="remove it") from error
-
-
-def _write(path: str, things: dict[str, Thing]) -> None:
-    temporary = f"{path}.{os.getpid()}.new"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({name: asdict(thing) for name, thing in sorted(things.items())}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise Unavailable(f"cannot write {path}: {error.strerror}") from error

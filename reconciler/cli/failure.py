@@ -20,6 +20,7 @@ from reconciler.model.diagnostic import Diagnostic, Severity
 if TYPE_CHECKING:
     from reconciler.cli.options import Invocation
 
+_UNBROKEN = 100_000
 REPORT_AT = "please report it with the command you ran"
 
 
@@ -80,13 +81,14 @@ def _say(call: Invocation, message: str, hint: str, *, code: str) -> None:
         call.events.diagnostic(Diagnostic(severity=Severity.ERROR, code=code, summary=message, fix=hint))
         return
     terminal = call.terminal
+    width = terminal.width if terminal.err.isatty() else _UNBROKEN  # logs are searched, not read in a window
     first, *rest = [harmless(line) for line in message.splitlines()] or [""]
-    lines = wrapped(f"error: {first}", terminal.width)
+    lines = wrapped(f"error: {first}", width)
     lines[0] = terminal.err_style.paint(lines[0][:6], RED) + lines[0][6:]
     for line in rest:
-        lines += wrapped(line, terminal.width, indent="  ")
+        lines += wrapped(line, width, indent="  ")
     if hint:
-        lines += wrapped(harmless(hint), terminal.width, indent="  ")
+        lines += wrapped(harmless(hint), width, indent="  ")
     terminal.tell("\n".join(lines))
 
 

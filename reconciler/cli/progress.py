@@ -90,6 +90,8 @@ class _Human:
         terminal = self._call.terminal
         failure.show_diagnostics(plan.diagnostics, self._call)
         terminal.answer(plan_text(plan, width=terminal.width, style=terminal.style))
+        if not plan.empty:
+            self._call.note("")
 
 
 def _failures_only(steps: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -32,8 +32,6 @@ sandboxes:
     # resources: {{memory: 1Gi}}
     # depends_on: [db]
 
-policy: {{max_destroy: 5}} # refuse a plan that would destroy more
-
 outputs:
   url: "${{sandbox.researcher[0].url}}"
 """

@@ -6,7 +6,6 @@ Everything a command prints goes through here. Answers go to `out`, everything e
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
@@ -83,4 +82,4 @@ def _width(environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
                 return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns)
             except OSError:
                 break
-    return max(_NARROWEST, shutil.get_terminal_size((_WIDTH_OF_A_PIPE, 24)).columns)
+    return _WIDTH_OF_A_PIPE

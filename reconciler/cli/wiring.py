@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,14 +46,23 @@ def load(call: Invocation) -> Configuration:
 @contextmanager
 def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
     """The configuration and its store, for commands that ask no backend."""
-    from reconciler.stores.registry import open_store
-
     desired = load(call).desired
-    store = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
+    store = store_of(desired)
     try:
         yield desired, store
     finally:
         store.close()
+
+
+def store_of(desired: Desired) -> Store:
+    """The open store of a configuration. A file store that names no path is `state/` beside the configuration,
+    wherever this process was started."""
+    from reconciler.stores.registry import open_store
+
+    config = desired.store
+    if config.type == "file":
+        config = replace(config, options={"path": "state", **config.options})
+    return open_store(config, stack=desired.stack, directory=Path(desired.directory))
 
 
 @contextmanager
@@ -69,11 +79,10 @@ def opened(
     from reconciler.config.secrets import resolve_secrets
     from reconciler.engine.clock import SystemClock
     from reconciler.engine.context import BackendPool, Context
-    from reconciler.stores.registry import open_store
 
     with ExitStack() as stack:
         desired = load(call).desired
-        store = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
+        store = store_of(desired)
         stack.callback(store.close)
         if secrets:
             key = store.secret_key(create=writes)

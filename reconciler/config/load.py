@@ -268,8 +268,13 @@ def _fault_of_character(source: Source) -> tuple[Any, ...]:
 
 def _fault_of_syntax(source: Source, error: yaml.MarkedYAMLError) -> tuple[Any, ...]:
     mark = error.problem_mark or error.context_mark or _Mark(0, 0)
+    if error.context_mark is not None and "simple key" in (error.context or ""):
+        mark = error.context_mark  # the line without a colon, not the one after it
     line = source.line(mark.line)
     character = line[mark.column : mark.column + 1]
+    if mark.column and line[mark.column - 1 : mark.column + 1] == "${":
+        mark = _Mark(mark.line, mark.column - 1)
+        character = "${"
     summary, fix = syntax.explain(error.context or "", error.problem or "", character)
     related: tuple[tuple[str, Node], ...] = ()
     opened = error.context_mark

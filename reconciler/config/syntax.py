@@ -27,7 +27,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"cannot start any token|violates indentation", "this character cannot begin a value here", "put the text in quotes"),
     (r"quoted scalar.*(end of stream|document (separator|indicator))", "this quoted text is never closed", "add the closing quote"),
     (r"escape (character|code)|hexadecimal", "there is no such escape in double-quoted text", r"write \\ for a backslash, or use single quotes"),
-    (r"mapping values are not allowed", "a `:` is not expected here", 'put text that contains ": " in quotes, or check the indentation of this line and the one above'),
+    (r"mapping values are not allowed", "a `:` is not expected here", 'put text that contains ": " in quotes, or check the indentation, and the line above for a missing `:`'),
     (r"(block )?sequence entries are not allowed", "a `-` list cannot begin on this line", "begin the list on the next line, indented"),
     (r"block mapping.*(expected key|block end)", "this line does not fit the mapping it stands in", _INDENT + "; check the line above for a stray quote"),
     (r"block collection", "this line does not fit the list it stands in", _INDENT + "; each entry begins with `- `"),
@@ -45,6 +45,8 @@ def explain(context: str, problem: str, character: str) -> tuple[str, str]:
     """(summary, fix) of a parser's complaint; `character` is the one it stopped at."""
     if character == "\t":
         return "a tab character is used for indentation", "indent with spaces: two per level"
+    if character == "${":
+        return "inside [ ] and { } an interpolation must be in quotes", 'write "${…}"'
     said = f"{context} {problem}"
     for pattern, summary, fix in _MEANINGS:
         if re.search(pattern, said):

@@ -45,6 +45,14 @@ def runs(pid: int) -> bool:
     return stat[stat.rfind(")") + 2] not in "ZX"
 
 
+def parent(pid: int) -> int:
+    """0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def processes_with(*texts: str) -> list[int]:
     """Running processes that have one of these in their arguments or their environment."""
     found = []

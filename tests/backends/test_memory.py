@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -152,4 +151,21 @@ def test_concurrent_changes_of_a_file_are_all_kept(tmp_path: Path) -> None:
     path = str(tmp_path / "world.json")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: MemoryBackend(path=path).create(None, f"s-{n}"), range(24)))
-    assert len(json.loads(Path(path).read_text())) == 24
+    assert len(MemoryBackend(path=path).list_running()) == 24
+    assert len(Path(path).read_text().splitlines()) == 24
+
+
+def test_a_line_that_was_never_finished_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "world.json"
+    MemoryBackend(path=str(path)).create(None, "one")
+    with path.open("a") as file:
+        file.write('["two", {"sandbox_')
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(path.read_bytes())
+    late = MemoryBackend(path=str(copy))
+    assert [info.sandbox_id for info in late.list_running()] == ["one"]
+    late.create(None, "three")
+    assert sorted(info.sandbox_id for info in MemoryBackend(path=str(copy)).list_running()) == [
+        "one",
+        "three",
+    ]

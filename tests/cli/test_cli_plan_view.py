@@ -182,3 +182,13 @@ def test_a_thousand_replicas_take_no_more_room_than_two():
         text(plan(*(create(f"r[{n}]", {"image": "x"}) for n in range(count)))) for count in (1000, 2)
     )
     assert len(many.splitlines()) == len(few.splitlines())
+
+
+def test_two_long_values_are_shown_where_they_differ():
+    same = "x" * 200
+    made = plan(
+        step("w", Action.UPDATE, Reason.CONFIG_CHANGED, changes=(change("image", same + "1", same + "2"),))
+    )
+    shown = text(made, 80)
+    assert '…xxxxxxxx1"' in shown
+    assert '→ …xxxxxxxx2"' in shown

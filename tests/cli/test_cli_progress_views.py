@@ -113,6 +113,13 @@ def test_the_final_table_of_a_big_fleet_counts_what_worked_and_lists_what_did_no
     assert "db       replace  failed" in shown
 
 
+def test_replicas_that_failed_alike_are_told_once():
+    pair = [failed("r[0]"), failed("r[1]"), failed("db")]
+    shown = report_text(pair, seconds=9, interrupted=False, width=100, style=PLAIN)
+    assert "r[0..1] (2×): replace failed" in shown
+    assert shown.count("it did not answer") == 2
+
+
 @pytest.mark.parametrize(
     ("outcomes", "interrupted", "line"),
     [

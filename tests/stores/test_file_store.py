@@ -110,6 +110,20 @@ def test_a_damaged_state_is_neither_read_nor_replaced_nor_made_the_backup(tmp_pa
     assert picture(tmp_path)[str(tmp_path / BACKUP)] == before
 
 
+def test_a_state_that_was_changed_behind_the_holders_back_is_noticed(tmp_path: Path) -> None:
+    """What the holder remembers of its own write counts only while the file is that very file."""
+    store = a_store(tmp_path)
+    with store.lock("apply") as lease:
+        store.write(lease, a_state("a"))
+        path = tmp_path / SNAPSHOT
+        path.write_text(path.read_text().replace('"serial": 1', '"serial": 9'))
+        with pytest.raises(StoreError, match="serial 9 already"):
+            store.write(lease, a_state("a", serial=1))
+        path.write_text("{")
+        with pytest.raises(StateCorrupt):
+            store.append(lease, created("b"))
+
+
 @pytest.mark.parametrize("left", [BACKUP, JOURNAL], ids=["the backup", "the journal"])
 def test_a_lost_state_is_not_an_empty_one(tmp_path: Path, left: str) -> None:
     """Guards promise 4: nothing may be created anew because a file is gone."""

@@ -229,5 +229,22 @@ def server_script() -> str:
     return os.path.join(package, "sandboxd", "__main__.py")
 
 
+@cache
+def compile_server() -> None:
+    """Once per process, if nobody did: some installers write no bytecode, and a sandbox, to which the files are
+    read-only, would compile them anew at every start."""
+    import py_compile
+    from importlib.util import cache_from_source
+
+    directory = os.path.dirname(server_script())
+    for name in sorted(os.listdir(directory)):
+        path = os.path.join(directory, name)
+        if name.endswith(".py") and not os.path.exists(cache_from_source(path)):
+            try:
+                py_compile.compile(path, quiet=2)
+            except OSError:  # a read-only installation: slower, not wrong
+                return
+
+
 def keeper_script() -> str:
     return os.path.join(os.path.dirname(server_script()), "keeper.py")

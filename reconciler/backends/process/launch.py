@@ -22,6 +22,7 @@ from reconciler.backends.process.isolation import (
     Bubblewrap,
     Jail,
     Word,
+    compile_server,
     jailed,
     keeper_script,
     python,
@@ -170,6 +171,7 @@ def _words(order: Order, isolated: bool, secrets: Sequence[str]) -> list[Word]:
         command += ["--own-env", _ARENAS]
     if not isolated:
         return command
+    compile_server()
     if spec.resources.pids is not None and order.bubblewrap.counts_processes:
         command += ["--max-pids", str(spec.resources.pids)]
     jail = Jail(

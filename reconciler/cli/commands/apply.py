@@ -118,10 +118,8 @@ def _run(call: Invocation, options: ApplyOptions, *, ask: bool) -> ApplyReport:
 
 def _ask(call: Invocation, plan: Plan) -> bool:
     """Only `yes` is a yes."""
-    question = (
-        f"Destroy every sandbox of stack {plan.stack}?" if plan.destroy else "Do this? There is no undo."
-    )
-    call.terminal.tell(f"\n{question} Only `yes` is a yes.")
+    question = f"Destroy every sandbox of stack {plan.stack}?" if plan.destroy else "Do this?"
+    call.terminal.tell(f"{question} Only `yes` is a yes.")
     call.terminal.err.write("  answer: ")
     call.terminal.err.flush()
     return call.terminal.stdin.readline().strip() == "yes"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
@@ -12,7 +11,7 @@ from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
 from reconciler.cli.views.checks import Check, checks_text
 from reconciler.cli.views.jsonline import line
-from reconciler.cli.wiring import load
+from reconciler.cli.wiring import load, store_of
 from reconciler.errors import ConfigError, ReconcilerError
 from reconciler.model.desired import BackendConfig, Desired
 
@@ -53,11 +52,8 @@ def _checks(call: Invocation) -> Iterator[Check]:
 
 
 def _store(desired: Desired) -> Iterator[Check]:
-    from reconciler.stores.registry import open_store
-
     try:
-        opened = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
-        with closing(opened) as store:
+        with closing(store_of(desired)) as store:
             subject = f"store {store.describe()}"
             yield from _told(subject, store.check())
             held = store.lock_info()

@@ -185,7 +185,7 @@ def rows_text(rows: Sequence[Row], width: int, style: Style, *, join: str = " â†
     """Fields under each other: path, values, marks, place; a field too long for one line takes two or three."""
     if not rows:
         return
-    column = min(max(cells(row.path) for row in rows), max(12, width // 3))
+    column = min(max(cells(row.path) for row in rows), max(12, width // 2))
     bodies = [_body(row, column, join) for row in rows]
     room = width - len(_FIELD)
     fitting = [cells(body) for body, row in zip(bodies, rows, strict=True) if _total(body, row) <= room]
@@ -225,27 +225,33 @@ def _marked(body: str, row: Row, style: Style) -> str:
 
 
 def _long_row(row: Row, width: int, style: Style, join: str) -> Iterator[str]:
+    """Path and place, values and marks: each pair on a line if it fits, else one under the other."""
     room = width - len(_FIELD)
-    path = fit(row.path, room)
-    note, place = _note(row), (f"  {row.place}" if row.place else "")
-    if cells(path) + cells(note) + cells(place) <= room:
-        yield f"{_FIELD}{path}{style.paint(note, RED)}{style.dim(place)}"
+    path, place = fit(row.path, room), style.dim(fit(row.place, room - 2))
+    if not row.place:
+        yield f"{_FIELD}{path}"
+    elif cells(path) + 2 + cells(row.place) <= room:
+        yield f"{_FIELD}{path}  {place}"
     else:
         yield f"{_FIELD}{path}"
-        if note:
-            yield style.paint(fit(f"{_FIELD}  {note.strip()}", width), RED)
-        if place:
-            yield style.dim(fit(f"{_FIELD}  {place.strip()}", width))
+        yield f"{_FIELD}  {place}"
     indent = _FIELD + "    "
-    space = width - len(indent)
+    lines = _long_values(row, width - len(indent), join)
+    note = _note(row)
+    if note and cells(indent + lines[-1] + note) <= width:
+        lines[-1] += style.paint(note, RED)
+    elif note:
+        lines.append(style.paint(note.strip(), RED))
+    yield from (indent + line for line in lines)
+
+
+def _long_values(row: Row, space: int, join: str) -> list[str]:
     if cells(_values(row, join)) <= space:
-        yield indent + _values(row, join)
-    elif not row.before:
-        yield indent + fit(row.after, space)
-    else:
-        before, after = _where_they_differ(row.before, row.after, space)
-        yield indent + fit(before, space)
-        yield indent + fit(f"{join.strip()} {after}", space)
+        return [_values(row, join)]
+    if not row.before:
+        return [fit(row.after, space)]
+    before, after = _where_they_differ(row.before, row.after, space)
+    return [fit(before, space), fit(f"{join.strip()} {after}", space)]
 
 
 def _where_they_differ(before: str, after: str, space: int) -> tuple[str, str]:

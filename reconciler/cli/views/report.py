@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.cli.views.grouping import address_order
+from reconciler.cli.views.grouping import address_order, split, together
 from reconciler.cli.views.plain import DONE
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, fit, harmless, wrapped
 from reconciler.cli.views.table import Column, table
@@ -30,8 +30,8 @@ def report_text(
 ) -> str:
     """The final table, every failure in full, and the tally."""
     lines = list(_table(results, width, style))
-    for result in _of(results, StepStatus.FAILED):
-        lines += ["", *_failure(result, width, style)]
+    for alike in _alike(_of(results, StepStatus.FAILED)):
+        lines += ["", *_failure(alike, width, style)]
     if lines:
         lines.append("")
     lines += [
@@ -115,8 +115,19 @@ def _why(result: StepResult) -> str:
     return "see below" if result.status is StepStatus.FAILED else result.error
 
 
-def _failure(result: StepResult, width: int, style: Style) -> Iterator[str]:
-    head = f"{harmless(result.address)}: {result.action} failed"
+def _alike(failed: Sequence[StepResult]) -> list[list[StepResult]]:
+    """Replicas that failed in the same way are told once."""
+    groups: dict[tuple[object, ...], list[StepResult]] = {}
+    for result in failed:
+        group, _ = split(result.address)
+        key = (group, result.action, result.error, result.hint, result.log_tail)
+        groups.setdefault(key, []).append(result)
+    return list(groups.values())
+
+
+def _failure(alike: Sequence[StepResult], width: int, style: Style) -> Iterator[str]:
+    result = alike[0]
+    head = f"{together([one.address for one in alike])}: {result.action} failed"
     yield style.paint(fit(head, width), RED)
     for text in (result.error, result.hint):
         if text:
@@ -127,8 +138,8 @@ def _failure(result: StepResult, width: int, style: Style) -> Iterator[str]:
 
 
 def _next_step(unfinished: Sequence[StepResult], interrupted: bool) -> str:
-    if any(result.status is StepStatus.FAILED for result in unfinished):
-        return "What was done is recorded. Fix what failed, then run `reconciler apply` again: it goes on from here."
     if interrupted:
         return "What was done is recorded. Run `reconciler apply` again to go on from here."
+    if any(result.status is StepStatus.FAILED for result in unfinished):
+        return "What was done is recorded. Fix what failed, then run `reconciler apply` again: it goes on from here."
     return "What was done is recorded. Run `reconciler plan` to see what is left."

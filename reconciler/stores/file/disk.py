@@ -70,6 +70,16 @@ def exists(path: Path) -> bool:
         return True
 
 
+def signature(path: Path) -> tuple[int, int, int, int] | None:
+    """What changes whenever the file does, None when there is none: comparing it is cheaper than reading."""
+    with translated("look at", path):
+        try:
+            seen = path.lstat()
+        except FileNotFoundError:
+            return None
+        return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
 def read_bytes(path: Path) -> bytes | None:
     """The whole file, None when there is none. Raises StoreError for anything but a regular file."""
     with translated("read", path):

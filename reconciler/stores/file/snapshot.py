@@ -154,21 +154,14 @@ def _or_null(check: _Check) -> _Check:
     return lambda value, where: None if value is None else check(value, where)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))
-
-
+_PLAIN = frozenset({str, int, bool, type(None)})
 _TEXT = _is("a text", lambda v: isinstance(v, str))
 _NAME = _is("a text that is not empty", lambda v: isinstance(v, str) and v != "")
-_NUMBER = _is("a number", lambda v: _is_number(v) and abs(v) < 1e300)
-_COUNT = _is("a whole number from 0", lambda v: _is_int(v) and v >= 0)
-_PORT = _is("a port number", lambda v: _is_int(v) and 0 <= v <= 65535)
+_NUMBER = _is("a number", lambda v: type(v) in (float, int) and abs(v) < 1e300)
+_COUNT = _is("a whole number from 0", lambda v: type(v) is int and v >= 0)
+_PORT = _is("a port number", lambda v: type(v) is int and 0 <= v <= 65535)
 _STATUS = _is(f"one of {', '.join(Status)}", lambda v: isinstance(v, str) and v in list(Status))
-_SCALAR = _is("a plain value", lambda v: v is None or isinstance(v, (str, bool)) or _is_number(v))
+_SCALAR = _is("a plain value", lambda v: type(v) in _PLAIN or (type(v) is float and math.isfinite(v)))
 
 
 def _anything(value: Any, where: str) -> None:

@@ -70,6 +70,7 @@ class FileStore(Store):
         self._key = self.directory / f"{stack}.key"
         self._prefix = f".{stack}.tmp-"
         self._tail: _Tail | None = None
+        self._known: tuple[object, Header] | None = None
         self._lock = LockFile(
             path=self.directory / f"{stack}.lock",
             subject=f"the state {self.describe()}",
@@ -89,7 +90,7 @@ class FileStore(Store):
                 return self.read()
             self._refuse_lost_snapshot()
             return None
-        if found is None or not self._continues(found.header, state):
+        if found is None or not self._continues(found.header, _header(state)):
             return state
         return fold_all(state, found.entries)
 
@@ -100,6 +101,18 @@ class FileStore(Store):
         return snapshot.decode(
             data, stack=self.stack, place=disk.shown(self._snapshot), backup=disk.shown(self._backup)
         )
+
+    def _standing(self) -> Header | None:
+        """What a journal would build on now: the snapshot's stack, lineage and serial. A run that writes often
+        need not read again what it wrote: a file of the same signature is the same file."""
+        seen = disk.signature(self._snapshot)
+        if seen is not None and self._known is not None and self._known[0] == seen:
+            return self._known[1]
+        state = self._read_snapshot()
+        if state is None:
+            return None
+        self._known = (seen, _header(state))
+        return self._known[1]
 
     def _read_journal(self) -> Journal | None:
         data = disk.read_bytes(self._journal)
@@ -115,21 +128,21 @@ class FileStore(Store):
                     hint=f"restore {self.describe()} (from the backup), or move both leftovers away to begin anew",
                 )
 
-    def _continues(self, header: Header, state: State) -> bool:
+    def _continues(self, header: Header, standing: Header) -> bool:
         """Whether the journal's entries come after the snapshot; False when the snapshot contains them already,
         because a run died between writing the one and removing the other."""
-        if header.base < state.serial:
+        if header.base < standing.base:
             return False
         place = disk.shown(self._journal)
-        if (header.stack, header.lineage) != (state.stack, state.lineage):
+        if (header.stack, header.lineage) != (standing.stack, standing.lineage):
             raise StateCorrupt(
                 f"{place} belongs to stack {header.stack!r} of lineage {header.lineage}, "
-                f"{self.describe()} to {state.stack!r} of {state.lineage}",
+                f"{self.describe()} to {standing.stack!r} of {standing.lineage}",
                 hint=f"restore the {self.describe()} that it belongs to, or move {place} away",
             )
-        if header.base > state.serial:
+        if header.base > standing.base:
             raise StateCorrupt(
-                f"{place} continues serial {header.base}, but {self.describe()} is of serial {state.serial}: "
+                f"{place} continues serial {header.base}, but {self.describe()} is of serial {standing.base}: "
                 "an older state was restored under it",
                 hint=f"if the older state is meant, move {place} away: what is live is found again by its labels",
             )
@@ -164,8 +177,8 @@ class FileStore(Store):
     def _find_tail(self, fence: int) -> _Tail:
         """Where this holder's first entry goes: after what another left, without its torn end, or in a new
         journal."""
-        state = self._read_snapshot()
-        if state is None:
+        standing = self._standing()
+        if standing is None:
             self._refuse_lost_snapshot()
             raise StoreError(
                 f"{self.describe()} does not exist yet, so nothing can be noted beside it",
@@ -173,9 +186,8 @@ class FileStore(Store):
             )
         data = disk.read_bytes(self._journal) or b""
         found = journal.decode(data, place=disk.shown(self._journal))
-        if found is None or not self._continues(found.header, state):
-            header = Header(stack=state.stack, lineage=state.lineage, base=state.serial)
-            line, crc = journal.encode_header(header)
+        if found is None or not self._continues(found.header, standing):
+            line, crc = journal.encode_header(standing)
             self._replace(self._journal, line)
             return _Tail(fence=fence, size=len(line), crc=crc)
         whole = data[: found.size].removesuffix(b"\n") + b"\n"
@@ -191,6 +203,7 @@ class FileStore(Store):
         with self._lock.held_by(lease):
             self._keep_backup(state.serial)
             self._replace(self._snapshot, data)
+            self._known = (disk.signature(self._snapshot), _header(written))
             self._tail = None
             disk.remove(self._journal)
         return written
@@ -198,13 +211,13 @@ class FileStore(Store):
     def _keep_backup(self, serial: int) -> None:
         """The snapshot that is about to be replaced, byte for byte. Raises StoreError when that one is newer than
         what is to replace it, and StateCorrupt when it cannot be read: a good backup is worth more then."""
-        old = self._read_snapshot()
+        old = self._standing()
         if old is None:
             self._refuse_lost_snapshot()
             return
-        if serial < old.serial:
+        if serial < old.base:
             raise StoreError(
-                f"{self.describe()} is at serial {old.serial} already, newer than the {serial} to be written",
+                f"{self.describe()} is at serial {old.base} already, newer than the {serial} to be written",
                 hint="read the state again; to go back on purpose, push it with the current serial",
             )
         data = disk.read_bytes(self._snapshot)
@@ -297,3 +310,7 @@ class FileStore(Store):
         except StoreError as error:
             return "lock", False, f"{error.message}: {error.hint}"
         return "lock", True, "free" if info is None else f"held by {info.holder}"
+
+
+def _header(state: State) -> Header:
+    return Header(stack=state.stack, lineage=state.lineage, base=state.serial)
