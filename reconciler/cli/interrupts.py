@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.views.style import SHOW_CURSOR
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _STDERR = 2
 _FIRST = "stopping: nothing new is started, what is under way is finished and recorded; press Ctrl-C again to leave at once"
 _SECOND = "\nleft at once; the next run finds out what is there and goes on from it\n"
-_SHOW_CURSOR = "\x1b[?25h"
 
 
 def write_notice(text: str) -> None:
@@ -37,7 +37,7 @@ def draining(stop: StopRequest, notice: Callable[[str], None], *, live: bool = F
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.requested:
-            os.write(_STDERR, ((_SHOW_CURSOR if live else "") + _SECOND).encode())
+            os.write(_STDERR, ((SHOW_CURSOR if live else "") + _SECOND).encode())
             os._exit(ExitCode.INTERRUPTED)
         stop.request()
         notice(_FIRST)

@@ -10,9 +10,9 @@ from reconciler.config.nodes import Node, Source
 
 _REFERENCES = frozenset({"env", "file", "command", "as"})  # what names a secret without being one
 _WHOLE_INTERPOLATION = re.compile(r"\s*\$\{[^}]*\}\s*")
-_SUSPECT_KEY = re.compile(r"value|secret|token|passw|credential|key", re.IGNORECASE)
+_SUSPECT_KEY = re.compile(r"value|secret|token|passw|credential|key|auth|api[_-]", re.IGNORECASE)
 _SUSPECT_LINE = re.compile(
-    r"""(\s*)(?:.*?[\s{,"'-])??[\w-]*(?:value|secret|token|passw|credential|key)[\w-]*["']?\s*:""",
+    r"""(\s*)(?:.*?[\s{,"'-])??[\w-]*(?:value|secret|token|passw|credential|key|auth|api[_-])[\w-]*["']?\s*:""",
     re.IGNORECASE,
 )
 

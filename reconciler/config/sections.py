@@ -31,5 +31,9 @@ def section(root: Node, name: str, *, complete: bool = True) -> Section:
         return Section(certain=complete and name not in root.keys, present=name in root.keys)
     entries = {key: kid for key, kid in node.named().items() if not key.startswith("x-")}
     return Section(
-        entries=entries, keys=node.keys, mentioned=frozenset(node.keys), certain=complete, present=True
+        entries=entries,
+        keys=node.keys,
+        mentioned=frozenset(key for key in node.keys if not key.startswith("x-")),
+        certain=complete,
+        present=True,
     )

@@ -35,7 +35,8 @@ NOT_YET_SUPPORTED: tuple[tuple[tuple[str, ...], object], ...] = (
     (("policy",), {}),
 )
 
-# Options that are paths: relative ones mean relative to the file that says them.
+# Options that are paths: relative ones mean relative to the file that says them. A store's own `path` stays as it is
+# written: the store is told the directory.
 _PATHS = frozenset(
     {
         ("root",),
@@ -48,6 +49,7 @@ _PATHS = frozenset(
         ("tls", "client_key"),
     }
 )
+_BACKEND_PATHS = _PATHS | {("path",)}
 
 
 def tell_unsupported(root: Node, problems: Problems) -> None:
@@ -86,7 +88,7 @@ def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
             backends[name] = BackendConfig(
                 name=name,
                 type=kind.text or "",
-                options=_options(filled, "type", scope, known=":" not in (kind.text or "")),
+                options=_options(filled, "type", scope, known=":" not in (kind.text or ""), paths=_BACKEND_PATHS),
                 position=at(section.keys[name]),
             )
     return backends
@@ -116,20 +118,22 @@ def _filled(node: Node, scope: Scope, definition: str) -> Node | None:
     return filled
 
 
-def _options(node: Node, leave_out: str, scope: Scope, *, known: bool = True) -> Mapping[str, object]:
+def _options(
+    node: Node, leave_out: str, scope: Scope, *, known: bool = True, paths: frozenset[tuple[str, ...]] = _PATHS
+) -> Mapping[str, object]:
     options = {}
     for key, kid in node.named().items():
         if key != leave_out and not key.startswith("x-"):
             try:
-                options[key] = _option((key,), kid, scope) if known else kid.data
+                options[key] = _option((key,), kid, scope, paths) if known else kid.data
             except Wrong as wrong:
                 scope.problems.error(wrong.node, wrong.code, wrong.summary, wrong.fix)
     return options
 
 
-def _option(path: tuple[str, ...], node: Node, scope: Scope) -> Any:
+def _option(path: tuple[str, ...], node: Node, scope: Scope, paths: frozenset[tuple[str, ...]]) -> Any:
     if node.kids is not None:
-        return {key: _option((*path, key), kid, scope) for key, kid in node.kids.items()}
-    if path in _PATHS and isinstance(node.data, str):
+        return {key: _option((*path, key), kid, scope, paths) for key, kid in node.kids.items()}
+    if path in paths and isinstance(node.data, str):
         return absolute_path(node, scope.environ)
     return node.data

@@ -61,7 +61,7 @@ def probe_http(
     """GET `url` once. Ready only when the status is `expect`; whatever goes wrong is "not ready" with a detail.
     `timeout` in seconds bounds all of it but the name look-up."""
     if timeout <= 0:
-        return ProbeAnswer(ready=False, detail="no time left to ask")
+        return ProbeAnswer(ready=False)  # no time left to ask
     try:
         status = _status(url, timeout, headers or {})
     except TimeoutError:
@@ -78,7 +78,7 @@ def probe_http(
 def probe_tcp(host: str, port: int, *, timeout: float) -> ProbeAnswer:
     """Connect once. `timeout` in seconds."""
     if timeout <= 0:
-        return ProbeAnswer(ready=False, detail="no time left to ask")
+        return ProbeAnswer(ready=False)  # no time left to ask
     try:
         socket.create_connection((host, port), timeout).close()
     except OSError as error:

@@ -69,17 +69,17 @@ def apply(
         on_wait=lambda holder: context.emit(Remark(diagnostic=_waits(holder))),
         on_broken=lambda holder: context.emit(Remark(diagnostic=_broken(holder))),
     ) as lease:
-        started = context.clock.monotonic()
         view = survey(context, destroy=options.destroy)
         context.emit(Planned(plan=view.plan))
         if not view.plan.empty and not confirm(view.plan):
             return ApplyReport(plan=view.plan, declined=True)
-        return _carry_out(context, options, view, lease, stop, started)
+        return _carry_out(context, options, view, lease, stop)
 
 
 def _carry_out(
-    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest, started: float
+    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
 ) -> ApplyReport:
+    started = context.clock.monotonic()
     before = _first_state(context, view, lease)
     results: tuple[StepResult, ...] = ()
     after = before

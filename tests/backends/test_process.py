@@ -521,13 +521,14 @@ def test_a_thousand_records_are_listed_in_one_pass(plain: ProcessBackend, root: 
         (root / f"copy-{number}" / "record.json").unlink()
         (root / f"copy-{number}" / "process.json").unlink()
         (root / f"copy-{number}").rmdir()
-    assert best < 0.4, f"{best:.3f} s"  # about 0.06 s on an idle machine
+    assert best < 0.3, f"{best:.3f} s of processor time"  # about 0.06 s on an idle machine
 
 
 def timed(backend: ProcessBackend) -> float:
-    start = time.perf_counter()
+    """Processor time: what the machine does besides must not count."""
+    start = time.process_time()
     assert len(backend.observe()) == 1001
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_an_unknown_isolation_is_an_error() -> None:

@@ -17,7 +17,7 @@ from reconciler.errors import Conflict
 from reconciler.model.desired import Address, SandboxSpec
 from reconciler.model.observed import Phase, SandboxInfo
 from reconciler.testing.backend_conformance import an_owner
-from tests.backends.processes import ISOLATIONS, eventually, pids, processes_with, runs
+from tests.backends.processes import ISOLATIONS, eventually, parent, pids, processes_with, runs
 
 POINTS = ("locked", "recorded", "spawned", "told", "started")
 CREATOR = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -398,6 +399,24 @@ def test_the_status_of_one_sandbox_for_programs_is_one_object(project, capsys):
     assert project.run("status", "researcher*", "--json") == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert [one["address"] for one in json.loads(line)["sandboxes"]] == ["researcher[0]", "researcher[1]"]
+
+
+@pytest.mark.slow
+def test_a_watched_status_is_printed_again_and_again_until_ctrl_c(project, capsys):
+    project.apply(capsys)
+    with subprocess.Popen(
+        [sys.executable, "-m", "reconciler", "-C", str(project.path), "status", "--watch", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as child:
+        assert child.stdout is not None
+        looks = [json.loads(child.stdout.readline()) for _ in range(2)]
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+    assert [len(look["sandboxes"]) for look in looks] == [3, 3]
+    assert child.returncode == 130
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_what_there_is(project, capsys):

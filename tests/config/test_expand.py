@@ -428,7 +428,7 @@ def test_two_that_ask_for_one_port_of_the_host_are_warned_of(tmp_path: Path) -> 
         tmp_path, HEAD + "sandboxes:\n  box: {replicas: 2, ports: [{name: a, container: 1, host: 5000}]}\n"
     ).warnings  # fmt: skip
 
-    assert [(item.code, str(item.position)) for item in warnings] == [("host-port", "sandboxes.yaml:4:62")]
+    assert [(item.code, str(item.position)) for item in warnings] == [("host-port", "sandboxes.yaml:4:60")]
 
 
 def test_independent_problems_are_all_told_and_none_follows_from_another(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_independent_problems_are_all_told_and_none_follows_from_another(tmp_pat
 
     assert [(item.position.line, item.code) for item in found if item.position] == [
         (3, "wrong-value"), (4, "wrong-value"), (5, "unknown-key"),
-        (7, "wrong-type"), (7, "missing-key"),
+        (7, "missing-key"), (7, "wrong-type"),
         (8, "unknown-backend"),
         (9, "bad-name"),
         (10, "wrong-value"), (10, "unknown-sandbox"),

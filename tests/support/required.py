@@ -13,14 +13,14 @@ import pytest
 IN_CI = os.environ.get("RECONCILER_CI", "") not in ("", "0")
 
 
-def required(program: str, *, broken: str = "") -> pytest.MarkDecorator:
+def required(program: str, *, broken: str = "", strict: bool = IN_CI) -> pytest.MarkDecorator:
     """A mark for a test, a class or a module (`pytestmark = required("bwrap")`).
 
     `broken` says why the program cannot be used although it is there ("" when it can). In CI a missing or broken
-    program fails the collection, with that reason.
+    program fails the collection, with that reason; `strict` says whether this is CI.
     """
     reason = lacking(program, broken=broken)
-    if reason and IN_CI:
+    if reason and strict:
         pytest.fail(f"RECONCILER_CI is set, and {reason}", pytrace=False)
     return pytest.mark.skipif(bool(reason), reason=reason)
 
@@ -32,10 +32,10 @@ def lacking(program: str, *, broken: str = "") -> str:
     return f"{program} does not work here: {broken}" if broken else ""
 
 
-def skip_unless(possible: bool, reason: str) -> None:
+def skip_unless(possible: bool, reason: str, *, strict: bool = IN_CI) -> None:
     """The same from inside a test, for what is only known there."""
     if possible:
         return
-    if IN_CI:
+    if strict:
         pytest.fail(f"RECONCILER_CI is set, and {reason}", pytrace=False)
     pytest.skip(reason)

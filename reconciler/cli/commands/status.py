@@ -8,10 +8,10 @@ import click
 
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
+from reconciler.cli.views.style import HOME_AND_CLEAR
 from reconciler.cli.wiring import opened
 
 _EVERY = 1.0
-_HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
 @command("status")
@@ -35,7 +35,7 @@ def status(call: Invocation, *, addresses: tuple[str, ...], watch: bool) -> int:
             else:
                 text = status_text(rows, width=terminal.width, style=terminal.style)
                 redraw = watch and terminal.out.isatty()
-                terminal.answer(_HOME_AND_CLEAR + text if redraw else text)
+                terminal.answer(HOME_AND_CLEAR + text if redraw else text)
             if not watch:
                 return ExitCode.DONE
             time.sleep(_EVERY)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
-from reconciler import __version__
 from reconciler.cli.views.human import HAPPENED_OUTSIDE
 from reconciler.cli.views.jsonline import line
 from reconciler.model.diagnostic import Diagnostic
@@ -43,7 +42,7 @@ class JsonLines:
         """Say the version now, for a stream that may stay without events."""
         if not self._begun:
             self._begun = True
-            self._write(line({"type": "version", "format": FORMAT, "reconciler": __version__}))
+            self._write(line({"type": "version", "format": FORMAT}))
 
     def emit(self, data: Mapping[str, Any]) -> None:
         self.begin()

@@ -12,6 +12,8 @@ from unicodedata import east_asian_width
 RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN, BOLD, DIM = 31, 32, 33, 34, 35, 36, 1, 2
 
 ELLIPSIS = "…"
+HOME_AND_CLEAR = "\x1b[H\x1b[J"
+SHOW_CURSOR = "\x1b[?25h"
 
 # C0 and C1 controls, DEL, direction overrides and isolates, line separators, the byte order mark, lone surrogates.
 _HARMFUL = re.compile(
