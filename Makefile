@@ -82,6 +82,7 @@ $(VENV)/.test: $(VENV)/.installed
 	@echo "installing what the tests need ..."
 	@$(PIP) install --upgrade "pip>=25.1"
 	@$(PIP) install -e . --group test
+	@$(PIP) install --no-deps --group client
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

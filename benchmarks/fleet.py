@@ -11,7 +11,8 @@ import time
 
 from reconciler.backends.memory import MemoryBackend
 from reconciler.engine.context import BackendPool, Context
-from reconciler.engine.workflow import ApplyOptions, StopRequest, apply
+from reconciler.engine.stop import StopRequest
+from reconciler.engine.workflow import ApplyOptions, apply
 from reconciler.model.desired import Address, BackendConfig, Desired, DesiredSandbox, SandboxSpec
 from reconciler.model.position import Position
 from reconciler.stores.memory import MemoryStore

@@ -17,7 +17,7 @@ from reconciler.cli.views.style import SHOW_CURSOR
 if TYPE_CHECKING:
     from types import FrameType
 
-    from reconciler.engine.execute import StopRequest
+    from reconciler.engine.stop import StopRequest
 
 _STDERR = 2
 _FIRST = "stopping: nothing new is started, what is under way is finished and recorded; press Ctrl-C again to leave at once"

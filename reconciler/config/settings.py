@@ -88,7 +88,9 @@ def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
             backends[name] = BackendConfig(
                 name=name,
                 type=kind.text or "",
-                options=_options(filled, "type", scope, known=":" not in (kind.text or ""), paths=_BACKEND_PATHS),
+                options=_options(
+                    filled, "type", scope, known=":" not in (kind.text or ""), paths=_BACKEND_PATHS
+                ),
                 position=at(section.keys[name]),
             )
     return backends
@@ -119,7 +121,12 @@ def _filled(node: Node, scope: Scope, definition: str) -> Node | None:
 
 
 def _options(
-    node: Node, leave_out: str, scope: Scope, *, known: bool = True, paths: frozenset[tuple[str, ...]] = _PATHS
+    node: Node,
+    leave_out: str,
+    scope: Scope,
+    *,
+    known: bool = True,
+    paths: frozenset[tuple[str, ...]] = _PATHS,
 ) -> Mapping[str, object]:
     options = {}
     for key, kid in node.named().items():

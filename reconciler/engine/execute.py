@@ -18,6 +18,7 @@ from reconciler.core.ledger import Ledger
 from reconciler.core.schedule import Scheduler
 from reconciler.engine.clock import Clock
 from reconciler.engine.perform import Performer
+from reconciler.engine.stop import StopRequest
 from reconciler.engine.workers import Workers
 from reconciler.model.event import Event, StepEnded
 from reconciler.model.outcome import Entry, StepResult
@@ -27,24 +28,6 @@ _LONGEST_SLEEP = 1.0  # seconds; answers and stop requests wake the coordinator 
 _MOST_THREADS = 128
 
 _Answers = SimpleQueue[tuple[Call, Answer] | None]
-
-
-class StopRequest:
-    """Asked for from a signal handler or another thread, heard by the coordinator at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._wake: Callable[[], None] | None = None
-
-    def request(self) -> None:
-        self.requested = True
-        if self._wake is not None:
-            self._wake()
-
-    def attach(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        if self.requested:
-            wake()
 
 
 @dataclass(slots=True, kw_only=True)

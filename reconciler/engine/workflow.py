@@ -1,27 +1,26 @@
-"""The story, readable top to bottom: validate, plan, apply. Decisions are made in `core`, effects in order here."""
+"""The story, readable top to bottom: plan, apply, outputs. Decisions are made in `core`, effects in order here."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from reconciler.core.calls import Limits
 from reconciler.core.fold import fold_all
 from reconciler.core.references import attribute_of, resolve_text
 from reconciler.engine.context import Context
-from reconciler.engine.execute import Execution, StopRequest
-from reconciler.engine.explain import Explanation, why
-from reconciler.engine.inspect import StatusRow, locate, status
-from reconciler.engine.perform import Scrubber
-from reconciler.engine.survey import View, survey, validate
+from reconciler.engine.stop import StopRequest
+from reconciler.engine.survey import View, survey
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.event import ApplyEnded, Planned, Remark
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import UNKNOWN_VALUE, Plan
+from reconciler.model.plan import Plan
 from reconciler.model.state import SandboxRecord, State
 from reconciler.stores.base import Lease, LockInfo
+
+if TYPE_CHECKING:
+    from reconciler.engine.execute import Execution
 
 MASK = "•••"
 
@@ -128,6 +127,12 @@ def _first_state(context: Context, view: View, lease: Lease) -> State:
 def _execution(
     context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
 ) -> Execution:
+    import random
+
+    from reconciler.core.calls import Limits
+    from reconciler.engine.execute import Execution  # threads, probes and sockets: a plan needs none of them
+    from reconciler.engine.perform import Scrubber
+
     names = {step.backend for step in view.plan.steps}
     names |= {step.current.backend for step in view.plan.steps if step.current}
     capabilities = context.backends.capabilities(names)
@@ -182,10 +187,6 @@ def outputs(context: Context) -> Mapping[str, tuple[str, bool]]:
     return outputs_of(context, context.store.read())
 
 
-def is_known(value: str) -> bool:
-    return value != UNKNOWN_VALUE
-
-
 def _waits(holder: LockInfo) -> Diagnostic:
     return Diagnostic(
         severity=Severity.NOTE,
@@ -200,22 +201,3 @@ def _broken(holder: LockInfo) -> Diagnostic:
         code="lock-broken",
         summary=f"the lock of {holder.holder} was left by a run that is gone; it is ours now",
     )
-
-
-__all__: Sequence[str] = (
-    "ApplyOptions",
-    "ApplyReport",
-    "Explanation",
-    "StatusRow",
-    "StopRequest",
-    "View",
-    "apply",
-    "is_known",
-    "locate",
-    "outputs",
-    "plan",
-    "status",
-    "survey",
-    "validate",
-    "why",
-)

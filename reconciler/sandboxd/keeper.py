@@ -114,26 +114,55 @@ class _Keeper:
         """Until the sandbox is gone, and everything it left with it."""
         import signal
 
+        waking, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(
+            wake
+        )  # a signal that comes right before a blocking call would else be slept over
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGALRM, self._kill)
+        signal.signal(signal.SIGCHLD, _only_wake)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if os.read(self._ready_fd, 1):
-            self._server = self._find_server()
-            _reported(self._write_process, server=self._server)
-        os.close(self._ready_fd)
-        code = self._wait()
+        code = self._wait(waking)
         _kill_children()
         if self._config["secret_dir"]:
             _reported(_remove_flat, self._config["secret_dir"])
         _reported(_write, self._directory, "exit.json", f'{{"code": {code}, "at": {time.time():.3f}}}\n')
 
-    def _wait(self) -> int:
+    def _wait(self, waking: int) -> int:
+        """The exit code of the sandbox, 128 and more for a signal; notes the server's process as soon as it serves."""
+        import select
+
+        poller = select.poll()
+        poller.register(waking, select.POLLIN)
+        poller.register(self._ready_fd, select.POLLIN)
         while True:
-            pid, status = os.waitpid(-1, 0)
+            code = self._reap()
+            if code is not None:
+                return code
+            ready = [fd for fd, _ in poller.poll()]
+            if waking in ready:
+                os.read(waking, 512)
+            if self._ready_fd in ready:
+                poller.unregister(self._ready_fd)
+                self._note_server()
+
+    def _reap(self) -> int | None:
+        """Orphans of the sandbox end up here too, and are collected."""
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == self._main:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
+            if pid == 0:
+                return None
+
+    def _note_server(self) -> None:
+        if os.read(self._ready_fd, 1):
+            self._server = self._find_server()
+            _reported(self._write_process, server=self._server)
+        os.close(self._ready_fd)
 
     def _stop(self, *_: object) -> None:
         import signal
@@ -251,6 +280,10 @@ def _remove_flat(directory: str) -> None:
         for name in os.listdir(directory):
             os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
+
+
+def _only_wake(*_: object) -> None:
+    """A signal without a handler would not wake anybody."""
 
 
 def _signal(pid: int, number: int) -> None:

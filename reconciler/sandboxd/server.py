@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,10 +17,6 @@ MAX_OPEN = 256
 STOP_SECONDS = 1.0
 MAX_LOG = 8 * 1024 * 1024
 STACK_BYTES = 512 * 1024  # the address space of 256 threads must fit into a sandbox's memory limit
-
-
-class _Stop(BaseException):
-    """Raised by the signal handler, through whatever the main thread is doing."""
 
 
 class Server:
@@ -38,12 +35,14 @@ class Server:
     def run(self) -> None:
         """Until SIGTERM; then no new connections, running commands are ended, their answers sent."""
         threading.stack_size(STACK_BYTES)
-        signal.signal(signal.SIGTERM, _raise_stop)
+        waking, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(
+            wake
+        )  # a signal between a look at the flag and a blocking call would else be slept over
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
         self.log("serving")
-        try:
-            self._accept()
-        except _Stop:
-            self._stopping = True
+        self._accept(waking)
         self._listening.close()
         self._routes.stop()
         deadline = time.monotonic() + STOP_SECONDS
@@ -51,22 +50,42 @@ class Server:
             time.sleep(0.005)
         self.log("stopped")
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError as error:  # a client that left early, or no descriptors: neither ends the server
-                self.log(f"accept: {error}")
-                time.sleep(0.05)
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _accept(self, waking: int) -> None:
+        self._listening.setblocking(False)
+        poller = select.poll()
+        poller.register(self._listening, select.POLLIN)
+        poller.register(waking, select.POLLIN)
+        while not self._stopping:
+            poller.poll()
+            if self._stopping or not self._open.acquire(timeout=0.1):
                 continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.acquire()
-            try:
-                threading.Thread(target=self._serve, args=(Connection(client),), daemon=True).start()
-            except RuntimeError as error:  # no more threads, such as under a pids limit
+            if not self._take():
                 self._open.release()
-                client.close()
-                self.log(f"no thread for a connection: {error}")
+
+    def _take(self) -> bool:
+        """One connection gets its thread; False when there was none to take."""
+        try:
+            client, _ = self._listening.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:  # a client that left early, or no descriptors: neither ends the server
+            self.log(f"accept: {error}")
+            time.sleep(0.05)
+            return False
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(Connection(client),), daemon=True).start()
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # gone already; or no more threads, such as under a pids limit
+            client.close()
+            self.log(f"a connection was not served: {error}")
+            return False
+        return True
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -137,8 +156,3 @@ class Server:
                 os.write(sys.stderr.fileno(), text.encode("utf-8", "replace"))
             except OSError:  # a full disk must not stop the sandbox
                 return
-
-
-def _raise_stop(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Stop

@@ -13,7 +13,9 @@ from reconciler.model.position import Position
 from tests.config.written import HEAD, wrong
 from tests.conftest import Golden
 
-SEVERAL = HEAD + """\
+SEVERAL = (
+    HEAD
+    + """\
 variables:
   token: {sensitive: true, default: hunter2}
 sandboxes:
@@ -25,6 +27,7 @@ sandboxes:
   box:
     image: b
 """
+)
 
 
 def test_a_file_with_several_problems(tmp_path: Path, golden: Golden) -> None:
@@ -121,7 +124,8 @@ def test_sizes(text: str, value: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1", 1.0), ("0.5", 0.5), ("500m", 0.5), ("0", None), ("0m", None), ("x", None), ("1 m", None)]
+    ("text", "value"),
+    [("1", 1.0), ("0.5", 0.5), ("500m", 0.5), ("0", None), ("0m", None), ("x", None), ("1 m", None)],
 )
 def test_cores(text: str, value: float | None) -> None:
     assert cores(text) == value

@@ -144,7 +144,9 @@ def test_another_kind_of_readiness_replaces_the_one_below(tmp_path: Path) -> Non
 
 
 def test_another_source_of_a_secret_replaces_the_one_below(tmp_path: Path) -> None:
-    spec = one(tmp_path, "{secrets: {T: {env: B}}}", above="defaults: {secrets: {T: {file: a}, U: {env: C}}}\n").spec
+    spec = one(
+        tmp_path, "{secrets: {T: {env: B}}}", above="defaults: {secrets: {T: {file: a}, U: {env: C}}}\n"
+    ).spec
 
     assert {name: ref.source for name, ref in spec.secrets.items()} == {"T": "env B", "U": "env C"}
 
@@ -172,7 +174,7 @@ def test_each_and_replica_fill_in(tmp_path: Path) -> None:
         "sandboxes:\n"
         '  n: {replicas: 2, environment: {I: "${replica.index}", S: "${stack}"}}\n'
         '  l: {for_each: [eu], environment: {K: "${each.key}", V: "${each.value}"}}\n'
-        "  m:\n    for_each: {eu: {cpu: 2, zone: {name: z1}}}\n    resources: {cpu: \"${each.value.cpu}\"}\n"
+        '  m:\n    for_each: {eu: {cpu: 2, zone: {name: z1}}}\n    resources: {cpu: "${each.value.cpu}"}\n'
         '    environment: {Z: "in-${each.value.zone.name}"}\n',
     ).sandboxes
 
@@ -188,7 +190,7 @@ def test_ten_thousand_replicas_share_one_spec_and_one_map_of_places(tmp_path: Pa
     fleet = desired(
         tmp_path,
         "variables: {n: {type: number, default: 10000}, image: {default: a}}\n"
-        "sandboxes:\n  db: {}\n  box: {replicas: \"${var.n}\", image: \"${var.image}\", depends_on: [db]}\n",
+        'sandboxes:\n  db: {}\n  box: {replicas: "${var.n}", image: "${var.image}", depends_on: [db]}\n',
     ).sandboxes
     boxes = [sandbox for sandbox in fleet.values() if sandbox.group == "box"]
 
@@ -226,7 +228,7 @@ def test_a_name_means_all_of_its_group_and_an_address_one(tmp_path: Path) -> Non
     fleet = desired(
         tmp_path,
         "sandboxes:\n  db: {replicas: 2}\n  region: {for_each: [eu]}\n  a: {depends_on: [db]}\n"
-        "  b: {depends_on: [\"db[1]\", \"region['eu']\"]}\n"
+        '  b: {depends_on: ["db[1]", "region[\'eu\']"]}\n'
         '  c: {replicas: 2, depends_on: ["db[${replica.index}]"]}\n',
     ).sandboxes
 
@@ -239,8 +241,8 @@ def test_a_reference_is_marked_and_makes_a_dependency(tmp_path: Path) -> None:
     fleet = desired(
         tmp_path,
         "sandboxes:\n  db: {ports: [{name: sql, container: 5432}]}\n  region: {for_each: [eu]}\n"
-        "  a:\n    command: [run, \"--id=${sandbox.db.id}\"]\n    depends_on: [db]\n"
-        "    environment:\n      URL: \"${sandbox.region[\\\"eu\\\"].url}/x\"\n      PORT: ${sandbox.db.ports.sql}\n"
+        '  a:\n    command: [run, "--id=${sandbox.db.id}"]\n    depends_on: [db]\n'
+        '    environment:\n      URL: "${sandbox.region[\\"eu\\"].url}/x"\n      PORT: ${sandbox.db.ports.sql}\n'
         "      LITERAL: $${sandbox.db.url}\n",
     ).sandboxes
 
@@ -256,7 +258,8 @@ def test_a_reference_is_marked_and_makes_a_dependency(tmp_path: Path) -> None:
 def test_references_make_circles_too(tmp_path: Path) -> None:
     (problem,) = wrong(
         tmp_path,
-        HEAD + 'sandboxes:\n  a: {environment: {B: "${sandbox.b.url}"}}\n  b: {depends_on: [c]}\n  c: {depends_on: [a]}\n',
+        HEAD
+        + 'sandboxes:\n  a: {environment: {B: "${sandbox.b.url}"}}\n  b: {depends_on: [c]}\n  c: {depends_on: [a]}\n',
     )
 
     assert "a → b → c → a" in problem.summary
@@ -412,7 +415,10 @@ def test_the_order_of_keys_changes_nothing(tmp_path: Path) -> None:
     def fleet(value: object) -> object:
         made = configured(tmp_path, json.dumps(value, indent=1)).desired
         return (
-            [(a, s.spec, s.backend, s.depends_on, s.references, sorted(s.where)) for a, s in made.sandboxes.items()],
+            [
+                (a, s.spec, s.backend, s.depends_on, s.references, sorted(s.where))
+                for a, s in made.sandboxes.items()
+            ],
             [(b.name, b.type, b.options) for b in sorted(made.backends.values(), key=lambda b: b.name)],
             [(o.name, o.value) for o in made.outputs.values()],
             made.store,

@@ -208,14 +208,33 @@ def test_plain_scalars_follow_yaml_1_2(text: str, meaning: object) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["1.10", "yes", "on", "0755", "1e3", "true", "1_000", "22:22", "010", "+1", "0x1F", ".5", "-0", "1.0", "Null-ish"],
+    [
+        "1.10",
+        "yes",
+        "on",
+        "0755",
+        "1e3",
+        "true",
+        "1_000",
+        "22:22",
+        "010",
+        "+1",
+        "0x1F",
+        ".5",
+        "-0",
+        "1.0",
+        "Null-ish",
+    ],
 )
 def test_an_environment_value_stays_as_it_was_written(tmp_path: Path, written: str) -> None:
     assert one(tmp_path, f"{{environment: {{A: {written}}}}}").spec.environment == {"A": written}
 
 
 def test_quotes_make_text(tmp_path: Path) -> None:
-    assert one(tmp_path, "{environment: {A: '1.10', B: \"yes\"}}").spec.environment == {"A": "1.10", "B": "yes"}
+    assert one(tmp_path, "{environment: {A: '1.10', B: \"yes\"}}").spec.environment == {
+        "A": "1.10",
+        "B": "yes",
+    }
 
 
 def test_anchors_and_merge_keys_work_and_ones_own_keys_win(tmp_path: Path) -> None:

@@ -85,7 +85,9 @@ def test_the_whole_language_is_accepted_and_what_comes_later_is_said_where_it_st
     found = wrong(tmp_path, LANGUAGE, var=["token=hush"])
 
     lines = LANGUAGE.splitlines()
-    told = [(item.code, lines[item.position.line - 1].split(":")[0].strip()) for item in found if item.position]
+    told = [
+        (item.code, lines[item.position.line - 1].split(":")[0].strip()) for item in found if item.position
+    ]
     assert told == [
         ("not-yet-supported", key)
         for key in (
@@ -96,7 +98,16 @@ def test_the_whole_language_is_accepted_and_what_comes_later_is_said_where_it_st
 
 
 def test_without_them_the_language_expands(tmp_path: Path) -> None:
-    later = ("ignore_changes", "replace_triggered_by", "max_lifetime", "rollout", "moved", "removed", "imports", "policy")
+    later = (
+        "ignore_changes",
+        "replace_triggered_by",
+        "max_lifetime",
+        "rollout",
+        "moved",
+        "removed",
+        "imports",
+        "policy",
+    )
     text = "".join(
         line + "\n" for line in LANGUAGE.splitlines() if not line.strip().startswith(later)
     )  # fmt: skip
@@ -161,7 +172,9 @@ def test_every_example_of_the_schema_is_valid() -> None:
     checked = 0
     for name, node in SCHEMA["$defs"].items():
         for example in node.get("examples", ()):
-            validator = jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": SCHEMA["$defs"]})
+            validator = jsonschema_rs.Draft202012Validator(
+                {"$ref": f"#/$defs/{name}", "$defs": SCHEMA["$defs"]}
+            )
             assert validator.is_valid(example), (name, example)
             checked += 1
     for example in SCHEMA["examples"]:

@@ -61,7 +61,9 @@ def test_entries_become_references_without_a_value(tmp_path: Path) -> None:
 
 def test_values_are_read_and_digested_with_the_key(tmp_path: Path) -> None:
     write(tmp_path, "from a file\n\n", "b")
-    refs = secrets_of(tmp_path, "{A: {env: V}, B: {file: b}, C: {command: [echo, hello]}}", {"V": "from env\n"})
+    refs = secrets_of(
+        tmp_path, "{A: {env: V}, B: {file: b}, C: {command: [echo, hello]}}", {"V": "from env\n"}
+    )
 
     assert {name: ref.value.reveal() for name, ref in refs.items() if ref.value} == {
         "A": "from env\n", "B": "from a file\n", "C": "hello",
@@ -83,7 +85,11 @@ def test_the_same_value_under_another_name_or_key_has_another_digest(tmp_path: P
 def test_without_a_key_there_is_a_value_and_no_digest(tmp_path: Path) -> None:
     fleet = configured(tmp_path, HEAD + "sandboxes: {box: {secrets: {A: {env: V}}}}\n").desired
 
-    ref = resolve_secrets(fleet, key=None, environ={"V": "v"}, run=no_command).sandboxes[Address("box")].spec.secrets["A"]
+    ref = (
+        resolve_secrets(fleet, key=None, environ={"V": "v"}, run=no_command)
+        .sandboxes[Address("box")]
+        .spec.secrets["A"]
+    )
 
     assert (ref.digest, ref.value and ref.value.reveal()) == ("", "v")
 
@@ -121,10 +127,14 @@ def test_each_source_is_read_once_and_replicas_go_on_sharing(tmp_path: Path) -> 
         ("{command: [sh, -c, 'printf \"a\\0b\"']}", "NUL"),
     ],
 )
-def test_what_cannot_be_had_is_said_at_its_place_and_never_shown(tmp_path: Path, entry: str, words: str) -> None:
+def test_what_cannot_be_had_is_said_at_its_place_and_never_shown(
+    tmp_path: Path, entry: str, words: str
+) -> None:
     write(tmp_path, b"\xff\xfehunter2", "binary")
     write(tmp_path, "\n", "newline")
-    fleet = configured(tmp_path, HEAD + f"sandboxes: {{box: {{replicas: 3, secrets: {{T: {entry}}}}}}}\n").desired
+    fleet = configured(
+        tmp_path, HEAD + f"sandboxes: {{box: {{replicas: 3, secrets: {{T: {entry}}}}}}}\n"
+    ).desired
 
     (problem,) = failures(fleet, {"EMPTY": ""})
 
@@ -136,7 +146,9 @@ def test_what_cannot_be_had_is_said_at_its_place_and_never_shown(tmp_path: Path,
 
 
 def test_all_that_cannot_be_had_is_said_at_once(tmp_path: Path) -> None:
-    fleet = configured(tmp_path, HEAD + "sandboxes: {box: {secrets: {A: {env: X}, B: {env: X}, C: {file: x}}}}\n").desired
+    fleet = configured(
+        tmp_path, HEAD + "sandboxes: {box: {secrets: {A: {env: X}, B: {env: X}, C: {file: x}}}}\n"
+    ).desired
 
     assert [item.summary.partition(" needs")[0] for item in failures(fleet)] == [
         "the secret `A`", "the secret `B`", "the secret `C`",

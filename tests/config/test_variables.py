@@ -104,9 +104,18 @@ def test_an_option_of_the_wrong_type_is_refused(tmp_path: Path, kind: str, given
 
 @pytest.mark.parametrize(
     ("kind", "value", "place"),
-    [("string", "[a]", 1), ("number", "a", 1), ("bool", "yes", 1), ("list", "a", 1), ("map", "1", 1), ("string", "", 1)],
+    [
+        ("string", "[a]", 1),
+        ("number", "a", 1),
+        ("bool", "yes", 1),
+        ("list", "a", 1),
+        ("map", "1", 1),
+        ("string", "", 1),
+    ],
 )
-def test_a_file_with_the_wrong_type_is_refused_at_its_line(tmp_path: Path, kind: str, value: str, place: int) -> None:
+def test_a_file_with_the_wrong_type_is_refused_at_its_line(
+    tmp_path: Path, kind: str, value: str, place: int
+) -> None:
     write(tmp_path, HEAD + f"variables: {{v: {{type: {kind}}}}}\n")
     write(tmp_path, f"v: {value}\n", "vars/v.yml")
 

@@ -38,7 +38,9 @@ def desired(folder: Path, sandboxes: str, *, environ: Mapping[str, str] | None =
     return configured(folder, HEAD + sandboxes, environ=environ).desired
 
 
-def one(folder: Path, block: str, *, above: str = "", environ: Mapping[str, str] | None = None) -> DesiredSandbox:
+def one(
+    folder: Path, block: str, *, above: str = "", environ: Mapping[str, str] | None = None
+) -> DesiredSandbox:
     """The one sandbox of a flow block such as `{image: a}`."""
     fleet = desired(folder, f"{above}sandboxes:\n  box: {block}\n", environ=environ).sandboxes
     assert len(fleet) == 1

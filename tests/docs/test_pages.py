@@ -32,10 +32,9 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(target.read_text(encoding="utf-8")), f"{link}: no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+# The changelog tells of the past too: a name that was true then may be gone now.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
 def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
-    if page.name == "CHANGELOG.md":
-        pytest.skip("tells of the past too")  # a name that was true then may be gone now
     for line in code_lines(page.read_text(encoding="utf-8")):
         found = _WORDS.match(line)
         if found:

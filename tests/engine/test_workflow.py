@@ -8,7 +8,11 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.references import mark
-from reconciler.engine.workflow import StopRequest, outputs, status, validate, why
+from reconciler.engine.explain import why
+from reconciler.engine.inspect import status
+from reconciler.engine.stop import StopRequest
+from reconciler.engine.survey import validate
+from reconciler.engine.workflow import outputs
 from reconciler.errors import (
     ConfigError,
     LockHeld,

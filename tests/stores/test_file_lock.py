@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ import pytest
 from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.stores.base import LockInfo
 from reconciler.stores.file import host
-from reconciler.stores.file.lease import Timing
+from reconciler.stores.file.lease import FileLease, Timing
 from reconciler.testing.store_conformance import STACK, a_state, created
 from tests.stores.places import NOW, Clock, Machine, a_store
 
@@ -274,16 +274,21 @@ def test_a_heartbeat_that_finds_the_lock_taken_stops_and_takes_nothing_back(tmp_
 
 
 def test_a_heartbeat_survives_a_disk_that_fails_for_a_while(tmp_path: Path) -> None:
-    store = a_store(tmp_path / "state", timing=Timing(renew=0.005))
+    clock = Clock()
+    store = a_store(tmp_path / "state", timing=clock.timing(renew=1e6))
     with store.lock("apply") as lease:
+        assert isinstance(lease, FileLease)
         (tmp_path / "state").rename(tmp_path / "unplugged")
         with pytest.raises(StoreError):
             lease.check()
+        assert lease.beat()
         (tmp_path / "unplugged").rename(tmp_path / "state")
-        seen = store.lock_info()
-        assert seen is not None
-        wait_until(lambda: (store.lock_info() or lease.info).expires > seen.expires)
+        clock.time += 5
+        assert lease.beat()
+        assert store.lock_info() == replace(lease.info, expires=NOW + 35.0)
         lease.check()
+        store.force_unlock(lease.info.id)
+        assert not lease.beat()
 
 
 def test_releasing_never_raises(tmp_path: Path) -> None:
@@ -305,6 +310,18 @@ def test_an_old_lease_is_refused_even_by_a_record_of_the_same_id(tmp_path: Path)
         path.write_text(json.dumps(record))
         with pytest.raises(LeaseLost):
             store.append(lease, created("a"))
+
+
+def test_an_old_lease_is_refused_even_by_a_record_of_the_same_fence(tmp_path: Path) -> None:
+    """The id decides, not only the fence: a lock file that somebody removed counts from one again."""
+    store = a_store(tmp_path, timing=Timing(renew=1e6))
+    with store.lock("apply") as lease:
+        store.write(lease, a_state())
+        (tmp_path / f"{STACK}.lock").unlink()
+        with store.lock("apply") as second:
+            assert second.info.fence == lease.info.fence
+            with pytest.raises(LeaseLost):
+                store.append(lease, created("a"))
 
 
 def test_nobody_can_take_the_lock_while_a_write_is_under_way(tmp_path: Path) -> None:

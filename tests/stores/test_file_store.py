@@ -85,13 +85,16 @@ def test_reading_never_writes(tmp_path: Path) -> None:
     assert store.read() == again.read()
 
 
-def test_the_backup_is_the_snapshot_before_byte_for_byte(tmp_path: Path) -> None:
+def test_a_write_keeps_the_snapshot_before_byte_for_byte_and_removes_the_journal(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     with store.lock("apply") as lease:
         first = store.write(lease, a_state("a"))
         assert not (tmp_path / BACKUP).exists()
         text = (tmp_path / SNAPSHOT).read_bytes()
+        store.append(lease, created("b"))
+        assert (tmp_path / JOURNAL).exists()
         store.write(lease, first)
+        assert not (tmp_path / JOURNAL).exists()
     assert (tmp_path / BACKUP).read_bytes() == text
 
 

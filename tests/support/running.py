@@ -10,7 +10,8 @@ from typing import Any
 from reconciler.backends.base import SandboxBackend
 from reconciler.backends.memory import MemoryBackend
 from reconciler.engine.context import BackendPool, Context
-from reconciler.engine.workflow import ApplyOptions, ApplyReport, StopRequest, apply, plan
+from reconciler.engine.stop import StopRequest
+from reconciler.engine.workflow import ApplyOptions, ApplyReport, apply, plan
 from reconciler.model.desired import BackendConfig, Desired
 from reconciler.model.event import Event
 from reconciler.model.outcome import Entry

@@ -101,8 +101,9 @@ def _apply(
 
 def _run(call: Invocation, options: ApplyOptions, *, ask: bool) -> ApplyReport:
     from reconciler.engine import workflow
+    from reconciler.engine.stop import StopRequest
 
-    stop = workflow.StopRequest()
+    stop = StopRequest()
     with ExitStack() as stack:
         progress = stack.enter_context(progress_for(call))
         context = stack.enter_context(opened(call, emit=progress, writes=True))

@@ -22,13 +22,13 @@ def exec_command(call: Invocation, *, address: str, argv: tuple[str, ...], timeo
 
     The exit code is that of CMD.
     """
-    from reconciler.engine import workflow
+    from reconciler.engine import inspect
 
     words = argv[1:] if argv[0] == "--" else argv
     if not words:
         raise click.UsageError("There is no command after `--`.", click.get_current_context())
     with opened(call, secrets=False) as context:
-        backend, info = workflow.locate(context, address)
+        backend, info = inspect.locate(context, address)
         result = backend.exec(info, words, timeout=timeout)
     terminal = call.terminal
     if call.settings.json:

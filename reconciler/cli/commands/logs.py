@@ -17,12 +17,12 @@ from reconciler.cli.wiring import opened
 @click.option("-F", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
 def logs(call: Invocation, *, address: str, tail: int | None, follow: bool) -> int:
     """Print the log of the sandbox ADDRESS, oldest line first."""
-    from reconciler.engine import workflow
+    from reconciler.engine import inspect
 
     terminal = call.terminal
     on_terminal = terminal.out.isatty()
     with opened(call, secrets=False) as context:
-        backend, info = workflow.locate(context, address)
+        backend, info = inspect.locate(context, address)
         for text in backend.logs(info, tail=tail, follow=follow):
             if call.settings.json:
                 terminal.line(line({"type": "log", "address": address, "line": text}))

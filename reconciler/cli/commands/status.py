@@ -24,12 +24,12 @@ def status(call: Invocation, *, addresses: tuple[str, ...], watch: bool) -> int:
     """
     from reconciler.cli.views.jsonline import line
     from reconciler.cli.views.status import status_dict, status_text
-    from reconciler.engine import workflow
+    from reconciler.engine import inspect
 
     terminal = call.terminal
     with opened(call) as context:
         while True:
-            rows = workflow.status(context, addresses)
+            rows = inspect.status(context, addresses)
             if call.settings.json:
                 terminal.line(line(status_dict(context.desired.stack, rows)))
             else:

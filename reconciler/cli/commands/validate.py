@@ -17,12 +17,12 @@ def validate(call: Invocation) -> int:
 
     No backend is asked and nothing is written.
     """
-    from reconciler.engine import workflow
+    from reconciler.engine import survey
 
     if call.settings.json:
         call.events.begin()
     with opened(call, secrets=False) as context:
-        found = workflow.validate(context)
+        found = survey.validate(context)
         failure.show_diagnostics(found, call)
         errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in found)
         if errors:

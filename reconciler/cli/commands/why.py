@@ -15,10 +15,10 @@ from reconciler.cli.wiring import opened
 def why(call: Invocation, *, address: str) -> int:
     """Explain the sandbox ADDRESS: what is declared, recorded and there, and what the next apply will do."""
     from reconciler.cli.views.explanation import explanation_dict, explanation_text
-    from reconciler.engine import workflow
+    from reconciler.engine import explain
 
     with opened(call) as context:
-        made = workflow.why(context, address)
+        made = explain.why(context, address)
     terminal = call.terminal
     if call.settings.json:
         terminal.line(line(explanation_dict(made)))

@@ -248,18 +248,24 @@ class FileLease(Lease):
         self._lock = lock
         self._released = threading.Event()
         self._lost: LeaseLost | None = None
-        self._heart = threading.Thread(target=self._beat, name=f"lease {info.id[:8]}", daemon=True)
+        self._heart = threading.Thread(target=self._live, name=f"lease {info.id[:8]}", daemon=True)
         self._heart.start()
 
-    def _beat(self) -> None:
+    def _live(self) -> None:
         while not self._released.wait(self._lock.timing.renew):
-            try:
-                self._lock.renew(self.info)
-            except LeaseLost as lost:
-                self._lost = lost
+            if not self.beat():
                 return
-            except StoreError:
-                continue  # a full disk may have room again by the next beat; `check` reads the truth anyway
+
+    def beat(self) -> bool:
+        """Renew the lease once, as the thread does in its time; False when the lock is somebody else's."""
+        try:
+            self._lock.renew(self.info)
+        except LeaseLost as lost:
+            self._lost = lost
+            return False
+        except StoreError:
+            return True  # a full disk may have room again by the next beat; `check` reads the truth anyway
+        return True
 
     def check(self) -> None:
         if self._lost is not None:
