@@ -105,6 +105,10 @@ class SandboxBackend(ABC):
         """Run a command inside. Raises NotFound when the sandbox is not running."""
         raise Unsupported(f"{type(self).__name__} cannot run commands")
 
+    def notes(self) -> Sequence[str]:
+        """What a user of this backend must know on this machine, one sentence each; a plan says it once."""
+        return ()
+
     def check(self) -> Sequence[tuple[str, bool, str]]:
         """For `doctor`: (what was checked, is it well, detail or fix). Raises nothing."""
         return ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,14 +54,10 @@ def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
 
 
 def store_of(desired: Desired) -> Store:
-    """The open store of a configuration. A file store that names no path is `state/` beside the configuration,
-    wherever this process was started."""
+    """The open store of a configuration."""
     from reconciler.stores.registry import open_store
 
-    config = desired.store
-    if config.type == "file":
-        config = replace(config, options={"path": "state", **config.options})
-    return open_store(config, stack=desired.stack, directory=Path(desired.directory))
+    return open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
 
 
 @contextmanager

@@ -71,6 +71,10 @@ class Problems:
     def __bool__(self) -> bool:
         return any(problem.severity is Severity.ERROR for problem in self.found)
 
+    def is_full(self) -> bool:
+        """Whether there is more than will be shown."""
+        return len(self.found) > MAX_REPORTED
+
     def file_order(self, names: Sequence[str]) -> None:
         self._order = {name: index for index, name in enumerate(names)}
 
@@ -157,10 +161,12 @@ class Problems:
             more = Diagnostic(
                 severity=Severity.ERROR,
                 code="more",
-                summary=f"{len(errors) - MAX_REPORTED} more errors are not shown",
+                summary="there are more errors, which are not shown",
+                fix="correct these first",
             )
             errors = (*errors[:MAX_REPORTED], more)
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        more_than = "more than " if len(errors) > MAX_REPORTED else ""
+        count = "1 error" if len(errors) == 1 else f"{more_than}{min(len(errors), MAX_REPORTED)} errors"
         raise ConfigError(f"the configuration has {count}", diagnostics=errors)
 
 

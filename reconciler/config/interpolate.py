@@ -92,7 +92,7 @@ def _expression(raw: str) -> Expression:
 class Variable:
     """A variable's value; `known` False when that was an error which has been told."""
 
-    value: Any = None
+    value: Any = field(default=None, repr=False)
     sensitive: bool = False
     known: bool = True
 
@@ -101,7 +101,7 @@ class Variable:
 class Scope:
     """What the names of expressions mean here. `each` and `replica` are None where there is no such thing;
     `refer` answers the address that `${sandbox.…}` means or has told the problem, None where it is not allowed.
-    `environ_used` are the names asked for."""
+    """
 
     stack: str | None
     variables: Mapping[str, Variable]

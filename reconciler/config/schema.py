@@ -67,16 +67,19 @@ def validate(root: Node, problems: Problems, *, definition: str | None = None, c
     complaints = [item for item in complaints if complete or item.path or item.keyword != "required"]
     unknown = {item.path: item for item in complaints if item.keyword == "additionalProperties"}
     mistyped = {item.path for item in complaints if item.keyword == "type"}
-    removals: list[tuple[Node, str | int]] = []
+    removals: dict[tuple[int, str | int], tuple[Node, str | int]] = {}
     told = False
     for item in complaints:
         chain = _chain(root, item.path)
         echo = item.keyword in _ABOUT_THE_WHOLE and item.path in mistyped
-        if not echo and not _follows_from(item, unknown.get(item.path)):
+        if problems.is_full():
+            told = True  # nobody reads on, and advice takes its time
+        elif not echo and not _follows_from(item, unknown.get(item.path)):
             _tell(item, chain, problems)
             told = True
-        removals += _removals(item, chain)
-    for parent, key in sorted(removals, key=lambda pair: isinstance(pair[1], int) and -pair[1]):
+        # An alias leads to the same node on several ways: it is taken out once.
+        removals |= {(id(parent), key): (parent, key) for parent, key in _removals(item, chain)}
+    for parent, key in sorted(removals.values(), key=lambda pair: isinstance(pair[1], int) and -pair[1]):
         _remove(parent, key)
     return not told
 
@@ -122,6 +125,8 @@ def _tell(item: _Complaint, chain: list[tuple[Node, str | int]], problems: Probl
     label = _label(chain)
     if item.keyword == "additionalProperties":
         for name in item.names:
+            if problems.is_full():
+                break
             _tell_unknown(name, node, item.schema, problems)
     elif item.keyword == "required":
         name = item.names[0]

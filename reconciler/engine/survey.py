@@ -43,8 +43,13 @@ class View:
 
 def validate(context: Context) -> tuple[Diagnostic, ...]:
     """What the backends say about the configuration's fields. Calls no backend."""
-    used = {wanted.backend for wanted in context.desired.sandboxes.values()}
-    return support_diagnostics(context.desired, context.backends.capabilities(used))
+    used = sorted({wanted.backend for wanted in context.desired.sandboxes.values()})
+    notes = tuple(
+        Diagnostic(severity=Severity.NOTE, code="backend-note", summary=f"backend {name!r}: {note}")
+        for name in used
+        for note in context.backends.get(name).notes()
+    )
+    return (*support_diagnostics(context.desired, context.backends.capabilities(used)), *notes)
 
 
 def survey(context: Context, *, destroy: bool = False) -> View:

@@ -60,9 +60,7 @@ class Server:
         poller.register(waking, select.POLLIN)
         while not self._stopping:
             poller.poll()
-            if self._stopping or not self._open.acquire(timeout=0.1):
-                continue
-            if not self._take():
+            if self._open.acquire(timeout=0.1) and not self._take():
                 self._open.release()
 
     def _take(self) -> bool:

@@ -25,6 +25,7 @@ _OURS: Mapping[str, str] = {
     "file": "reconciler.stores.file:FileStore",
     "memory": "reconciler.stores.memory:MemoryStore",
 }
+DEFAULT_PATH = "state"  # of a file store that names none, beside the configuration
 _PLANNED = ("http", "kubernetes", "postgres")
 
 
@@ -39,7 +40,7 @@ def open_store(config: StoreConfig, *, stack: str, directory: Path) -> Store:
     made = _class(config.type)
     options = dict(config.options)
     _refuse_unknown(config.type, options, _accepted(made))
-    path = options.get("path")
+    path = options.get("path", DEFAULT_PATH if config.type == "file" else None)
     if isinstance(path, (str, Path)):
         options["path"] = directory / Path(path).expanduser()
     try:

@@ -479,3 +479,22 @@ def test_nobody_is_asked_about_a_file_that_is_wrong_anyway(tmp_path: Path) -> No
 
     with pytest.raises(ConfigError, match="2 errors"):
         configure(directory=tmp_path, environ={}, ask=ask)
+
+
+def test_a_bad_part_behind_an_alias_is_told_once_and_taken_out_once(tmp_path: Path) -> None:
+    found = wrong(
+        tmp_path,
+        HEAD + "x-p: &p [{name: a}, {name: b, container: 1}]\n"
+        "sandboxes:\n  one: {ports: *p}\n  two: {ports: *p, environment: {U: '${sandbox.nobody.url}'}}\n",
+    )
+
+    assert [(item.code, item.position and item.position.line) for item in found] == [
+        ("missing-key", 3), ("unknown-sandbox", 6),
+    ]  # fmt: skip
+
+
+def test_a_thousand_errors_are_enough(tmp_path: Path) -> None:
+    found = wrong(tmp_path, HEAD + "".join(f"key{n}: 1\n" for n in range(5_000)))
+
+    assert len(found) == 1_001
+    assert found[-1].code == "more"

@@ -444,3 +444,9 @@ def test_a_refused_field_stops_the_plan_before_any_call() -> None:
     with pytest.raises(ConfigError):
         stack.plan()
     assert stack.backend.calls == []
+
+
+def test_what_a_backend_has_to_say_is_in_the_plan_once() -> None:
+    stack = three()
+    stack.memory.notes = lambda: ("no security boundary",)  # type: ignore[method-assign]
+    assert [d.summary for d in stack.plan().diagnostics] == ["backend 'main': no security boundary"]
