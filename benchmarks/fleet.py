@@ -21,7 +21,7 @@ CREATE, READY, LANES = 0.030, 0.5, 64
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
+    count = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdigit() else 5000
     spec, here = SandboxSpec(image="one"), Position("sandboxes.yaml", 1, 1)
     addresses = [Address(f"s[{i}]") for i in range(count)]
     sandboxes = {
