@@ -10,11 +10,9 @@ from reconciler.config.nodes import Node, Source
 
 _REFERENCES = frozenset({"env", "file", "command", "as"})  # what names a secret without being one
 _WHOLE_INTERPOLATION = re.compile(r"\s*\$\{[^}]*\}\s*")
-_SUSPECT_KEY = re.compile(r"value|secret|token|passw|credential|key|auth|api[_-]", re.IGNORECASE)
-_SUSPECT_LINE = re.compile(
-    r"""(\s*)(?:.*?[\s{,"'-])??[\w-]*(?:value|secret|token|passw|credential|key|auth|api[_-])[\w-]*["']?\s*:""",
-    re.IGNORECASE,
-)
+_SUSPECT = r"(?:value|secret|token|passw|credential|key|auth|api[_-])"  # what keys of secrets are called
+_SUSPECT_KEY = re.compile(_SUSPECT, re.IGNORECASE)
+_SUSPECT_LINE = re.compile(_SUSPECT + r"""[\w-]*["']?\s*:""", re.IGNORECASE)
 
 
 def mask_secrets(root: Node) -> None:
@@ -43,7 +41,7 @@ def mask_suspects(source: Source) -> None:
         if deeper_than is not None and (indent > deeper_than or not line.strip()):
             source.mask(number, 0, None)
             continue
-        match = _SUSPECT_LINE.match(line[:500])
+        match = _SUSPECT_LINE.search(line)
         deeper_than = indent if match else None
         if match:
             source.mask(number, match.end(), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.fold import fold, fold_all
@@ -293,12 +293,14 @@ def folded_one_by_one(before: State, entries: Iterable[Entry]) -> State:
     return before
 
 
+@settings(deadline=None)
 @given(journals(), journals())
 def test_folding_all_is_folding_each(earlier: list[Entry], later: list[Entry]) -> None:
     before = fold_all(state(), earlier)
     assert fold_all(before, later) == folded_one_by_one(before, later)
 
 
+@settings(deadline=None)
 @given(journals(), journals())
 def test_folding_in_parts_is_folding_at_once(first: list[Entry], second: list[Entry]) -> None:
     assert fold_all(fold_all(state(), first), second) == fold_all(state(), first + second)
@@ -312,6 +314,7 @@ def test_folding_in_parts_is_folding_at_once(first: list[Entry], second: list[En
         intent(Operation.UPDATE),
     ],
 )
+@settings(deadline=None)
 @given(journals(), journals())
 def test_replaying_a_journal_that_is_contained_already_changes_nothing(
     earlier: list[Entry], journal: list[Entry]
@@ -320,12 +323,14 @@ def test_replaying_a_journal_that_is_contained_already_changes_nothing(
     assert fold_all(once, journal) == once
 
 
+@settings(deadline=None)
 @given(journals())
 def test_a_record_vouches_only_for_the_spec_it_holds(journal: list[Entry]) -> None:
     for kept in fold_all(state(), journal).sandboxes.values():
         assert kept.spec_hash in ("", fingerprint(kept.spec))
 
 
+@settings(deadline=None)
 @given(journals())
 def test_a_record_is_of_its_address_and_survives_storing(journal: list[Entry]) -> None:
     after = fold_all(state(), journal)
@@ -333,6 +338,7 @@ def test_a_record_is_of_its_address_and_survives_storing(journal: list[Entry]) -
     assert State.from_dict(after.to_dict()) == after
 
 
+@settings(deadline=None)
 @given(journals())
 def test_everything_that_was_begun_and_not_ended_is_on_record(journal: list[Entry]) -> None:
     """No orphan: the object that the last intent of an address was about is recorded, unless its end is known."""
@@ -357,6 +363,7 @@ def test_everything_that_was_begun_and_not_ended_is_on_record(journal: list[Entr
             assert after[address].sandbox_id == last.sandbox_id
 
 
+@settings(deadline=None)
 @given(journals())
 def test_folding_never_touches_what_it_was_given(journal: list[Entry]) -> None:
     before = state(record())

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.fold import fold_all
@@ -70,6 +70,7 @@ def test_a_journal_cut_off_at_any_byte_keeps_every_whole_entry_and_nothing_else(
         assert (read is None) == (whole == 0), cut
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(encoded(ENTRIES)) - 2), st.integers(1, 255))
 def test_any_byte_changed_before_the_last_newline_is_damage_named_by_its_line(place: int, bits: int) -> None:
     data = bytearray(encoded(ENTRIES))

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
@@ -200,6 +200,7 @@ def refused_or_read_as_it_stands(data: bytes) -> bool:
     return bool(state.to_dict() == stands)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 4), st.binary(max_size=4)),
@@ -235,6 +236,7 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(PLACES), anything)
 def test_values_changed_at_random_are_refused_or_allowed_by_the_schema(
     place: tuple[str, ...], value: object
