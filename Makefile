@@ -32,7 +32,7 @@ test: $(VENV)/.test
 
 check: lint types imports $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
+	$(BIN)/python -m pytest -n $(WORKERS) -rs --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
 	.ci/wheel $(BIN)/python
 	@echo "make check: all is well"
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.model.desired import Address, DesiredSandbox, FlatSpec
+from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, address_order
 from reconciler.model.plan import Action, Reason, Step
 from reconciler.model.state import SandboxRecord
 
@@ -38,7 +38,9 @@ def topological(sandboxes: Mapping[Address, DesiredSandbox]) -> list[Address]:
 
 def link(steps: Iterable[Step], records: Mapping[Address, SandboxRecord]) -> tuple[Step, ...]:
     """The steps with their `needs`, destroys first, then by address."""
-    ordered = sorted(steps, key=lambda step: (step.action is not Action.DESTROY, step.address, step.key))
+    ordered = sorted(
+        steps, key=lambda step: (step.action is not Action.DESTROY, address_order(step.address), step.key)
+    )
     keys: dict[Address, list[Step]] = defaultdict(list)
     for step in ordered:
         keys[step.address].append(step)

@@ -21,6 +21,13 @@ Scalar = str | int | float | bool | None
 FlatSpec = Mapping[str, Scalar]  # canonical form: "environment.LOG_LEVEL" -> "info", sorted by path
 
 
+def address_order(address: str) -> tuple[str, int, str]:
+    """A sort key under which `a[2]` comes before `a[10]`."""
+    group, _, key = address.partition("[")
+    key = key.removesuffix("]")
+    return (group, int(key) if key.isdecimal() else -1, key)
+
+
 class Secret:
     """A value that never prints itself. `reveal()` is the only way to it."""
 

@@ -129,7 +129,7 @@ def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
     linux = _ENFORCED if sys.platform == "linux" else _REFUSED
     fields = {
         "image": _NOTED,
-        "runtime": _NOTED,
+        "runtime": _REFUSED,  # it is chosen for its isolation
         "environment": _ENFORCED,
         "secrets": _ENFORCED,
         "labels": _ENFORCED,

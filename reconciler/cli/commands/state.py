@@ -7,12 +7,11 @@ import click
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.groups import LazyGroup
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.views.grouping import address_order
 from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.records import record_dict, record_text
 from reconciler.cli.views.style import harmless
 from reconciler.cli.wiring import no_such, opened_store
-from reconciler.model.desired import Address
+from reconciler.model.desired import Address, address_order
 
 state = LazyGroup(
     name="state",

@@ -140,9 +140,3 @@ def _row(changes: tuple[FieldChange, ...], action: Action) -> Row:
         outside=first.outside,
         place=harmless(first.position.short) if first.position else "",
     )
-
-
-def address_order(address: str) -> tuple[str, int, str]:
-    """A sort key under which `a[2]` comes before `a[10]`."""
-    group, key = split(address)
-    return (group, int(key) if key.isdecimal() else -1, key)

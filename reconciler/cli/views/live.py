@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from reconciler.cli.views.plain import DOING, result_lines
 from reconciler.cli.views.style import Style, cells, fit, fit_middle, harmless, pad, wrapped
 from reconciler.cli.views.values import duration
+from reconciler.model.desired import address_order
 from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
 from reconciler.model.outcome import StepStatus
 
@@ -51,8 +52,9 @@ class Board:
     def take(self, event: Event, now: float) -> None:
         match event:
             case Planned():
-                self.total, self.began = len(event.plan.steps), now
+                self.total = len(event.plan.steps)
             case StepStarted():
+                self.began = self.began or now
                 self.active[event.key] = Active(address=event.address, doing=DOING[event.action], began=now)
             case StepProgress():
                 began = now - event.elapsed
@@ -79,7 +81,7 @@ def frame(board: Board, *, now: float, width: int, height: int) -> list[str]:
     """Lines for a terminal of this size: the active sandboxes, longest under way first, then the bar, then the
     notice."""
     below = wrapped(board.notice, width) if board.notice else []
-    active = sorted(board.active.values(), key=lambda step: (step.began, step.address))
+    active = sorted(board.active.values(), key=lambda step: (round(step.began), address_order(step.address)))
     room = max(1, height - _SPARE_LINES - len(below))
     shown = active if len(active) <= room else active[: room - 1]
     column = min(max((cells(harmless(step.address)) for step in shown), default=0), max(12, width // 3))
@@ -118,7 +120,7 @@ class LiveProgress:
         self._style = style
         self._clock = clock
         self._lock = threading.Lock()
-        self._board = Board(began=clock())
+        self._board = Board()
         self._console = Console(
             file=stream, highlight=False, no_color=not style.colour, markup=False, emoji=False
         )

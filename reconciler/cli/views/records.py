@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.cli.views.grouping import address_order
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless
 from reconciler.cli.views.table import Column, table
 from reconciler.cli.views.values import MASK, counted, is_secret, show_value
+from reconciler.model.desired import address_order
 from reconciler.model.state import SandboxRecord, State, Status
 
 _CODES: dict[Status, tuple[int, ...]] = {

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.cli.views.grouping import address_order, split, together
+from reconciler.cli.views.grouping import split, together
 from reconciler.cli.views.plain import DONE
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, fit, harmless, wrapped
 from reconciler.cli.views.table import Column, table
 from reconciler.cli.views.values import MASK, counted, duration
+from reconciler.model.desired import address_order
 from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import Action
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.views.grouping import address_order
 from reconciler.cli.views.style import CYAN, DIM, GREEN, RED, YELLOW, Style, wrapped
 from reconciler.cli.views.table import Column, table
 from reconciler.cli.views.values import age, counted
+from reconciler.model.desired import address_order
 from reconciler.model.observed import Phase
 
 if TYPE_CHECKING:
