@@ -225,10 +225,7 @@ class _Planner:
             phase=None if current is None else current.phase,
             is_recorded=is_recorded,
             same_backend=current is None or current.backend == wanted.backend,
-            half_updated=record is not None
-            and is_recorded
-            and not record.spec_hash
-            and record.status is Status.CREATED,
+            half_updated=record is not None and is_recorded and not record.spec_hash,
             changed=len(changes),
             outside=sum(change.outside for change in changes),
             forced=sum(change.forces_replacement for change in changes),

@@ -52,7 +52,7 @@ def test_the_version_is_answered_before_click_or_yaml_is_imported():
     loaded = imported(
         "sys.argv = ['reconciler', '--version']\nfrom reconciler.__main__ import main\nassert main() == 0"
     )
-    assert not loaded & {"click", "yaml", "rich", "httpx", "ruamel", "json", "reconciler.cli"}
+    assert not loaded & {"click", "yaml", "rich", "httpx", "json", "reconciler.cli"}
 
 
 def test_loading_the_command_line_imports_no_command_and_nothing_heavy():
@@ -61,7 +61,6 @@ def test_loading_the_command_line_imports_no_command_and_nothing_heavy():
         "rich",
         "yaml",
         "httpx",
-        "ruamel.yaml",
         "jsonschema_rs",
         "reconciler.engine.workflow",
     }
