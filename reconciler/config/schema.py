@@ -65,6 +65,9 @@ def validate(root: Node, problems: Problems, *, definition: str | None = None, c
         return True
     complaints = [_complaint(error) for error in validator.iter_errors(root.data)]
     complaints = [item for item in complaints if complete or item.path or item.keyword != "required"]
+    complaints = [item for item in complaints if not _is_installed_backend(item, root)]
+    if not complaints:
+        return True
     unknown = {item.path: item for item in complaints if item.keyword == "additionalProperties"}
     mistyped = {item.path for item in complaints if item.keyword == "type"}
     removals: dict[tuple[int, str | int], tuple[Node, str | int]] = {}
@@ -107,6 +110,16 @@ def _chain(root: Node, path: _Path) -> list[tuple[Node, str | int]]:
         kid = parent.listed()[step] if isinstance(step, int) else parent.named()[step]
         chain.append((kid, step))
     return chain
+
+
+def _is_installed_backend(item: _Complaint, root: Node) -> bool:
+    """A schema cannot list the backends that other packages bring; what is installed here counts as known."""
+    if item.path[:1] != ("backends",) or item.path[2:] != ("type",) or item.keyword != "anyOf":
+        return False
+    from importlib.metadata import entry_points
+
+    named = _chain(root, item.path)[-1][0].data
+    return any(point.name == named for point in entry_points(group="reconciler.backends"))
 
 
 def _follows_from(item: _Complaint, unknown: _Complaint | None) -> bool:
