@@ -5,6 +5,7 @@ The ideal is what the arithmetic allows: all creates back to back in 64 lanes, p
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 import time
@@ -21,6 +22,7 @@ CREATE, READY, LANES = 0.030, 0.5, 64
 
 
 def main() -> None:
+    gc.set_threshold(50_000, 20, 50)  # as the command line does
     count = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdigit() else 5000
     spec, here = SandboxSpec(image="one"), Position("sandboxes.yaml", 1, 1)
     addresses = [Address(f"s[{i}]") for i in range(count)]

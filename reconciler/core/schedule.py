@@ -107,9 +107,15 @@ class Scheduler:
     def done(self) -> bool:
         return self._open == 0
 
-    def in_flight(self) -> list[CallKind]:
-        """The kinds of the calls that have not been answered or given up on."""
-        return [call.kind for call, _ in self._calls.values()]
+    @property
+    def in_flight(self) -> int:
+        """Calls that have not been answered or given up on."""
+        return len(self._calls)
+
+    @property
+    def verbs_in_flight(self) -> int:
+        """Those of them that are not probes."""
+        return self._verbs
 
     def events(self) -> Sequence[Event]:
         """What happened since the last time this was asked, in order."""

@@ -38,4 +38,4 @@ def test_one_that_is_not_installed_is_an_error_at_its_place(tmp_path: Path) -> N
     with pytest.raises(ConfigError) as caught:
         configure(directory=tmp_path, environ={})
     [diagnostic] = caught.value.diagnostics
-    assert str(diagnostic.position).endswith("sandboxes.yaml:3:20")  # type: ignore[attr-defined]
+    assert str(diagnostic.position).endswith("sandboxes.yaml:3:22")  # type: ignore[attr-defined]

@@ -133,10 +133,7 @@ outputs:
     for text in said:
         assert not any(canary in text for canary in canaries.values())
     written = [
-        file
-        for folder_ in ("state", "xdg")
-        for file in (here.path / folder_).rglob("*")
-        if file.is_file()
+        file for folder_ in ("state", "xdg") for file in (here.path / folder_).rglob("*") if file.is_file()
     ]
     assert written
     for file in written:

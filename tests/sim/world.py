@@ -142,7 +142,7 @@ class World:
             entries += ledger.intents(calls, self.now)
             for call in calls:
                 self._start(call, ledger, answers)
-            most = max(most, sum(kind is not CallKind.PROBE for kind in scheduler.in_flight()))
+            most = max(most, scheduler.verbs_in_flight)
             if scheduler.done or (crash_after is not None and answered >= crash_after):
                 return entries, Run(
                     plan, scheduler.results(), ended, not scheduler.done, self.now - begun, most
