@@ -157,7 +157,7 @@ def commands_page() -> str:
 
 
 def _commands() -> Iterator[str]:
-    context = click.Context(cli, info_name="reconciler")
+    context = click.Context(cli, info_name="reconciler", **cli.context_settings)
     yield "# Commands"
     yield NOTICE
     yield "Answers go to standard output, everything else to standard error. What a run's end means: [exit-codes.md](exit-codes.md)."

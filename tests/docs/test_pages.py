@@ -43,7 +43,7 @@ def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
 
 def _check_command(line: str, words: list[str]) -> None:
     """Walk down the groups; every option is known to a group or command on the way."""
-    context = click.Context(cli, info_name="reconciler")
+    context = _context()
     current: click.Command = cli
     known = _options(current, context)
     for word in words:
@@ -61,6 +61,11 @@ def _check_command(line: str, words: list[str]) -> None:
         assert named[0] in cli.list_commands(context), f"`{line}`: no command {named[0]}"
 
 
+def _context() -> click.Context:
+    """With the settings of the command: it keeps the first help option it is asked for."""
+    return click.Context(cli, info_name="reconciler", **cli.context_settings)
+
+
 def _options(command: click.Command, context: click.Context) -> set[str]:
     return {name for param in command.get_params(context) for name in [*param.opts, *param.secondary_opts]}
 
@@ -74,7 +79,7 @@ def test_a_made_up_command_or_option_on_a_page_would_be_noticed() -> None:
 
 def test_the_readme_shows_every_command_once_at_least_or_links_to_the_page_that_does() -> None:
     listed = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    context = click.Context(cli)
+    context = _context()
     assert all(f"### `{name}`" in listed for name in cli.list_commands(context))
     assert "docs/commands.md" in links((ROOT / "README.md").read_text(encoding="utf-8"))
 
