@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
+    _open_closed_streams()
     if sys.argv[1:] == ["--version"]:
         from reconciler import __version__
 
@@ -19,6 +21,13 @@ def main() -> int:
     from reconciler.cli.main import run
 
     return run(sys.argv[1:])
+
+
+def _open_closed_streams() -> None:
+    """A stream that our caller closed (`plan <&-`) is None, and everything would trip over it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - lives as long as the process
 
 
 if __name__ == "__main__":

@@ -105,6 +105,11 @@ class SandboxBackend(ABC):
         """Run a command inside. Raises NotFound when the sandbox is not running."""
         raise Unsupported(f"{type(self).__name__} cannot run commands")
 
+    def place(self) -> str:
+        """Where its sandboxes are kept, as far as two runs on different terms could disagree about it; "" if they
+        cannot. A state remembers it, so that looking in the wrong place is not taken for absence."""
+        return ""
+
     def notes(self) -> Sequence[str]:
         """What a user of this backend must know on this machine, one sentence each; a plan says it once."""
         return ()

@@ -77,6 +77,14 @@ class World:
         self._lock = threading.RLock()
         self._forget()
 
+    @property
+    def place(self) -> str:
+        return self._path or ""
+
+    @property
+    def lasts(self) -> bool:
+        return self._path is not None
+
     def _forget(self) -> None:
         self._things: dict[str, Thing] = {}
         self._free_port = _FIRST_PORT
@@ -314,6 +322,14 @@ class MemoryBackend(SandboxBackend):
                 return ExecResult(exit_code=int(name == "false"), stdout="")
             case _:
                 return ExecResult(exit_code=127, stdout="", stderr=f"{name}: not found\n")
+
+    def place(self) -> str:
+        return self._world.place
+
+    def notes(self) -> Sequence[str]:
+        if self._world.lasts:
+            return ()
+        return ("sandboxes in memory are gone when this command ends; `path:` keeps them in a file",)
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ def open_backend(config: BackendConfig) -> SandboxBackend:
         ) from error
 
 
-def _class(config: BackendConfig) -> Callable[..., object]:
+def _class(config: BackendConfig) -> type:
     kind = config.type
     if kind in _OURS:
         return _from_path(config, _OURS[kind])
@@ -79,7 +79,7 @@ def _entry_points() -> Iterable[EntryPoint]:
     return entry_points(group=GROUP)
 
 
-def _from_path(config: BackendConfig, path: str) -> Callable[..., object]:
+def _from_path(config: BackendConfig, path: str) -> type:
     module_name, _, attribute = path.partition(":")
     try:
         found: Any = import_module(module_name)
@@ -93,16 +93,17 @@ def _from_path(config: BackendConfig, path: str) -> Callable[..., object]:
         raise _wrong(
             config, f"cannot be imported: {type(error).__name__}: {error}", f"try `python -m {module_name}`"
         ) from error
-    if not callable(found):
-        raise _wrong(config, f"is {path!r}, which cannot be called", "name a class")
-    made: Callable[..., object] = found
-    return made
+    if not isinstance(found, type):  # calling whatever the YAML names would run it, even to validate
+        raise _wrong(
+            config,
+            f"is {path!r}, which is no class",
+            f"name a class with the methods {', '.join(VERBS)}",
+        )
+    return found
 
 
-def _check_verbs(config: BackendConfig, made: Callable[..., object]) -> None:
-    """A factory function is looked at once it has made something."""
-    if not inspect.isclass(made):
-        return
+def _check_verbs(config: BackendConfig, made: type) -> None:
+    """Before anything is called: only what keeps the contract is ever made."""
     missing = [verb for verb in VERBS if not callable(getattr(made, verb, None))]
     missing += sorted(getattr(made, "__abstractmethods__", frozenset()) - set(missing))
     if missing:
@@ -113,7 +114,7 @@ def _check_verbs(config: BackendConfig, made: Callable[..., object]) -> None:
         )
 
 
-def _check_options(config: BackendConfig, made: Callable[..., object]) -> None:
+def _check_options(config: BackendConfig, made: type) -> None:
     try:
         parameters = list(inspect.signature(made).parameters.values())
     except (TypeError, ValueError):  # written in C: it will say itself

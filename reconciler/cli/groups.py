@@ -15,6 +15,9 @@ Listing = Mapping[str, Mapping[str, tuple[str, str]]]
 """Section title → command name → (module:attribute, what it does in a line)."""
 
 
+LATER = ("drift", "watch", "graph", "import", "mv", "rm", "pull", "push", "history")
+
+
 class LazyGroup(click.Group):
     """Commands by section; unknown ones are answered with the closest known."""
 
@@ -44,6 +47,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not ctx.resilient_parsing and name not in self.list_commands(ctx) and not name.startswith("-"):
+            if name in LATER:
+                ctx.fail(f"`{name}` is not there yet: it comes in a later release.")
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(f'`{word}`' for word in close)}?" if close else ""
             ctx.fail(f"There is no command `{name}`.{hint}")

@@ -5,6 +5,8 @@ Nothing is decided here about sandboxes; each command is a file in `commands/`, 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -72,6 +74,11 @@ def run(args: Sequence[str]) -> int:
     except BrokenPipeError:
         _abandon_stdout()
         return ExitCode.ERROR
+    except OSError as error:  # what is left are our own streams: everything else is told where it happens
+        _abandon_stdout()
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
+        return ExitCode.ERROR
 
 
 def _run(args: list[str], given: Given) -> int:
@@ -97,11 +104,23 @@ def _run(args: list[str], given: Given) -> int:
         return code_for(error)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            raise  # a stream of ours, not a file
+        from reconciler.cli import failure
+
+        failure.known(ReconcilerError(_about(error)), invocation(given, "run"))
+        return ExitCode.ERROR
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is reported in one line, never as a traceback
         from reconciler.cli import failure
 
         failure.unknown(error, invocation(given, "run"))
         return code_for(error)
+
+
+def _about(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
 
 
 def _abandon_stdout() -> None:

@@ -39,7 +39,7 @@ outputs:
 _BACKENDS = {
     "process": """\
 backends:
-  local: {type: process} # processes on this machine, no engine needed; docker is one word away
+  local: {type: process} # processes on this machine, no engine needed
 """,
     "docker": """\
 backends:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli import failure
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, StoreError
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Invocation
@@ -80,7 +80,10 @@ def opened(
         store = store_of(desired)
         stack.callback(store.close)
         if secrets:
-            key = store.secret_key(create=writes)
+            key = store.secret_key(create=False)
+            if key is None:
+                _refuse_lost_key(store)
+                key = store.secret_key(create=writes)
             desired = resolve_secrets(desired, key=key, environ=call.environ, run=run_secret_command)
         backends = BackendPool(desired.backends, open_backend)
         stack.callback(backends.close)
@@ -90,6 +93,23 @@ def opened(
             backends=backends,
             clock=SystemClock(),
             emit=emit or _silent,
+        )
+
+
+def _refuse_lost_key(store: Store) -> None:
+    """Without the key that a state's digests were made with, every secret would look changed."""
+    state = store.read()
+    digests = sorted(
+        record.address
+        for record in (state.sandboxes.values() if state else ())
+        if any(path.startswith("secrets.") for path in record.spec)
+    )
+    if digests:
+        raise StoreError(
+            f"the key of the secrets' digests is gone from {store.describe()}, so nobody can tell whether the "
+            f"secrets of {', '.join(digests[:5])} changed",
+            hint="bring the key file back, or set RECONCILER_STATE_KEY; to begin with a new key, take the secrets "
+            "out, apply, and put them in again",
         )
 
 

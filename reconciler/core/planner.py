@@ -76,6 +76,10 @@ def _lineage(stack: str, state: State | None, observed: Observed, options: PlanO
     return (live.pop(), True) if live else (options.new_lineage, False)
 
 
+def _last_error(rule: Rule, record: SandboxRecord | None) -> str:
+    return record.error if record and rule.reason is Reason.FAILED_BEFORE else ""
+
+
 @dataclass(slots=True)
 class _Canonical:
     """Canonical forms, computed once per spec object: replicas share theirs."""
@@ -226,6 +230,7 @@ class _Planner:
             is_recorded=is_recorded,
             same_backend=current is None or current.backend == wanted.backend,
             half_updated=record is not None and is_recorded and not record.spec_hash,
+            failed=record is not None and bool(record.error),
             changed=len(changes),
             outside=sum(change.outside for change in changes),
             forced=sum(change.forces_replacement for change in changes),
@@ -261,7 +266,7 @@ class _Planner:
             spec=flat,
             changes=changes if current is not None else (),
             unchanged=len(flat) - sum(change.path in flat for change in changes),
-            detail="" if current is None else current.detail,
+            detail=current.detail if current else _last_error(rule, record),
             cost=self._cost(rule.action, wanted.backend),
         )
 

@@ -18,7 +18,7 @@ class Facts:
     """`phase` None means nothing of ours is there. `recorded` None means the state does not know the address.
     `same_backend` compares where it is with where it should be; `changed` counts differing fields, `outside` how
     many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
-    the state speaks of."""
+    the state speaks of; `failed` that its last create is known to have failed."""
 
     declared: bool
     destroy_all: bool = False
@@ -27,6 +27,7 @@ class Facts:
     is_recorded: bool = True
     same_backend: bool = True
     half_updated: bool = False
+    failed: bool = False
     changed: int = 0
     outside: int = 0
     forced: int = 0
@@ -83,6 +84,13 @@ RULES: tuple[Rule, ...] = (
         action=Action.FORGET,
         reason=Reason.GONE,
         why="only the record is left of it",
+    ),
+    Rule(
+        name="declared, gone, its last create failed",
+        when=lambda f: _gone(f) and f.recorded is Status.PENDING and f.failed,
+        action=Action.CREATE,
+        reason=Reason.FAILED_BEFORE,
+        why="what kept it from being created may be mended by now",
     ),
     Rule(
         name="declared, gone, create was interrupted",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.engine.clock import Clock, SystemClock
-from reconciler.errors import ConfigError
+from reconciler.errors import ConfigError, Refused
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import BackendConfig, Desired
 from reconciler.model.event import Event
@@ -54,10 +54,29 @@ class BackendPool:
     def saved(self, names: Iterable[str]) -> dict[str, dict[str, object]]:
         """What the state keeps of these backends, to find their sandboxes again."""
         return {
-            name: {"type": self._configs[name].type, "options": dict(self._configs[name].options)}
+            name: {
+                "type": self._configs[name].type,
+                "options": dict(self._configs[name].options),
+                "place": self.get(name).place(),
+            }
             for name in sorted(set(names))
             if name in self._configs
         }
+
+    def check_places(self, state: State | None) -> None:
+        """Raises Refused when a backend looks somewhere else than where the state's sandboxes were made: what is
+        not seen there is not gone."""
+        if state is None:
+            return
+        for name in sorted({record.backend for record in state.sandboxes.values()}):
+            before = state.backends.get(name, {}).get("place", "")
+            now = self.get(name).place()
+            if before and now != before:
+                raise Refused(
+                    f"backend {name!r} looks for sandboxes in {now or 'no place'}, but the state's are in {before}",
+                    hint="run as the user and with the environment and options they were made with; to move "
+                    "them, destroy them there first",
+                )
 
     def close(self) -> None:
         for backend in self._opened.values():

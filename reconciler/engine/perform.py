@@ -61,6 +61,9 @@ class Performer:
             )
         except ReconcilerError as error:
             return Answer(error=self.scrub(error.message), hint=error.hint)
+        except OSError as error:
+            told = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return Answer(error=self.scrub(told), hint="mend that on this machine, then apply again")
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; a worker must answer
             return Answer(
                 error=self.scrub(f"{type(error).__name__}: {error}"), hint="this is a bug in the backend"

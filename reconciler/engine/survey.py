@@ -57,6 +57,7 @@ def survey(context: Context, *, destroy: bool = False) -> View:
     be listed."""
     state = context.store.read()
     context.backends.remember(state)
+    context.backends.check_places(state)
     desired = context.desired
     remarks = () if destroy else validate(context)
     errors = [remark for remark in remarks if remark.severity is Severity.ERROR]

@@ -11,11 +11,12 @@ from reconciler.core.references import attribute_of, resolve_text
 from reconciler.engine.context import Context
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
+from reconciler.errors import Refused, StoreError
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.event import ApplyEnded, Planned, Remark
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Action, Plan
 from reconciler.model.state import SandboxRecord, State
 from reconciler.stores.base import Lease, LockInfo
 
@@ -70,30 +71,42 @@ def apply(
     ) as lease:
         view = survey(context, destroy=options.destroy)
         context.emit(Planned(plan=view.plan))
+        _refuse_takeover(view.plan)
         if not view.plan.empty and not confirm(view.plan):
             return ApplyReport(plan=view.plan, declined=True)
         return _carry_out(context, options, view, lease, stop)
+
+
+def _refuse_takeover(made: Plan) -> None:
+    """Without a state, labels alone say that live sandboxes are ours: enough to adopt them, not to destroy them.
+    They may be another checkout's, which still has its state."""
+    taken = [step for step in made.steps if step.destroys or step.action is Action.UPDATE]
+    if made.lineage_found and taken:
+        raise Refused(
+            f"there is no state for stack {made.stack!r} here, and this plan would change or destroy "
+            f"{len(taken)} live sandboxes that carry its labels: {', '.join(step.address for step in taken[:5])}",
+            hint="if another checkout made them, give this stack a name of its own; if the state was lost, bring it "
+            "back, or first apply a configuration that only adopts them as they are",
+        )
 
 
 def _carry_out(
     context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
 ) -> ApplyReport:
     started = context.clock.monotonic()
-    before = _first_state(context, view, lease)
+    before = after = _first_state(context, view, lease)
     results: tuple[StepResult, ...] = ()
-    after = before
-    if not view.plan.empty:
-        execution = _execution(context, options, view, lease, stop)
-        try:
+    unsaved: StoreError | None = None
+    execution = None if view.plan.empty else _execution(context, options, view, lease, stop)
+    try:
+        if execution is not None:
             results = execution.run()
-        finally:
-            after = _settled(context, view, fold_all(before, execution.entries))
-            if execution.entries:
-                after = context.store.write(lease, after)
+    finally:
+        entries = execution.entries if execution is not None else []
+        after = _with_outputs(context, options, _settled(context, view, fold_all(before, entries)))
+        if entries or (after.outputs != before.outputs and (before.serial or after.outputs)):
+            unsaved = _save(context, lease, after)
     outputs = outputs_of(context, after)
-    kept = {name: value for name, (value, sensitive) in outputs.items() if not sensitive}
-    if not options.destroy and kept != dict(after.outputs) and (after.serial or kept):
-        context.store.write(lease, replace(after, outputs=kept, updated_at=context.clock.now()))
     shown = tuple((name, MASK if sensitive else value) for name, (value, sensitive) in outputs.items())
     report = ApplyReport(
         plan=view.plan,
@@ -102,12 +115,41 @@ def _carry_out(
         interrupted=stop.requested,
         seconds=context.clock.monotonic() - started,
     )
-    context.emit(
-        ApplyEnded(
-            results=results, outputs=report.outputs, seconds=report.seconds, interrupted=report.interrupted
-        )
-    )
+    if unsaved is not None:
+        context.emit(_ended(report))
+        raise StoreError(
+            unsaved.message,
+            hint=unsaved.hint
+            or "what was done is in the journal: mend that, and run again to save the state",
+        ) from unsaved
+    context.emit(_ended(report))
     return report
+
+
+def _with_outputs(context: Context, options: ApplyOptions, state: State) -> State:
+    """What others may read without asking a backend; sensitive ones are never kept."""
+    outputs = {} if options.destroy else outputs_of(context, state)
+    return replace(
+        state, outputs={name: value for name, (value, sensitive) in outputs.items() if not sensitive}
+    )
+
+
+def _ended(report: ApplyReport) -> ApplyEnded:
+    return ApplyEnded(
+        results=report.results,
+        outputs=report.outputs,
+        seconds=report.seconds,
+        interrupted=report.interrupted,
+    )
+
+
+def _save(context: Context, lease: Lease, state: State) -> StoreError | None:
+    """Write the snapshot; a failure is handed back, so that what was done is told first."""
+    try:
+        context.store.write(lease, state)
+    except StoreError as error:
+        return error
+    return None
 
 
 def _first_state(context: Context, view: View, lease: Lease) -> State:

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     NEW = "new"
     MISSING = "missing"
     UNFINISHED = "unfinished"
+    FAILED_BEFORE = "failed_before"
     CONFIG_CHANGED = "config_changed"
     DRIFTED = "drifted"
     MOVED_BACKEND = "moved_backend"
@@ -65,6 +66,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.NEW: "declared, not there yet",
     Reason.MISSING: "was created before and is gone",
     Reason.UNFINISHED: "an earlier run was interrupted while creating it",
+    Reason.FAILED_BEFORE: "its last create failed",
     Reason.CONFIG_CHANGED: "the configuration changed",
     Reason.DRIFTED: "changed outside",
     Reason.MOVED_BACKEND: "declared on another backend now",
@@ -76,7 +78,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.ORPHAN: "carries this stack's labels, but is neither declared nor recorded",
     Reason.SUPERSEDED: "left over from a replacement",
     Reason.DESTROY_ALL: "everything of this stack is to be destroyed",
-    Reason.GONE: "no longer in the configuration, and gone already",
+    Reason.GONE: "gone already: only its record is left",
 }
 
 

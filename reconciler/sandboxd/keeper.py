@@ -4,7 +4,7 @@ Started by path under `python -I -S`; imports nothing of this project. What it i
 as arguments: there are secrets in it), as a marshalled mapping written by the same interpreter version:
 `directory`, `argv` (words, or ("fd", NAME) for a descriptor of that name), `env`, `cwd`, `listen_fd`, `key`,
 `secrets` (name to value), `secret_dir` ("" to hand secrets over as descriptors), `memory` (bytes, 0 for no limit),
-`grace` (seconds between SIGTERM and SIGKILL).
+`grace` (seconds between SIGTERM and SIGKILL), `instance` (what its record.json calls it).
 
 Order matters: `process.json` is written before the lock descriptor inherited from the creator is closed. So whoever
 gets the lock later sees either a whole sandbox or none, even if the creator was killed meanwhile.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _SIGKILL, _SIGTERM, _SIGCONT = 9, 15, 18
+_LOOK = 1.0  # seconds between two looks at whether the record is still there
 
 
 def main() -> int:
@@ -37,7 +38,11 @@ def main() -> int:
     except (EOFError, ValueError, TypeError):
         return 1  # the creator died while it wrote: nothing was started, nothing stays
     keeper = _Keeper(config)
-    keeper.start(inherited=(config["listen_fd"], status_fd, lock_fd))
+    try:
+        keeper.start(inherited=(config["listen_fd"], status_fd, lock_fd))
+    except OSError as error:  # told, for on a full disk no log can hold it
+        _reported(os.write, status_fd, f"{error.errno} {error.filename or config['directory']}".encode())
+        return 1
     try:
         os.write(status_fd, b"ok")
     except OSError:  # the creator is gone; the sandbox is whole all the same, and the next look finds it
@@ -126,22 +131,47 @@ class _Keeper:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = self._wait(waking)
         _kill_children()
-        if self._config["secret_dir"]:
-            _reported(_remove_flat, self._config["secret_dir"])
-        _reported(_write, self._directory, "exit.json", f'{{"code": {code}, "at": {time.time():.3f}}}\n')
+        disowned = self._is_disowned()  # then what is at that path belongs to another sandbox, or to nobody
+        secrets = self._config["secret_dir"]
+        if secrets and not (disowned and secrets.startswith(self._directory + "/")):
+            _reported(_remove_flat, secrets)
+        if not disowned:
+            _reported(_write, self._directory, "exit.json", f'{{"code": {code}, "at": {time.time():.3f}}}\n')
+
+    def _is_disowned(self) -> bool:
+        """Whether its record was removed, or is another sandbox's by now. Only a definite answer counts: a record
+        that is damaged, or missing beside a key that is there, is for a person to judge."""
+        path = os.path.join(self._directory, "record.json")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return not os.path.lexists(os.path.join(self._directory, "key"))
+        except OSError:
+            return False
+        return '"instance": "' in text and self._config["instance"] not in text
 
     def _wait(self, waking: int) -> int:
-        """The exit code of the sandbox, 128 and more for a signal; notes the server's process as soon as it serves."""
+        """The exit code of the sandbox, 128 and more for a signal; notes the server's process as soon as it serves,
+        and ends the sandbox when its record is gone: nobody else could find it any more."""
         import select
 
         poller = select.poll()
         poller.register(waking, select.POLLIN)
         poller.register(self._ready_fd, select.POLLIN)
+        next_look = time.monotonic() + _LOOK
+        missed = 0
         while True:
             code = self._reap()
             if code is not None:
                 return code
-            ready = [fd for fd, _ in poller.poll()]
+            if time.monotonic() >= next_look:
+                missed = missed + 1 if self._is_disowned() else 0
+                next_look = time.monotonic() + _LOOK
+                if missed == 2:
+                    self._stop()
+            wait = max(0.0, next_look - time.monotonic())
+            ready = [fd for fd, _ in poller.poll(wait * 1000 + 1)]
             if waking in ready:
                 os.read(waking, 512)
             if self._ready_fd in ready:
@@ -161,7 +191,8 @@ class _Keeper:
     def _note_server(self) -> None:
         if os.read(self._ready_fd, 1):
             self._server = self._find_server()
-            _reported(self._write_process, server=self._server)
+            if not self._is_disowned():
+                _reported(self._write_process, server=self._server)
         os.close(self._ready_fd)
 
     def _stop(self, *_: object) -> None:
@@ -267,7 +298,7 @@ def _write(directory: str, name: str, text: str) -> None:
     os.replace(f"{path}.new", path)
 
 
-def _reported(function: Callable[..., None], *arguments: object, **named: object) -> None:
+def _reported(function: Callable[..., object], *arguments: object, **named: object) -> None:
     """A full disk must not end the watch: what could not be written is in the log."""
     try:
         function(*arguments, **named)

@@ -18,8 +18,9 @@ from reconciler.model.capabilities import Support
 from reconciler.model.desired import Mount, Network, NetworkMode, Resources, SandboxSpec, Security
 from reconciler.model.observed import SandboxInfo
 from tests.backends.processes import ISOLATIONS, server_pid
+from tests.support.required import required
 
-pytestmark = pytest.mark.skipif("bubblewrap" not in ISOLATIONS, reason="bubblewrap does not work here")
+pytestmark = required("bwrap", broken="" if "bubblewrap" in ISOLATIONS else "see `reconciler doctor`")
 
 
 @pytest.fixture

@@ -80,9 +80,7 @@ def test_a_class_of_the_seeds_contract_works_by_dotted_path(name: str) -> None:
             "has the methods",
             id="an abstract class",
         ),
-        pytest.param(
-            config(f"{HERE}.seed_contract:RUNNING"), "cannot be called", "name a class", id="no class"
-        ),
+        pytest.param(config(f"{HERE}.seed_contract:RUNNING"), "is no class", "name a class", id="no class"),
         pytest.param(
             config("process", rooot="/x"), "no option 'rooot'", "did you mean 'root'?", id="a misspelt option"
         ),
@@ -160,6 +158,23 @@ def test_an_engine_that_is_down_while_opening_is_unavailable() -> None:
         open_backend(config(f"{HERE}.test_registry:Down"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        pytest.param(f"{HERE}.test_registry:factory", "which is no class", id="a function"),
+        pytest.param(f"{HERE}.test_registry:CALLED.append", "which is no class", id="a bound method"),
+        pytest.param(f"{HERE}.test_registry:Command", "lacks create", id="a class of something else"),
+    ],
+)
+def test_nothing_but_a_backend_class_is_ever_called(kind: str, message: str) -> None:
+    CALLED.clear()
+    with pytest.raises(ConfigError, match=message) as raised:
+        open_backend(config(kind, command="rm -rf /"))
+    assert CALLED == []
+    [diagnostic] = raised.value.diagnostics
+    assert str(diagnostic.position) == "sandboxes.yaml:4:3"  # type: ignore[attr-defined]
+
+
 WHAT_IS_IMPORTED = """
 import sys
 from reconciler.backends.registry import open_backend
@@ -194,3 +209,16 @@ class NeedsUrl:
 class Down(NeedsUrl):
     def __init__(self) -> None:
         raise ConnectionRefusedError("engine down")
+
+
+CALLED: list[str] = []
+
+
+class Command:
+    def __init__(self, command: str) -> None:
+        CALLED.append(command)
+
+
+def factory(command: str) -> NeedsUrl:
+    CALLED.append(command)
+    return NeedsUrl(command)

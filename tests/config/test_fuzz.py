@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from reconciler.config.format import format_text
 from reconciler.errors import ConfigError
 from reconciler.model.diagnostic import Diagnostic
 from tests.config.test_schema import LANGUAGE
+
+pytestmark = pytest.mark.no_cover
 
 GENTLE = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

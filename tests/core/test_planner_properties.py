@@ -20,6 +20,8 @@ from reconciler.model.state import State, Status
 from tests.sim.world import Thing, World
 from tests.support.build import desired, options, record, state, wanted
 
+pytestmark = pytest.mark.no_cover
+
 LINEAGE = "lineage-1"
 ADDRESSES = ("a", "b", "c[0]", "c[1]", 'd["x"]')
 SLOW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])

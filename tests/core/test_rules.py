@@ -18,6 +18,7 @@ CASES: dict[str, Facts] = {
     "not declared, not recorded, live": Facts(declared=False, phase=UP),
     "not declared, gone": Facts(declared=False, recorded=Status.READY),
     "declared, gone, create was interrupted": Facts(declared=True, recorded=Status.PENDING),
+    "declared, gone, its last create failed": Facts(declared=True, recorded=Status.PENDING, failed=True),
     "declared, gone, recorded": Facts(declared=True, recorded=Status.READY),
     "declared, never there": Facts(declared=True),
     "live on another backend": Facts(declared=True, recorded=Status.READY, phase=UP, same_backend=False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -259,3 +261,70 @@ def test_a_sandbox_whose_backend_left_the_yaml_is_still_destroyed(here: Folder) 
     here.write("version: 1\nstack: e2e\nsandboxes: {}\n")
     here("apply", "--auto-approve")
     assert here.sandboxes() == []
+
+
+def test_a_lost_key_is_an_error_and_replaces_nothing(here: Folder) -> None:
+    here.write("version: 1\nstack: e2e\nsandboxes: {a: {secrets: {T: {env: TOKEN}}}}\n")
+    here.environ["TOKEN"] = "some-token"
+    here("apply", "--auto-approve")
+    [key] = (here.path / "state").glob("*.key")
+    kept = key.read_bytes()
+    key.unlink()
+    assert "key of the secrets' digests is gone" in here("plan", code=1).stderr
+    assert "RECONCILER_STATE_KEY" in here("apply", "--auto-approve", code=1).stderr
+    key.write_bytes(kept)
+    here("plan", "--detailed-exitcode", code=0)
+
+
+def test_destroy_needs_no_secrets(here: Folder) -> None:
+    here.write("version: 1\nstack: e2e\nsandboxes: {a: {secrets: {T: {env: TOKEN}}}}\n")
+    here("apply", "--auto-approve", environ={"TOKEN": "some-token"})
+    here("destroy", "--auto-approve")
+    assert here.sandboxes() == []
+
+
+def test_another_root_is_not_absence(here: Folder) -> None:
+    here.write(THREE)
+    here("apply", "--auto-approve")
+    elsewhere = {"XDG_STATE_HOME": str(here.path / "elsewhere")}
+    assert "looks for sandboxes in" in here("plan", code=7, environ=elsewhere).stderr
+    here("destroy", "--auto-approve", code=7, environ=elsewhere)
+    here("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_second_checkout_of_a_stack_destroys_nothing_of_the_first(here: Folder) -> None:
+    here.write(THREE)
+    here("apply", "--auto-approve")
+    (here.path / "second").mkdir()
+    here.write(THREE.replace("replicas: 3", "replicas: 1"), "second/sandboxes.yaml")
+    assert "no state" in here("-C", "second", "apply", "--auto-approve", code=7).stderr
+    assert len(here.sandboxes()) == 3
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_are_no_reason_to_fall_over(here: Folder, closed: str) -> None:
+    here.write(THREE)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -m reconciler plan {closed}'],
+        cwd=here.path,
+        env=here.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_output_is_told(here: Folder) -> None:
+    here.write(THREE)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -m reconciler plan >/dev/full'],
+        cwd=here.path,
+        env=here.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "internal error" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -20,6 +20,7 @@ from reconciler.errors import (
     ObservationIncomplete,
     Permanent,
     ReconcilerError,
+    Refused,
     StoreError,
     Transient,
     Unavailable,
@@ -167,6 +168,26 @@ class TestApply:
         assert stack.ids() == before
         assert stack.plan().empty
 
+    def test_without_a_state_live_ones_are_never_destroyed_or_changed(self) -> None:
+        stack = three()
+        stack.apply()
+        before = stack.ids()
+        stack.store = type(stack.store)(stack.desired.stack, stack.log)
+        stack.desired = desired(wanted("s[0]", image="two"))
+        with pytest.raises(Refused, match="there is no state"):
+            stack.apply()
+        with pytest.raises(Refused):
+            stack.apply(destroy=True)
+        assert stack.ids() == before
+
+    def test_looking_in_another_place_is_not_absence(self) -> None:
+        stack = three()
+        stack.memory.place = lambda: "/one"  # type: ignore[method-assign]
+        stack.apply()
+        stack.memory.place = lambda: "/two"  # type: ignore[method-assign]
+        with pytest.raises(Refused, match="/two, but the state's are in /one"):
+            stack.plan()
+
 
 class TestFailure:
     def test_the_others_go_on(self) -> None:
@@ -252,6 +273,33 @@ class TestFailure:
         stack.apply()
         assert stack.plan().empty
         assert len(stack.ids()) == 3
+
+    def test_a_snapshot_that_cannot_be_written_is_told_after_what_was_done(self) -> None:
+        stack = three()
+        write = stack.store.write
+
+        def failing(lease: object, state: object) -> object:
+            if stack.ids():
+                raise StoreError("disk full")
+            return write(lease, state)  # type: ignore[arg-type]
+
+        stack.store.write = failing  # type: ignore[method-assign,assignment]
+        with pytest.raises(StoreError, match="disk full"):
+            stack.apply()
+        ended = [event for event in stack.events if isinstance(event, ApplyEnded)]
+        assert [str(result.status) for result in ended[0].results] == ["done"] * 3
+        stack.store.write = write  # type: ignore[method-assign]
+        assert stack.apply().plan.empty
+
+    def test_a_machine_error_of_a_backend_is_told_as_such(self) -> None:
+        stack = three()
+        stack.backend.fault = lambda verb, n: (
+            OSError(28, "No space left on device", "/root/x") if (verb, n) == ("create", 1) else None
+        )
+        [failed, *_] = stack.apply(parallelism=1).results
+        assert failed.error == "/root/x: No space left on device"
+        assert "bug" not in failed.hint
+        assert [step.reason for step in stack.plan().steps] == [Reason.FAILED_BEFORE]
 
     def test_a_backend_bug_is_one_failed_step_not_a_crash(self) -> None:
         stack = three()

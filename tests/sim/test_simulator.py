@@ -21,6 +21,8 @@ from reconciler.model.state import State
 from tests.sim.world import CALM, Chaos, Run, Thing, World
 from tests.support.build import desired, wanted
 
+pytestmark = pytest.mark.no_cover
+
 SCENARIOS = 1000
 BATCH = 25
 ONE_SEED = os.environ.get("RECONCILER_SIM_SEED")

@@ -86,6 +86,7 @@ class Stack:
 
     def __post_init__(self) -> None:
         self.memory = MemoryBackend(f"test-{next(_worlds)}")
+        self.memory.notes = lambda: ()  # type: ignore[method-assign]
         self.backend = Watched(self.memory, self.log)
         self.store = WatchedStore(self.desired.stack, self.log)
 

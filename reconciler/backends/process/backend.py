@@ -22,6 +22,7 @@ from reconciler.backends.process.records import (
     Record,
     read_text,
     remove_tree,
+    storage_errors,
     with_labels,
 )
 from reconciler.errors import (
@@ -88,6 +89,10 @@ class ProcessBackend(SandboxBackend):
         """What is in force: bubblewrap or none."""
         return "bubblewrap" if self._bubblewrap.path else "none"
 
+    def place(self) -> str:
+        """The root: two runs with the same one see the same sandboxes."""
+        return os.path.abspath(self.root)
+
     def notes(self) -> tuple[str, ...]:
         """What a user must know, said once."""
         if self._bubblewrap.path:
@@ -114,7 +119,7 @@ class ProcessBackend(SandboxBackend):
                 raise Permanent(
                     f"mount source {mount.source} is not there", hint="create it, or fix the path"
                 )
-        with self._directory.locked(sandbox_id, self._lock_timeout) as lock_fd:
+        with self._writing(sandbox_id) as lock_fd:
             self._checkpoint("locked")
             existing = self._reusable(sandbox_id, spec)
             if existing is not None:
@@ -124,6 +129,15 @@ class ProcessBackend(SandboxBackend):
             except BaseException:
                 self._clear(sandbox_id)
                 raise
+
+    @contextlib.contextmanager
+    def _writing(self, sandbox_id: str) -> Iterator[int]:
+        """Under its lock; what the file system refuses is an answer of the backend's tree."""
+        with (
+            storage_errors("write", self.root),
+            self._directory.locked(sandbox_id, self._lock_timeout) as lock_fd,
+        ):
+            yield lock_fd
 
     def _reusable(self, sandbox_id: str, spec: SandboxSpec) -> SandboxInfo | None:
         """The sandbox that is there already and is the one meant; what is dead of ours is cleared away."""
@@ -223,7 +237,7 @@ class ProcessBackend(SandboxBackend):
     # -- destroy
 
     def destroy(self, info: SandboxInfo) -> None:
-        with self._directory.locked(info.sandbox_id, self._lock_timeout):
+        with self._writing(info.sandbox_id):
             self._clear(info.sandbox_id)
 
     def _clear(self, sandbox_id: str) -> None:
@@ -270,12 +284,11 @@ class ProcessBackend(SandboxBackend):
         return [seen.info for seen in self.observe() if seen.phase is Phase.STARTING]
 
     def _running(self, sandbox_id: str) -> Record | None:
-        record = self._directory.record(sandbox_id)
-        return (
-            record
-            if record is not None and phase_of(self._directory, sandbox_id)[0] is Phase.STARTING
-            else None
-        )
+        with storage_errors("read", self.root):
+            record = self._directory.record(sandbox_id)
+            if record is None or phase_of(self._directory, sandbox_id)[0] is not Phase.STARTING:
+                return None
+            return record
 
     def observe(self) -> Sequence[ObservedSandbox]:
         """Sorted by id. Raises Permanent, naming each of them, when records of ours cannot be read: whose they are
@@ -290,7 +303,8 @@ class ProcessBackend(SandboxBackend):
             else:
                 seen += () if found is None else (found,)
         if broken:
-            raise Permanent("; ".join(error.message for error in broken), hint=broken[0].hint) from broken[0]
+            advice = "; ".join(dict.fromkeys(error.hint for error in broken if error.hint))
+            raise Permanent("; ".join(error.message for error in broken), hint=advice) from broken[0]
         return seen
 
     def look(self, sandbox_id: str) -> ObservedSandbox | None:
@@ -303,7 +317,8 @@ class ProcessBackend(SandboxBackend):
         if record is None:
             return None
         try:
-            phase, detail = phase_of(self._directory, sandbox_id)
+            with storage_errors("read", self.root):
+                phase, detail = phase_of(self._directory, sandbox_id)
         except BackendError as error:
             phase, detail = Phase.UNKNOWN, error.message
         return ObservedSandbox(
@@ -317,7 +332,7 @@ class ProcessBackend(SandboxBackend):
     # -- optional abilities
 
     def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
-        with self._directory.locked(info.sandbox_id, self._lock_timeout):
+        with self._writing(info.sandbox_id):
             record = self._existing(info.sandbox_id)
             changed = with_labels(record, owner=spec.owner or record.owner, labels=spec.labels)
             self._directory.rewrite(changed)
@@ -325,7 +340,8 @@ class ProcessBackend(SandboxBackend):
 
     def request_headers(self, info: SandboxInfo) -> Mapping[str, str]:
         self._existing(info.sandbox_id)
-        return {"X-AIO-API-Key": read_text(self._directory.path(info.sandbox_id, "key"))}
+        with storage_errors("read", self.root):
+            return {"X-AIO-API-Key": read_text(self._directory.path(info.sandbox_id, "key"))}
 
     def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
         if readiness.kind is not ProbeKind.EXEC:
@@ -385,7 +401,7 @@ class ProcessBackend(SandboxBackend):
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
         """Tried for real, except that no sandbox is started."""
-        return (self._check_isolation(), self._check_root(), _check_python())
+        return (self._check_isolation(), self._check_root(), *self._check_records(), _check_python())
 
     def _check_isolation(self) -> tuple[str, bool, str]:
         if self._bubblewrap.path:
@@ -404,6 +420,36 @@ class ProcessBackend(SandboxBackend):
             )
         except BackendError as error:
             return ("state directory", False, f"{error.message}: {error.hint}")
+
+    def _check_records(self) -> Sequence[tuple[str, bool, str]]:
+        """One line for each that is broken; one for all when none is."""
+        try:
+            ids = self._directory.ids()
+        except BackendError as error:
+            return (("records", False, f"{error.message}: {error.hint}"),)
+        broken = [("records", False, trouble) for name in ids if (trouble := self._trouble(name))]
+        return broken or (("records", True, f"{len(ids)} under {self.root}"),)
+
+    def _trouble(self, sandbox_id: str) -> str:
+        """What is wrong with its record and what to do; "" when nothing is, or when it is not ours to judge."""
+        try:
+            seen = self.look(sandbox_id)
+        except BackendError as error:
+            return f"{error.message}: {self._running_pids(sandbox_id)}{error.hint}"
+        if seen is None or seen.phase is not Phase.UNKNOWN or not seen.info.container_id:
+            return ""
+        return f"{seen.detail}: destroy sandbox {sandbox_id}, which finds its processes without it"
+
+    def _running_pids(self, sandbox_id: str) -> str:
+        try:
+            found = self._directory.processes(sandbox_id)
+        except BackendError:
+            return "its process.json cannot be read either; "
+        if found is None:
+            return "it has no process.json; "
+        named = {"keeper": found.keeper, "main": found.main, "server": found.server}
+        left = [f"{name} {one.pid}" for name, one in named.items() if one and processes.state_of(one)]
+        return f"still running: {', '.join(left)}; " if left else "none of its processes runs; "
 
 
 def _default_root() -> str:

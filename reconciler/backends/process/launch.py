@@ -71,12 +71,14 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Callable[[str], None]) -> None:
-    """Returns when the keeper has recorded the running sandbox. Raises after ending whatever was started."""
+    """Returns when the keeper has recorded the running sandbox. Raises after ending whatever was started; OSError
+    for what could not be written, by the keeper too."""
     config = marshal.dumps(_config(order, listening.fileno()))
+    log = _open_log(order.directory)
     config_read, config_write = os.pipe()
     status_read, status_write = os.pipe()
     try:
-        keeper = _spawn(order, (config_read, status_write, lock_fd, listening.fileno()))
+        keeper = _spawn(order, log, (config_read, status_write, lock_fd, listening.fileno()))
     except OSError as error:
         for fd in (config_read, config_write, status_read, status_write):
             os.close(fd)
@@ -90,7 +92,9 @@ def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Call
         _tell(config_write, config)
         checkpoint("told")
         answered = select.select([status_read], [], [], order.timeout)[0]
-        if not answered or os.read(status_read, 16) != b"ok":
+        answer = os.read(status_read, 4096) if answered else b""
+        if answer != b"ok":
+            _raise_told(answer)
             what = "started nothing" if answered else f"did not start it within {order.timeout:g} s"
             raise Unavailable(f"the keeper of {order.record.sandbox_id} {what}{_last_words(order.directory)}")
     except BaseException:
@@ -101,10 +105,20 @@ def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Call
         keeper.wait()  # the first of the two forks: gone already
 
 
-def _spawn(order: Order, descriptors: tuple[int, int, int, int]) -> subprocess.Popen[bytes]:
-    log = os.open(
-        os.path.join(order.directory, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-    )
+def _raise_told(answer: bytes) -> None:
+    """The keeper's own OSError, sent as its number and the path."""
+    number, _, path = answer.decode("utf-8", "replace").partition(" ")
+    if number.isdigit():
+        raise OSError(int(number), os.strerror(int(number)), path)
+
+
+def _open_log(directory: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    return os.open(os.path.join(directory, "log"), flags, 0o600)
+
+
+def _spawn(order: Order, log: int, descriptors: tuple[int, int, int, int]) -> subprocess.Popen[bytes]:
+    """Closes `log`, whatever happens."""
     config_read, status_write, lock_fd, _ = descriptors
     words = [python(), "-I", "-S", keeper_script(), order.directory]
     try:
@@ -158,6 +172,7 @@ def _config(order: Order, listen_fd: int) -> dict[str, object]:
         "secret_dir": "" if isolated else order.record.secret_dir,
         "memory": order.spec.resources.memory or 0,
         "grace": order.grace,
+        "instance": order.record.instance,
         "bubblewrap": isolated,
     }
 

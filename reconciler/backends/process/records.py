@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from reconciler.backends.process.processes import Process
-from reconciler.errors import Conflict, Permanent, Transient
+from reconciler.errors import Conflict, Permanent, Transient, Unavailable
 from reconciler.model.desired import FlatSpec, Owner
 
 FORMAT = "1"
@@ -103,10 +103,7 @@ class Directory:
             for path in (self.root, self._locks, self._trash):
                 os.makedirs(path, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise Permanent(
-                f"cannot make {self.root}: {error.strerror}",
-                hint="give the backend a writable directory with the option `root`",
-            ) from error
+            raise storage_error("write", self.root, error) from error
 
     @contextlib.contextmanager
     def locked(self, sandbox_id: str, timeout: float) -> Iterator[int]:
@@ -164,7 +161,7 @@ class Directory:
                 hint="move it away, or give the backend another `root`",
             ) from None
         except OSError as error:
-            raise Transient(f"cannot read {path}: {error.strerror}") from error
+            raise storage_error("read", path, error) from error
         try:
             record = Record.from_json(text)
             if record.sandbox_id != sandbox_id:
@@ -239,6 +236,28 @@ def _broken(path: str, why: str) -> Permanent:
         f"{path}/record.json cannot be read: {why}",
         hint=f"end what still runs of it, then remove {path} by hand",
     )
+
+
+def storage_error(verb: str, path: str, error: OSError) -> Permanent | Unavailable:
+    """What the file system refused, as an answer of the backend: Permanent where somebody has to act first.
+    `verb` is "read" or "write", `path` stands in where the system names none."""
+    at = error.filename if isinstance(error.filename, str) else path
+    message = f"cannot {verb} {at}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Permanent(message, hint="free some space there, or give the backend another `root`")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        able = "writable" if verb == "write" else "readable"
+        return Permanent(message, hint=f"make it {able}, or give the backend another directory as `root`")
+    return Unavailable(message, hint="check the file system and the limits of this user")
+
+
+@contextlib.contextmanager
+def storage_errors(verb: str, path: str) -> Iterator[None]:
+    """Every OSError inside as a `storage_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(verb, path, error) from error
 
 
 def with_labels(record: Record, *, owner: Owner | None, labels: Mapping[str, str]) -> Record:

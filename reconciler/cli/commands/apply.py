@@ -106,7 +106,7 @@ def _run(call: Invocation, options: ApplyOptions, *, ask: bool) -> ApplyReport:
     stop = StopRequest()
     with ExitStack() as stack:
         progress = stack.enter_context(progress_for(call))
-        context = stack.enter_context(opened(call, emit=progress, writes=True))
+        context = stack.enter_context(opened(call, emit=progress, writes=True, secrets=not options.destroy))
 
         def confirm(plan: Plan) -> bool:
             approved = not ask or _ask(call, plan)

@@ -39,8 +39,14 @@ def init(call: Invocation, *, directory: str, backend: str) -> int:
         files[".gitignore"] = ignored
     for name, text in files.items():
         path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ReconcilerError(
+                f"cannot write {path}: {error.strerror}",
+                hint="choose another directory: `reconciler init DIR`",
+            ) from error
     _tell(call, directory, stack, list(files))
     return ExitCode.DONE
 

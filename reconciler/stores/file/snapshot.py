@@ -200,7 +200,7 @@ _STATE = _object(
         "serial": _COUNT,
         "lineage": _NAME,
         "updated_at": _NUMBER,
-        "backends": _map(_object({"type": _TEXT, "options": _map(_anything)})),
+        "backends": _map(_object({"type": _TEXT, "options": _map(_anything)}, {"place": _TEXT})),
         "outputs": _map(_TEXT),
         "sandboxes": _map(_RECORD, named=True),
     }
