@@ -7,14 +7,14 @@ observing changes nothing; every call has a timeout; only what carries our label
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from reconciler.errors import Unsupported
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Readiness, SandboxSpec
-from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 
 __all__ = ["Capabilities", "ExecResult", "ProbeAnswer", "SandboxBackend", "Support"]
 
@@ -81,9 +81,17 @@ class SandboxBackend(ABC):
         return [ObservedSandbox(info=info) for info in self.list_running()]
 
     def look(self, sandbox_id: str) -> ObservedSandbox | None:
-        """One sandbox as `observe` would show it; None only when it is definitely absent."""
+        """One sandbox as `observe` would show it, with every attribute that can be read back; None only when it is
+        definitely absent. Also finds what the engine knows by that very name though we did not make it; that has no
+        owner."""
         info = self.discover(sandbox_id)
         return None if info is None else ObservedSandbox(info=info, phase=Phase.STARTING)
+
+    def look_closely(self, sandbox_ids: Collection[str]) -> Sequence[ObservedSandbox]:
+        """`look` at several, those that are gone left out: what it takes to see the fields of
+        `capabilities.unlisted`."""
+        found = [self.look(sandbox_id) for sandbox_id in sandbox_ids]
+        return [seen for seen in found if seen is not None]
 
     def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
         """Change in place the fields of `capabilities.updatable`, labels of ownership included."""
@@ -104,6 +112,13 @@ class SandboxBackend(ABC):
     def exec(self, info: SandboxInfo, command: Sequence[str], *, timeout: float = 60.0) -> ExecResult:
         """Run a command inside. Raises NotFound when the sandbox is not running."""
         raise Unsupported(f"{type(self).__name__} cannot run commands")
+
+    def usage(self, info: SandboxInfo) -> Usage | None:
+        """What it takes right now; None where that cannot be told. Raises NotFound when it is not running."""
+        return None
+
+    def tell_progress(self, tell: Callable[[str, str], None]) -> None:  # noqa: B027 - most verbs are quick
+        """From now on call `tell(sandbox id, what is being done)` while a verb takes long, from any thread."""
 
     def place(self) -> str:
         """Where its sandboxes are kept, as far as two runs on different terms could disagree about it; "" if they

@@ -29,6 +29,9 @@ class Capabilities:
     updatable: tuple[str, ...] = ()
     probes: frozenset[str] = frozenset({"http", "tcp", "none"})
     owns: bool = True
+    relabels: bool = True
+    unlisted: tuple[str, ...] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
     logs: bool = False
     exec: bool = False
     events: bool = False

@@ -76,13 +76,24 @@ class Port:
     bind: str = "127.0.0.1"
 
 
+class MountKind(StrEnum):
+    """BIND is a path of the host, VOLUME a named volume of the engine, TMPFS memory of its own."""
+
+    BIND = "bind"
+    VOLUME = "volume"
+    TMPFS = "tmpfs"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """`source` is absolute by the time it is here."""
+    """`source` is absolute by the time it is here for a bind, the volume's name for a volume, "" for a tmpfs.
+    `size` bounds a tmpfs, in bytes."""
 
-    source: str
+    source: str = ""
     target: str
     read_only: bool = False
+    kind: MountKind = MountKind.BIND
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +114,10 @@ class NetworkMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
+    """`name` is a network that the engine has already."""
+
     mode: NetworkMode | None = None
+    name: str | None = None
     allow: tuple[str, ...] = ()
 
 
@@ -113,6 +127,8 @@ class Security:
 
     read_only_root: bool | None = None
     cap_drop: tuple[str, ...] | None = None
+    cap_add: tuple[str, ...] | None = None
+    init: bool | None = None
     no_new_privileges: bool | None = None
     seccomp: str | None = None
     user: str | None = None
@@ -173,6 +189,7 @@ class SandboxSpec:
     network: Network = Network()
     security: Security = Security()
     runtime: str | None = None
+    restart: str | None = None  # no | on-failure[:N] | always | unless-stopped
     thread_id: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     readiness: Readiness = Readiness()
@@ -182,7 +199,7 @@ class SandboxSpec:
     def canonical(self) -> dict[str, Scalar]:
         """The declared fields only, flat, sorted by path; secrets as keyed digests. Same meaning, same mapping."""
         flat: dict[str, Scalar] = {}
-        for name in ("image", "runtime", "thread_id"):
+        for name in ("image", "runtime", "restart", "thread_id"):
             _put(flat, name, getattr(self, name))
         for name in ("command", "entrypoint"):
             words = getattr(self, name)
@@ -197,17 +214,21 @@ class SandboxSpec:
             _put(flat, f"ports.{port.name}.host", "auto" if port.host is None else port.host)
             _put(flat, f"ports.{port.name}.bind", port.bind)
         for mount in self.mounts:
-            _put(flat, f"mounts.{mount.target}.source", mount.source)
+            _put(flat, f"mounts.{mount.target}.source", mount.source or None)
+            _put(flat, f"mounts.{mount.target}.type", None if mount.kind is MountKind.BIND else str(mount.kind))
+            _put(flat, f"mounts.{mount.target}.size", mount.size)
             _put(flat, f"mounts.{mount.target}.read_only", mount.read_only)
         for name in ("cpu", "memory", "pids", "shm"):
             _put(flat, f"resources.{name}", getattr(self.resources, name))
         _put(flat, "network.mode", None if self.network.mode is None else str(self.network.mode))
+        _put(flat, "network.name", self.network.name)
         if self.network.allow:
             _put(flat, "network.allow", json.dumps(sorted(self.network.allow)))
-        for name in ("read_only_root", "no_new_privileges", "seccomp", "user"):
+        for name in ("read_only_root", "no_new_privileges", "seccomp", "user", "init"):
             _put(flat, f"security.{name}", getattr(self.security, name))
-        if self.security.cap_drop is not None:
-            _put(flat, "security.cap_drop", json.dumps(sorted(self.security.cap_drop)))
+        for name in ("cap_drop", "cap_add"):
+            capabilities = getattr(self.security, name)
+            _put(flat, f"security.{name}", None if capabilities is None else json.dumps(sorted(capabilities)))
         return dict(sorted(flat.items()))
 
 
@@ -220,6 +241,14 @@ def fingerprint(flat: FlatSpec) -> str:
     """32 hex digits (128 bits of SHA-256) over the canonical form; fits a label value anywhere."""
     text = json.dumps(dict(flat), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifecycle:
+    """How it is replaced. `create_first`: the new one is ready before the old one goes. Not part of the
+    fingerprint: changing it changes nothing on the object."""
+
+    create_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +268,7 @@ class DesiredSandbox:
     where: Mapping[str, Position] = field(default_factory=dict)
     depends_on: tuple[Address, ...] = ()
     references: tuple[Address, ...] = ()
+    lifecycle: Lifecycle = Lifecycle()
 
     def at(self, path: str) -> Position:
         """The closest known position of a field: its own, else its parent's, else the sandbox's."""
@@ -276,6 +306,14 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """A running sandbox that others made, to be taken over under an address. `id` is the engine's name for it."""
+
+    id: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """The whole configuration, expanded. `sandboxes` is sorted by address."""
 
@@ -284,5 +322,6 @@ class Desired:
     backends: Mapping[str, BackendConfig]
     store: StoreConfig = StoreConfig()
     outputs: Mapping[str, Output] = field(default_factory=dict)
+    imports: Mapping[Address, Import] = field(default_factory=dict)
     directory: str = "."  # absolute; what relative paths are relative to
     files: tuple[str, ...] = ()

@@ -87,6 +87,16 @@ class ObservedSandbox:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a sandbox takes right now. `cpu_seconds` is all the time it has computed so far, read at `at` (seconds of
+    any steady clock): two of them make a rate. `memory` in bytes."""
+
+    cpu_seconds: float
+    memory: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """One look at every backend. A backend named in `failures` was not listed, or only in part; what it holds is
     unknown, not absent."""

@@ -28,7 +28,8 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxRecord:
     """`spec` is the canonical form (secrets as keyed digests) that `spec_hash` was made of. Times in seconds since
-    the epoch. `depends_on` is kept so that removed sandboxes can still be destroyed in order."""
+    the epoch. `depends_on` is kept so that removed sandboxes can still be destroyed in order. `imported`: others made
+    it, it carries no labels of ours, and it is ours because it is recorded."""
 
     address: Address
     sandbox_id: str
@@ -42,6 +43,7 @@ class SandboxRecord:
     created_at: float = 0.0
     updated_at: float = 0.0
     error: str = ""
+    imported: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -56,6 +58,7 @@ class SandboxRecord:
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "error": self.error,
+            **({"imported": True} if self.imported else {}),
         }
 
     @classmethod
@@ -74,6 +77,7 @@ class SandboxRecord:
             created_at=float(data["created_at"]),
             updated_at=float(data["updated_at"]),
             error=data.get("error", ""),
+            imported=bool(data.get("imported", False)),
         )
 
 
