@@ -1,0 +1,376 @@
+"""The way to the engine: which one, how to ask it, and what its failures mean in our words.
+
+Acting goes through the Docker SDK. Looking over a local socket goes straight to the Engine API: importing the SDK
+costs more than a whole plan (docs/adr/0006). Must never let an SDK error, or a bare OSError, out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from reconciler.errors import (
+    BackendError,
+    ConfigError,
+    Conflict,
+    NotFound,
+    Permanent,
+    ReconcilerError,
+    Transient,
+    Unavailable,
+)
+
+DEFAULT_URL = "unix:///var/run/docker.sock"
+_OLDEST_API = (1, 40)  # the limits and mounts we rely on
+_POOL = 32  # connections of the SDK's client; more callers than that wait
+
+Json = dict[str, Any]
+
+
+class Engine:
+    """One engine. Cheap to make: nothing is opened before the first question.
+
+    `url` as in DOCKER_HOST; `tls` True, False or a mapping with ca_cert, client_cert, client_key, verify; `context`
+    the name of a Docker context. `timeout` bounds each wait for the engine, in seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        tls: bool | Mapping[str, Any] = False,
+        context: str | None = None,
+        timeout: float = 60.0,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.timeout = timeout
+        self._environ = environ
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._idle: deque[_SocketConnection] = deque()
+        self._client: Any = None
+        self._facts: Json | None = None
+        self._context = None if url else context or _current_context(environ)
+        self.url = url or (None if self._context else environ.get("DOCKER_HOST") or DEFAULT_URL)
+
+    @property
+    def name(self) -> str:
+        """For people and for `place`."""
+        return self.url or f"context {self._context}"
+
+    @property
+    def socket_path(self) -> str | None:
+        """The path of a local socket; None where the SDK has to know the way."""
+        url = self.url or ""
+        return url.removeprefix("unix://").removeprefix("http+unix://") if "unix://" in url else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether paths and addresses of this machine mean the same to the engine, as far as one can tell."""
+        return self.socket_path is not None
+
+    # -- looking
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+        """The JSON answer to a GET. Raises NotFound for a 404, the BackendError tree for everything else."""
+        target = path + (f"?{urlencode({k: str(v) for k, v in query.items()})}" if query else "")
+        if self.socket_path is None:
+            client = self.sdk()
+            with self.translated():
+                return client._result(client._get(f"{client.base_url}{target}"), json=True)
+        status, body = self._ask(target)
+        if status == 200:
+            try:
+                return json.loads(body)
+            except ValueError as error:
+                raise Unavailable(f"the engine at {self.name} gave an answer that is no JSON") from error
+        raise failure(status, _message(body), self.name)
+
+    def _ask(self, target: str) -> tuple[int, bytes]:
+        """Over a connection that was kept, if there is one; once more over a fresh one when the engine had closed
+        it meanwhile."""
+        kept = None
+        with contextlib.suppress(IndexError):  # other threads take from it too
+            kept = self._idle.pop()
+        if kept is not None:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                return self._answer(kept, target)
+        try:
+            return self._answer(_SocketConnection(self.socket_path or "", self.timeout), target)
+        except (OSError, http.client.HTTPException) as error:
+            raise self.unreachable(error) from error
+
+    def _answer(self, connection: _SocketConnection, target: str) -> tuple[int, bytes]:
+        try:
+            connection.request("GET", target, headers={"Host": "docker"})
+            response = connection.getresponse()
+            answer = response.status, response.read()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, TimeoutError):  # asking again would only wait twice as long
+                raise self.unreachable(error) from error
+            raise
+        self._idle.append(connection)
+        return answer
+
+    def containers(self, *labels: str) -> list[Json]:
+        """Every container, dead ones too, that carries all the labels (`key` or `key=value`): one call."""
+        filters = json.dumps({"label": list(labels)})
+        found: list[Json] = self.get("/containers/json", {"all": 1, "filters": filters})
+        return found
+
+    def inspect(self, container: str) -> Json:
+        """Raises NotFound only when that very container is not there."""
+        found: Json = self.get(f"/containers/{quote(container, safe='')}/json")
+        return found
+
+    def facts(self) -> Json:
+        """What the engine says of itself, asked once."""
+        if self._facts is None:
+            self._facts = self.get("/info")
+        return self._facts
+
+    # -- acting
+
+    def sdk(self) -> Any:
+        """The SDK's client, one for all threads. Raises what `translated` makes of its failures, and Permanent
+        where the SDK is not installed."""
+        with self._lock:
+            if self._client is None:
+                try:
+                    with self.translated():
+                        self._client = self._connect()
+                except ImportError as error:
+                    raise Permanent(
+                        f"the Docker SDK for Python cannot be imported: {error}",
+                        hint="pip install 'sandbox-reconciler[docker]'",
+                    ) from error
+            return self._client
+
+    def _connect(self) -> Any:
+        from docker.api.client import APIClient
+        from docker.tls import TLSConfig
+
+        url, tls = self.url, self._tls
+        if url is None:
+            url, found = self._of_context()
+            tls = tls or found
+        if isinstance(tls, Mapping):
+            tls = TLSConfig(
+                client_cert=(tls["client_cert"], tls["client_key"]) if "client_cert" in tls else None,
+                ca_cert=tls.get("ca_cert"),
+                verify=tls.get("verify", True),
+            )
+        # Asked our own way where we can: the SDK leaves a socket open when nobody answers.
+        spoken = "auto" if self.socket_path is None else self.get("/version")["ApiVersion"]
+        client = APIClient(
+            base_url=url, version=spoken, timeout=self.timeout, tls=tls, max_pool_size=_POOL, num_pools=_POOL
+        )
+        version = tuple(int(part) for part in client.api_version.split("."))
+        if version < _OLDEST_API:
+            raise Permanent(
+                f"the engine at {self.name} speaks API {client.api_version}; at least 1.40 is needed",
+                hint="update it to Docker 19.03 or newer",
+            )
+        return client
+
+    def _of_context(self) -> tuple[str, Any]:
+        from docker.context import ContextAPI
+
+        found = ContextAPI.get_context(self._context)
+        if found is None or not found.Host:
+            raise ConfigError(
+                f"there is no Docker context {self._context!r}",
+                hint="`docker context ls` shows which there are",
+            )
+        return found.Host, found.TLSConfig or False
+
+    def update(self, container: str, body: Mapping[str, object]) -> None:
+        """Change limits of a running container. The SDK's own method knows neither processors nor pids."""
+        client = self.sdk()
+        with self.translated():
+            client._result(
+                client._post_json(client._url("/containers/{0}/update", container), data=dict(body)),
+                json=True,
+            )
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Whatever the SDK raises inside comes out of our tree, chained."""
+        try:
+            yield
+        except (ReconcilerError, ImportError):
+            raise
+        except Exception as error:
+            raise self._translation(error) from error
+
+    def _translation(self, error: Exception) -> BackendError:
+        from docker.errors import APIError, DockerException
+        from requests.exceptions import RequestException
+
+        if isinstance(error, APIError):
+            status = error.response.status_code if error.response is not None else 500
+            return failure(status, str(error.explanation or error), self.name)
+        if isinstance(error, (RequestException, OSError, http.client.HTTPException)) or (
+            type(error).__module__.startswith("urllib3")
+        ):
+            return self.unreachable(error)
+        if isinstance(error, DockerException):
+            cause = error.__context__
+            return self.unreachable(cause if isinstance(cause, Exception) else error)
+        return Permanent(f"the Docker SDK failed: {type(error).__name__}: {error}")
+
+    def unreachable(self, error: BaseException) -> BackendError:
+        """What a failed connection means, judged by the root of a chain of wrapped errors."""
+        chain = list(_chain(error))
+        told = f"the engine at {self.name}"
+        if any(isinstance(link, PermissionError) for link in chain):
+            return Permanent(
+                f"no permission to use {told}",
+                hint="add this user to the group of the socket (`sudo usermod -aG docker $USER`, then log in again)",
+            )
+        if any(isinstance(link, FileNotFoundError) for link in chain):
+            return Unavailable(
+                f"{told} is not there: no such socket",
+                hint="start Docker (`systemctl start docker`), or say where it is: `host:` of the backend, or DOCKER_HOST",
+            )
+        if any(isinstance(link, ConnectionRefusedError) for link in chain):
+            return Unavailable(f"{told} refuses connections", hint="is it running? `systemctl status docker`")
+        if any(isinstance(link, TimeoutError) or "Timeout" in type(link).__name__ for link in chain):
+            return Unavailable(
+                f"{told} did not answer within {self.timeout:g}s",
+                hint="it may be overloaded: try again, or raise `timeout:` of the backend",
+            )
+        return Unavailable(f"{told} cannot be reached: {chain[-1]}", hint="`reconciler doctor` looks into it")
+
+    def close(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def __del__(self) -> None:
+        """Plain callers of a backend need not close it."""
+        with contextlib.suppress(Exception):  # half made, or at the end of the interpreter
+            self.close()
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("docker", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it wraps: libraries keep the cause as an argument, a reason or a context."""
+    seen: set[int] = set()
+    todo: list[object] = [error]
+    while todo:
+        link = todo.pop()
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            todo += [*link.args, getattr(link, "reason", None), link.__cause__, link.__context__]
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()[:300]
+
+
+def failure(status: int, message: str, engine: str) -> BackendError:
+    """An answer of the engine that is an error, by its status and its words."""
+    text = message.strip().rstrip(".")
+    low = text.lower()
+    for words, hint, kind in _KNOWN:
+        if any(word in low for word in words):
+            return kind(text, hint=hint)
+    if status == 404:
+        return NotFound(text)
+    if status == 409:
+        return Conflict(text)
+    if status == 429 or status in (502, 503, 504):
+        return Transient(f"the engine at {engine} is busy: {text}")
+    if status >= 500:
+        return Transient(f"the engine at {engine} failed: {text}", hint="its own log says more")
+    return Permanent(text)
+
+
+_KNOWN: tuple[tuple[tuple[str, ...], str, type[BackendError]], ...] = (
+    (
+        ("no space left on device", "disk quota exceeded"),
+        "the engine's disk is full: `docker system df` shows what takes it, `docker system prune` frees it",
+        Permanent,
+    ),
+    (
+        ("port is already allocated", "address already in use"),
+        "another program has that port: use `host: auto`, or free it",
+        Conflict,
+    ),
+    (
+        ("cannot allocate memory",),
+        "this machine is out of memory: stop something, or lower `memory:`",
+        Transient,
+    ),
+    (
+        ("minimum memory limit", "smaller than the minimum", "failed to write"),
+        "the engine refuses that limit for this container: use a higher one",
+        Permanent,
+    ),
+    (("range of cpus is from",), "the machine has fewer processors: lower `resources.cpu`", Permanent),
+    (
+        ("unknown runtime", "runtime not found", "unknown or invalid runtime"),
+        "install that runtime for the engine, or leave out `runtime`",
+        Permanent,
+    ),
+    (("bind source path does not exist", "mount source path"), "create it, or fix the path", Permanent),
+    (
+        ("executable file not found", "no such file or directory: unknown"),
+        "the image has no such program: fix `command` or `entrypoint`",
+        Permanent,
+    ),
+    (
+        ("no such host",),
+        "is the registry's name right, and does the engine reach it? An image of this machine needs its exact tag",
+        Permanent,
+    ),
+    (("unable to find user", "no matching entries in passwd"), "the image knows no such user", Permanent),
+    (
+        ("unauthorized", "authentication required", "access to the resource is denied", "pull access denied"),
+        "is the name right? `docker login` to that registry first",
+        Permanent,
+    ),
+)
+
+
+def _current_context(environ: Mapping[str, str]) -> str | None:
+    """The context the `docker` command would use; None for the default one."""
+    if environ.get("DOCKER_HOST"):
+        return None
+    name = environ.get("DOCKER_CONTEXT", "")
+    if not name:
+        folder = Path(environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            name = str(
+                json.loads((folder / "config.json").read_text(encoding="utf-8")).get("currentContext", "")
+            )
+    return name if name not in ("", "default") else None
