@@ -15,12 +15,15 @@ from typing import Any
 
 import click
 
+from reconciler.backends.apple.capabilities import CAPABILITIES as apple_capabilities  # noqa: N811 - three of them here
+from reconciler.backends.docker.capabilities import CAPABILITIES as docker_capabilities  # noqa: N811
 from reconciler.backends.process.isolation import capabilities as process_capabilities
 from reconciler.backends.registry import backend_types
 from reconciler.cli.main import LISTING, cli
 from reconciler.cli.options import base_options, config_options
 from reconciler.config.schemas import schema_text
 from reconciler.config.settings import NOT_YET_SUPPORTED, NOT_YET_SUPPORTED_IN_SANDBOXES
+from reconciler.model.capabilities import Capabilities, Support
 from reconciler.stores.registry import store_types
 
 DOCS = Path(__file__).parent
@@ -230,13 +233,18 @@ def _fields() -> Iterator[str]:
     yield (
         "*enforced*: it holds. *noted*: left out, harmless there, and the plan says so. *refused*: leaving it out "
         "would weaken security or correctness, so it is an error; `unsupported: warn` on the sandbox makes it noted. "
-        "`field=value` is about that value alone; the most specific line counts."
+        "`field=value` is about that value alone, `*` stands for any name; the most specific line counts."
     )
     yield "## process"
     yield _table(
-        ("field", "with bubblewrap", "without"),
+        ("field", "with bubblewrap", "without", "why"),
         [
-            (f"`{field}`", str(with_bwrap.support(*_split(field))), str(without.support(*_split(field))))
+            (
+                f"`{field}`",
+                str(with_bwrap.support(*_split(field))),
+                str(without.support(*_split(field))),
+                _why(field, with_bwrap) or _why(field, without),
+            )
             for field in sorted({*with_bwrap.fields, *without.fields})
         ],
     )
@@ -244,12 +252,35 @@ def _fields() -> Iterator[str]:
         "`resources.pids` holds where the kernel counts processes per sandbox: from Linux 5.14, and not for root. "
         "The limit on memory is per process. This is the table of a Linux machine."
     )
-    yield (
-        f"Anything else is {with_bwrap.default}. In place, without a restart, change: "
-        + ", ".join(f"`{prefix}`" for prefix in with_bwrap.updatable)
-        + "; anything else that changes replaces the sandbox."
+    yield from _rest(with_bwrap)
+    for kind, able in (("docker", docker_capabilities), ("apple", apple_capabilities)):
+        yield f"## {kind}"
+        yield _table(
+            ("field", "support", "why"),
+            [
+                (f"`{field}`", str(able.support(*_split(field))), _why(field, able))
+                for field in sorted(able.fields)
+            ],
+        )
+        yield from _rest(able)
+
+
+def _rest(able: Capabilities) -> Iterator[str]:
+    """What no table of fields shows."""
+    in_place = ", ".join(f"`{prefix}`" for prefix in able.updatable)
+    yield f"Anything else is {able.default}. " + (
+        f"In place, without a restart, change: {in_place}; anything else that changes replaces the sandbox."
+        if in_place
+        else "Whatever changes replaces the sandbox."
     )
-    yield "Readiness probes: " + ", ".join(f"`{kind}`" for kind in sorted(with_bwrap.probes)) + "."
+    if able.exposes_environment:
+        yield "Whoever may inspect a sandbox reads its environment: a secret with `as: environment` is marked in the plan."
+    yield "Readiness probes: " + ", ".join(f"`{kind}`" for kind in sorted(able.probes)) + "."
+
+
+def _why(field: str, able: Capabilities) -> str:
+    name, value = _split(field)
+    return "" if able.support(name, value) is Support.ENFORCED else able.reason(name, value)
 
 
 def _split(field: str) -> tuple[str, str | None]:

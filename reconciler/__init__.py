@@ -11,11 +11,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from reconciler.backends.base import SandboxBackend
+    from reconciler.backends.local import LocalContainerBackend
     from reconciler.engine.ready import wait_for_sandbox_ready, wait_for_sandbox_ready_async
     from reconciler.model.desired import SandboxSpec
     from reconciler.model.observed import SandboxInfo
 
 _HOME = {
+    "LocalContainerBackend": "reconciler.backends.local",
     "SandboxBackend": "reconciler.backends.base",
     "SandboxInfo": "reconciler.model.observed",
     "SandboxSpec": "reconciler.model.desired",
@@ -24,6 +26,7 @@ _HOME = {
 }
 
 __all__ = [
+    "LocalContainerBackend",
     "SandboxBackend",
     "SandboxInfo",
     "SandboxSpec",

@@ -1,4 +1,4 @@
-"""Shared by all tests: the golden files and the one flag that rewrites them."""
+"""Shared by all tests: the golden files and the one flag that rewrites them, and container engines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 # No deadline: a busy machine is no bug.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+pytest_plugins = ["tests.support.docker", "tests.support.podman"]  # their fixtures, everywhere
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -1,1 +1,21 @@
-"""Floor 3: where sandboxes run. One file per backend; nobody imports one, the registry loads it by name."""
+"""Floor 3: where sandboxes run. One file per backend; nobody imports one, the registry loads it by name.
+
+`LocalContainerBackend` is public, and loaded when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.backends.local import LocalContainerBackend
+
+__all__ = ["LocalContainerBackend"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("reconciler.backends.local"), name)

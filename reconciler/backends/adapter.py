@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.backends.base import Capabilities, SandboxBackend, Support
 from reconciler.errors import Permanent, ReconcilerError, Transient, Unavailable, Unsupported
-from reconciler.model.desired import SandboxSpec
+from reconciler.model.desired import MountKind, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
 VERBS = ("create", "destroy", "is_alive", "discover", "list_running")
@@ -52,6 +52,7 @@ class SeedAdapter(SandboxBackend):
             self.__dict__["capabilities"] = Capabilities(
                 fields={
                     "mounts": Support.ENFORCED,
+                    "mounts.*.type": Support.REFUSED,
                     "thread_id": Support.ENFORCED,
                     "image": Support.NOTED,
                     "labels": Support.NOTED,
@@ -67,7 +68,8 @@ class SeedAdapter(SandboxBackend):
         *,
         spec: SandboxSpec | None = None,
     ) -> SandboxInfo:
-        declared = [] if spec is None else [(m.source, m.target, m.read_only) for m in spec.mounts]
+        binds = [] if spec is None else [m for m in spec.mounts if m.kind is MountKind.BIND]
+        declared = [(m.source, m.target, m.read_only) for m in binds]
         mounts = [*declared, *(extra_mounts or ())]
         if thread_id is None and spec is not None:
             thread_id = spec.thread_id

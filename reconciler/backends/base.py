@@ -41,7 +41,12 @@ class SandboxBackend(ABC):
     """Where sandboxes live. The five verbs keep the seed's signatures; `spec` is ours and optional."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        fields={"mounts": Support.ENFORCED, "thread_id": Support.ENFORCED}, owns=False
+        fields={
+            "mounts": Support.ENFORCED,
+            "mounts.*.type": Support.REFUSED,  # anything but a path of the host
+            "thread_id": Support.ENFORCED,
+        },
+        owns=False,
     )
 
     @abstractmethod
@@ -130,7 +135,8 @@ class SandboxBackend(ABC):
         return ()
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
-        """For `doctor`: (what was checked, is it well, detail or fix). Raises nothing."""
+        """For `doctor`: (what was checked, is it well, detail). What to do about it may follow on a second line, where
+        a command to run stays whole. Raises nothing."""
         return ()
 
     def close(self) -> None:  # noqa: B027 - most backends hold nothing

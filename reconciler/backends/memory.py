@@ -175,7 +175,8 @@ def world(name: str, path: str | None = None) -> World:
 
 class MemoryBackend(SandboxBackend):
     """`world` names what is shared; `path` keeps it in a JSON file instead. `create_seconds` is how long a create
-    takes, `ready_seconds` how much later the sandbox is ready. Time comes from `now` (seconds since the epoch) and
+    takes, `ready_seconds` how much later the sandbox is ready; `progress` is what a create says meanwhile, one after the
+    other. Time comes from `now` (seconds since the epoch) and
     `sleep`, both replaceable."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -195,12 +196,15 @@ class MemoryBackend(SandboxBackend):
         path: str | None = None,
         create_seconds: float = 0.0,
         ready_seconds: float = 0.0,
+        progress: Sequence[str] = (),
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._world = _open_world(world, path)
         self._create_seconds = float(create_seconds)
         self._ready_seconds = float(ready_seconds)
+        self._progress = (progress,) if isinstance(progress, str) else tuple(map(str, progress))
+        self._say: Callable[[str, str], None] = _say_nothing
         self._now = now
         self._sleep = sleep
 
@@ -214,8 +218,7 @@ class MemoryBackend(SandboxBackend):
     ) -> SandboxInfo:
         if not _SANDBOX_ID.fullmatch(sandbox_id):
             raise Permanent(f"{sandbox_id!r} cannot be a sandbox id", hint="use 1 to 51 of a-z, 0-9 and -")
-        if self._create_seconds:
-            self._sleep(self._create_seconds)
+        self._take_time(sandbox_id)
         spec = spec or SandboxSpec()
         with self._world.transaction(changes=sandbox_id) as things:
             existing = things.get(sandbox_id)
@@ -226,6 +229,16 @@ class MemoryBackend(SandboxBackend):
             things.pop(sandbox_id, None)
             things[sandbox_id] = self._make(thread_id, sandbox_id, extra_mounts or [], spec, things)
             return things[sandbox_id].info
+
+    def _take_time(self, sandbox_id: str) -> None:
+        for note in self._progress:
+            self._say(sandbox_id, note)
+            self._sleep(self._create_seconds / len(self._progress))
+        if self._create_seconds and not self._progress:
+            self._sleep(self._create_seconds)
+
+    def tell_progress(self, tell: Callable[[str, str], None]) -> None:
+        self._say = tell
 
     def _make(
         self,
@@ -369,6 +382,10 @@ class MemoryBackend(SandboxBackend):
             if sandbox_id not in things:
                 raise NotFound(f"there is no sandbox {sandbox_id}")
             yield things[sandbox_id]
+
+
+def _say_nothing(sandbox_id: str, note: str) -> None:
+    """Until somebody listens."""
 
 
 def _open_world(name: str, path: str | None) -> World:

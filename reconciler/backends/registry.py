@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GROUP = "reconciler.backends"
 _OURS: Mapping[str, str] = {
+    "apple": "reconciler.backends.apple:AppleBackend",
     "docker": "reconciler.backends.docker:DockerBackend",
     "memory": "reconciler.backends.memory:MemoryBackend",
     "process": "reconciler.backends.process:ProcessBackend",

@@ -30,6 +30,7 @@ def usage(error: click.UsageError, call: Invocation) -> None:
     message = error.format_message()
     for old, new in (("No such option: ", "There is no option "), ("No such option ", "There is no option ")):
         message = message.replace(old, new)
+    message = re.sub(r"\s*\n\s*", " ", message)  # choices come one a line, after tabs
     _say(call, message, f"`{where} --help` shows what there is", code="usage")
 
 

@@ -103,8 +103,20 @@ def invocation(given: Given, operation: str) -> Invocation:
 def _record(context: click.Context, option: click.Parameter, value: object) -> object:
     assert option.name is not None
     if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+        _refuse_senseless(context, option, value)
         context.ensure_object(Given).add(option.name, value)
     return value
+
+
+def _refuse_senseless(context: click.Context, option: click.Parameter, value: object) -> None:
+    """What an unset shell variable leaves behind: an empty path is not the present directory. Values may be secrets,
+    so none is repeated."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if text == "":
+            raise click.BadParameter("it is empty", ctx=context, param=option)
+        name, equals, _ = str(text).partition("=")
+        if option.name == "var" and not (name.strip() and equals):
+            raise click.BadParameter("it is not NAME=VALUE", ctx=context, param=option)
 
 
 def _option(*names: str, text: str, **more: Any) -> click.Option:

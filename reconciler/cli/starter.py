@@ -24,13 +24,12 @@ defaults:
 
 sandboxes:
   researcher:
-{image}    replicas: 2 # researcher[0] and researcher[1]
-    environment:
+    replicas: 2 # researcher[0] and researcher[1]
+{image}    environment:
       LOG_LEVEL: info
       INDEX: "${{replica.index}}"
     # secrets: {{API_TOKEN: {{env: API_TOKEN}}}} # never in state, plan or log
-    # resources: {{memory: 1Gi}}
-    # depends_on: [db]
+{hints}    # depends_on: [db]
 
 outputs:
   url: "${{sandbox.researcher[0].url}}"
@@ -54,6 +53,17 @@ backends:
   local: {type: remote, url: "http://127.0.0.1:8002", api_key: {env: PROVISIONER_API_KEY}}
 """,
 }
+_HINTS = """\
+    # resources: {memory: 1Gi}
+"""
+_CONTAINER_HINTS = """\
+    # resources: {cpu: 2, memory: 4Gi, pids: 1024, shm: 2Gi} # a browser inside needs the shared memory
+    # ports: [{name: http, container: 8080, host: auto}] # a free port of 127.0.0.1; or a number, for one sandbox alone
+    # mounts: [{source: ./workspace, target: /mnt/user-data}, {type: tmpfs, target: /scratch, size: 256Mi}]
+    # security: {cap_add: [NET_BIND_SERVICE], user: "1000"} # no capability, no new privileges and an init without it
+    # network: {mode: isolated} # nothing can be reached, and no port is published
+    # restart: unless-stopped # without it only `apply` starts a sandbox again
+"""
 _WITHOUT_IMAGE = ("process", "memory", "remote")
 _IMAGE = "    image: ghcr.io/agent-infra/sandbox:latest\n"
 
@@ -62,7 +72,8 @@ def starter(stack: str, backend: str) -> str:
     """The file's text for a stack name and a backend type."""
     block = _BACKENDS.get(backend, f"backends:\n  local: {{type: {backend}}}\n")
     image = "" if backend in _WITHOUT_IMAGE else _IMAGE
-    return _TEMPLATE.format(schema=SCHEMA_NAME, stack=stack, backends=block, image=image)
+    hints = _CONTAINER_HINTS if backend == "docker" else _HINTS
+    return _TEMPLATE.format(schema=SCHEMA_NAME, stack=stack, backends=block, image=image, hints=hints)
 
 
 def stack_name(folder: str) -> str:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli import failure
-from reconciler.errors import ReconcilerError, StoreError
+from reconciler.errors import ConfigError, ReconcilerError, StoreError
+from reconciler.model.diagnostic import Diagnostic
 
 if TYPE_CHECKING:
+    import click
+
     from reconciler.cli.options import Invocation
     from reconciler.config.configure import Configuration
     from reconciler.engine.context import Context
@@ -23,10 +26,11 @@ if TYPE_CHECKING:
     from reconciler.stores.base import Store
 
 _SECRET_COMMAND_TIMEOUT = 60.0
+_JUDGE_THE_CONFIGURATION = ("validate", "plan", "apply")  # elsewhere a warning about it is in the way
 
 
 def load(call: Invocation) -> Configuration:
-    """The configuration of this run, expanded; warnings are said. Raises ConfigError."""
+    """The configuration of this run, expanded; its warnings are said where they are asked for. Raises ConfigError."""
     from reconciler.config.configure import configure
 
     settings = call.settings
@@ -38,7 +42,8 @@ def load(call: Invocation) -> Configuration:
         environ=call.environ,
         ask=_asker(call),
     )
-    failure.show_diagnostics(configuration.warnings, call)
+    if call.operation in _JUDGE_THE_CONFIGURATION:
+        failure.show_diagnostics(configuration.warnings, call)
     return configuration
 
 
@@ -76,7 +81,9 @@ def opened(
     from reconciler.engine.context import BackendPool, Context
 
     with ExitStack() as stack:
-        desired = load(call).desired
+        configuration = load(call)
+        stack.enter_context(_illustrated(configuration))
+        desired = configuration.desired
         store = store_of(desired)
         stack.callback(store.close)
         if secrets:
@@ -93,7 +100,21 @@ def opened(
             backends=backends,
             clock=SystemClock(),
             emit=emit or _silent,
+            illustrate=configuration.illustrate,
         )
+
+
+@contextmanager
+def _illustrated(configuration: Configuration) -> Iterator[None]:
+    """What is found to be wrong later has its source lines too."""
+    try:
+        yield
+    except ConfigError as error:
+        error.diagnostics = tuple(
+            configuration.illustrate(item) if isinstance(item, Diagnostic) else item
+            for item in error.diagnostics
+        )
+        raise
 
 
 def _refuse_lost_key(store: Store) -> None:
@@ -138,6 +159,14 @@ def _asker(call: Invocation) -> Callable[[str, bool], str] | None:
 
 def _silent(event: Event) -> None:
     """For looks, which have nothing to tell while they happen."""
+
+
+def usage_no_such(what: str, name: str, known: Sequence[str]) -> click.UsageError:
+    """The same for a name that the command line alone gets wrong: a usage error."""
+    import click
+
+    error = no_such(what, name, known)
+    return click.UsageError(f"{error.message} ({error.hint})", ctx=click.get_current_context(silent=True))
 
 
 def no_such(what: str, name: str, known: Sequence[str]) -> ReconcilerError:

@@ -5,6 +5,8 @@ Mappings merge, lists and single values replace; the sandbox wins over its templ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.config.diagnostics import Problems, quote
 from reconciler.config.interpolate import suggest
 from reconciler.config.nodes import Node, new_mapping
@@ -35,9 +37,16 @@ def _excluded(key: str, name: str, over: Node) -> bool:
     said = over.kids or {}
     if key == "readiness" and any(probe in said for probe in _PROBES):
         return name not in _OF_ANY_PROBE
-    if key == "network" and name == "allow":
-        return "mode" in said
+    if key == "network":
+        return _excluded_network(name, said)
     return False
+
+
+def _excluded_network(name: str, said: Mapping[str, Node]) -> bool:
+    """A named network is an open one; an allow list belongs to the mode it was said with."""
+    if name == "name":
+        return "mode" in said and said["mode"].text != "open"
+    return ("mode" in said and name == "allow") or "name" in said
 
 
 class Blocks:

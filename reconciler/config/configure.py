@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.config.collector import collector_at_rest
-from reconciler.config.diagnostics import Problems
+from reconciler.config.diagnostics import Problems, illustrated
 from reconciler.config.expand import expand
 from reconciler.config.load import read
+from reconciler.config.nodes import Source
 from reconciler.config.schema import validate
 from reconciler.config.sections import section
 from reconciler.config.variables import Given, resolve
@@ -25,6 +26,11 @@ class Configuration:
     desired: Desired
     warnings: tuple[Diagnostic, ...] = ()
     digest: str = ""
+    sources: tuple[Source, ...] = field(default=(), repr=False, compare=False)
+
+    def illustrate(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The same with its source line, where it has a position in these files; secrets in the line stay hidden."""
+        return illustrated(diagnostic, self.sources)
 
 
 def configure(
@@ -59,4 +65,6 @@ def _configure(paths: Sequence[Path], directory: Path, given: Given) -> Configur
     )
     desired = expand(document, variables, given.environ, problems)
     problems.raise_if_any()
-    return Configuration(desired=desired, warnings=problems.warnings(), digest=document.digest)
+    return Configuration(
+        desired=desired, warnings=problems.warnings(), digest=document.digest, sources=document.sources
+    )

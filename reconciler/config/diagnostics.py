@@ -6,8 +6,10 @@ Must never show a value that may be a secret, nor let a control character of a f
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reconciler.config.nodes import Mark, Node, Source
@@ -42,6 +44,22 @@ def position(source: Source, mark: Mark) -> Position:
 def at(node: Node) -> Position:
     """Where a value stands."""
     return Position(node.source.name, node.mark.line + 1, node.mark.column + 1)
+
+
+_VALUE = re.compile(r"""\"[^"]*"|'[^']*'|[^\s,\[\]{}]+""")
+
+
+def illustrated(diagnostic: Diagnostic, sources: Iterable[Source]) -> Diagnostic:
+    """With the source line and a caret under the value, for a diagnostic that was made where there is only a position."""
+    where = diagnostic.position
+    source = None if where is None else next((s for s in sources if s.name == where.file), None)
+    if where is None or source is None or diagnostic.snippet:
+        return diagnostic
+    snippet = source.line(where.line - 1)
+    value = _VALUE.match(snippet, where.column - 1)
+    # A word that ends with a colon is the first key of a mapping: a mapping is pointed at with one caret.
+    width = len(value[0]) if value is not None and not value[0].endswith(":") else 1
+    return replace(diagnostic, snippet=snippet, width=width)
 
 
 def closest(word: str, choices: Iterable[str]) -> str:

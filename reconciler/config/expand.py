@@ -1,7 +1,7 @@
 """From a validated document to `Desired`: variables, templates, replicas, for_each, references.
 
 Tells every problem it finds and never raises for what a document says. Must never touch a backend, a store or the
-network; of the file system it knows paths only.
+network; of the file system it knows paths, and the content of seccomp profiles.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from reconciler.config.blocks import Blocks
 from reconciler.config.dependencies import find_cycle
 from reconciler.config.diagnostics import Problems, at, quote
 from reconciler.config.groups import Directory, Group, make_group
+from reconciler.config.imports import make_imports
 from reconciler.config.interpolate import Expression, Failed, Interpolator, Scope, Variable, parse, suggest
 from reconciler.config.load import Document
-from reconciler.config.nodes import Node
+from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.sandbox import Builder, PortReference
 from reconciler.config.sections import Section, section
 from reconciler.config.settings import make_backends, make_store, tell_unsupported
@@ -35,26 +36,34 @@ def expand(
     backends = make_backends(backend_section, scope)
     blocks = Blocks(section(root, "templates", complete=complete), root.get("defaults"), problems)
     declared = section(root, "sandboxes", complete=complete)
+    own = {name: _mapping(node) for name, node in declared.entries.items()}
     groups = {
         name: make_group(name, declared.keys[name], node, blocks.block(node), scope)
-        for name, node in declared.entries.items()
+        for name, node in own.items()
     }
     directory = Directory(groups, declared, problems)
     builder = Builder(scope, directory, backends, backend_section)
     sandboxes = {sandbox.address: sandbox for group in groups.values() for sandbox in builder.build(group)}
     outputs, asked = _outputs(section(root, "outputs", complete=complete), scope, directory)
+    imports = make_imports(root.get("imports"), scope, directory, sandboxes)
     _check_ports([*builder.port_references, *asked], sandboxes, problems)
     _check_cycles(sandboxes, groups, problems)
-    _warn_of_host_ports(sandboxes.values(), groups, problems)
+    _check_host_ports(sandboxes.values(), groups, problems)
     return Desired(
         stack=stack,
         sandboxes=dict(sorted(sandboxes.items())),
         backends=backends,
         store=make_store(root.get("state"), scope),
         outputs=outputs,
+        imports=imports,
         directory=str(document.directory),
         files=tuple(str(source.path) for source in document.sources),
     )
+
+
+def _mapping(node: Node) -> Node:
+    """A sandbox with nothing behind its name says nothing of its own."""
+    return new_mapping(node) if node.kids is None else node
 
 
 def _outputs(
@@ -125,12 +134,13 @@ def _check_cycles(
     )  # fmt: skip
 
 
-def _warn_of_host_ports(
+def _check_host_ports(
     sandboxes: Iterable[DesiredSandbox], groups: Mapping[str, Group], problems: Problems
 ) -> None:
     """Two sandboxes of a backend cannot both publish on one port of a host."""
     fixed: dict[int, list[tuple[str, str, int]]] = {}
     taken: dict[tuple[str, str, int], Address] = {}
+    told: set[int] = set()  # nodes: replicas share one, and one of them is enough
     for sandbox in sandboxes:
         spec = sandbox.spec
         if id(spec) not in fixed:
@@ -139,10 +149,14 @@ def _warn_of_host_ports(
             ]
         for name, bind, host in fixed[id(spec)]:
             other = taken.setdefault((sandbox.backend, bind, host), sandbox.address)
-            node = groups[sandbox.group].block.get("ports")
-            if other != sandbox.address and node is not None:
-                problems.warning(
-                    _host_node(node, name), "host-port", f"both {quote(other)} and {quote(sandbox.address)} ask for port {host} of the host",
+            ports = groups[sandbox.group].block.get("ports")
+            if other == sandbox.address or ports is None:
+                continue
+            node = _host_node(ports, name)
+            if id(node) not in told:
+                told.add(id(node))
+                problems.error(
+                    node, "host-port", f"both {quote(other)} and {quote(sandbox.address)} ask for port {host} of the host ({bind})",
                     "write `host: auto`, or another number for each",
                 )  # fmt: skip
 

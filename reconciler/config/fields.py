@@ -6,136 +6,29 @@ Gets blocks that are valid and filled in already. What only the meaning shows to
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.config import quantities
+from reconciler.config.confinement import build_mounts, build_network, build_security
 from reconciler.config.diagnostics import at, closest, one_of, quote
 from reconciler.config.nodes import Node
-from reconciler.model.desired import (
-    Mount,
-    Network,
-    NetworkMode,
-    Port,
-    ProbeKind,
-    Readiness,
-    Resources,
-    Security,
+from reconciler.config.values import (
+    Built,
+    Surroundings,
+    Wrong,
+    cores,
+    duration,
+    note_places,
+    size,
+    text,
+    unreadable,
+    whole,
+    words,
 )
-from reconciler.model.position import Position
+from reconciler.model.desired import LABEL_PREFIX, Lifecycle, Port, ProbeKind, Readiness, Resources
 
-
-class Wrong(Exception):
-    """A value that means nothing here."""
-
-    def __init__(
-        self, node: Node, code: str, summary: str, fix: str, related: tuple[tuple[str, Node], ...] = ()
-    ) -> None:
-        super().__init__(summary)
-        self.node = node
-        self.code = code
-        self.summary = summary
-        self.fix = fix
-        self.related = related
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """Some of a spec's fields, and where in the YAML each path of the canonical form was said."""
-
-    values: Mapping[str, Any]
-    where: Mapping[str, Position] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a field may need besides its own value."""
-
-    environ: Mapping[str, str]
-    ports: tuple[Port, ...] | None = ()  # None: not known, because of an error told before
-
-
-# --- single values ---------------------------------------------------------------------------------------------
-
-
-def unreadable(node: Node, expected: str) -> Wrong:
-    found = (
-        "a mapping"
-        if node.kids is not None
-        else "a list"
-        if node.items is not None
-        else quote(node.text or '""')
-    )
-    return Wrong(node, "wrong-value", f"this must be {expected}, not {found}", f"write {expected}")
-
-
-def text(node: Node) -> str:
-    """A scalar as it was written."""
-    if node.text is None or node.data is None:
-        raise unreadable(node, "text")
-    return node.text
-
-
-def words(node: Node) -> tuple[str, ...]:
-    if node.items is None:
-        raise unreadable(node, "a list")
-    return tuple(text(item) for item in node.items)
-
-
-def whole(node: Node) -> int:
-    if isinstance(node.data, bool) or not isinstance(node.data, int | float) or int(node.data) != node.data:
-        raise unreadable(node, "a whole number")
-    return int(node.data)
-
-
-def flag(node: Node) -> bool:
-    if not isinstance(node.data, bool):
-        raise unreadable(node, "true or false")
-    return node.data
-
-
-def duration(node: Node) -> float:
-    value = quantities.seconds(node.text or "")
-    if value is None:
-        raise unreadable(node, "a duration such as 250ms, 60s or 1h30m")
-    return value
-
-
-def size(node: Node) -> int:
-    value = quantities.size(str(node.data) if isinstance(node.data, int) else node.text or "")
-    if not value:
-        raise unreadable(node, "a size such as 512M, 1Gi or 1g")
-    return value
-
-
-def cores(node: Node) -> float:
-    value = quantities.cores(node.text or "")
-    if value is None and isinstance(node.data, int | float) and 0 < node.data <= 1_000_000:
-        value = float(node.data)
-    if value is None:
-        raise unreadable(node, "a number of cores such as 1, 0.5 or 500m")
-    return value
-
-
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-
-
-def absolute_path(node: Node, environ: Mapping[str, str]) -> str:
-    """A path as absolute: relative to the file that says it, `~` to the user's home."""
-    path = text(node)
-    if path == "~" or path.startswith("~/"):
-        home = environ.get("HOME", "")
-        if not home:
-            raise Wrong(node, "path", "`~` means nothing here, because HOME is not set", "write the path out")
-        path = home + path[1:]
-    if _DRIVE.match(path):
-        return path
-    return os.path.normpath(os.path.join(node.source.path.parent, path))
-
+_RESTART = re.compile(r"no|on-failure(:[1-9][0-9]{0,8})?|always|unless-stopped")
 
 # --- fields ----------------------------------------------------------------------------------------------------
 
@@ -168,6 +61,27 @@ def _text_map(name: str) -> Callable[[Node, Surroundings], Built]:
     return build
 
 
+_LABELS = _text_map("labels")
+
+
+def _labels(node: Node, around: Surroundings) -> Built:
+    for key in node.named():
+        if key.startswith(LABEL_PREFIX):
+            raise Wrong(
+                node.keys[key], "reserved-label", f"labels that begin with `{LABEL_PREFIX}` say whose a sandbox is, and are set by us",
+                "choose another name",
+            )  # fmt: skip
+    return _LABELS(node, around)
+
+
+def _restart(node: Node, _around: Surroundings) -> Built:
+    """YAML 1.1 reads a bare `no` as false, and so do tools that write our files."""
+    value = "no" if node.data is False else text(node)
+    if not _RESTART.fullmatch(value):
+        raise unreadable(node, "`no`, `on-failure`, `on-failure:N`, `always` or `unless-stopped`")
+    return Built({"restart": value}, {"restart": at(node)})
+
+
 def _thread_id(node: Node, _around: Surroundings) -> Built:
     return Built({"thread_id": None if node.data is None else text(node)}, {"thread_id": at(node)})
 
@@ -176,6 +90,17 @@ def _unsupported(node: Node, _around: Surroundings) -> Built:
     if node.text not in ("warn", "error"):
         raise unreadable(node, "`error` or `warn`")
     return Built({"unsupported_warn": node.text == "warn"})
+
+
+def _lifecycle(node: Node, _around: Surroundings) -> Built:
+    keys = node.named()
+    order = keys.get("replace")
+    if order is not None and order.text not in ("destroy_first", "create_first"):
+        raise unreadable(order, "`destroy_first` or `create_first`")
+    where = {"lifecycle": at(node)}
+    note_places(where, "lifecycle", keys, ("replace",))
+    create_first = order is not None and order.text == "create_first"
+    return Built({"lifecycle": Lifecycle(create_first=create_first)}, where)
 
 
 def _ports(node: Node, _around: Surroundings) -> Built:
@@ -205,44 +130,17 @@ def _ports(node: Node, _around: Surroundings) -> Built:
             )
         )
         where[f"ports.{name}"] = at(entry)
-        _note(where, f"ports.{name}", keys, ("container", "host", "bind"))
+        note_places(where, f"ports.{name}", keys, ("container", "host", "bind"))
     return Built({"ports": tuple(ports)}, where)
 
 
 def _address(node: Node) -> str:
     try:
+        import ipaddress  # only a `bind` that is given needs it
+
         return str(ipaddress.ip_address(text(node)))
     except ValueError:
         raise unreadable(node, "an IP address such as 127.0.0.1") from None
-
-
-def _mounts(node: Node, around: Surroundings) -> Built:
-    mounts: list[Mount] = []
-    where = {"mounts": at(node)}
-    targets: dict[str, Node] = {}
-    for entry in node.listed():
-        keys = entry.named()
-        if "source" not in keys or "target" not in keys:
-            continue  # an invalid part was taken out and told
-        target = text(keys["target"])
-        target = target.rstrip("/") or "/"
-        if target in targets:
-            raise Wrong(
-                keys["target"], "twice", f"two mounts have the target {quote(target)}", "remove one of the two",
-                (("first here", targets[target]),),
-            )  # fmt: skip
-        targets[target] = keys["target"]
-        read_only = keys.get("read_only")
-        mounts.append(
-            Mount(
-                source=absolute_path(keys["source"], around.environ),
-                target=target,
-                read_only=read_only is not None and flag(read_only),
-            )
-        )
-        where[f"mounts.{target}"] = at(entry)
-        _note(where, f"mounts.{target}", keys, ("source", "read_only"))
-    return Built({"mounts": tuple(mounts)}, where)
 
 
 def _resources(node: Node, _around: Surroundings) -> Built:
@@ -250,50 +148,8 @@ def _resources(node: Node, _around: Surroundings) -> Built:
     keys = node.named()
     values = {name: read(keys[name]) for name, read in readers.items() if name in keys}
     where = {"resources": at(node)}
-    _note(where, "resources", keys, tuple(readers))
+    note_places(where, "resources", keys, tuple(readers))
     return Built({"resources": Resources(**values)}, where)
-
-
-def _network(node: Node, _around: Surroundings) -> Built:
-    keys = node.named()
-    mode, allow = keys.get("mode"), keys.get("allow")
-    if mode is not None and mode.text not in set(NetworkMode):
-        raise unreadable(mode, "`open`, `isolated` or `allowlist`")
-    value = None if mode is None else NetworkMode(mode.text or "")
-    if allow is not None and value is not NetworkMode.ALLOWLIST:
-        raise Wrong(
-            allow,
-            "network",
-            "`allow` has a meaning with `mode: allowlist` alone",
-            "write `mode: allowlist`, or remove `allow`",
-        )
-    if mode is not None and value is NetworkMode.ALLOWLIST and allow is None:
-        raise Wrong(
-            mode,
-            "network",
-            "`mode: allowlist` needs `allow`",
-            "add `allow: [HOST, …]`, or write `mode: isolated`",
-        )
-    where = {"network": at(node)}
-    _note(where, "network", keys, ("mode", "allow"))
-    return Built({"network": Network(mode=value, allow=() if allow is None else words(allow))}, where)
-
-
-def _security(node: Node, _around: Surroundings) -> Built:
-    readers: Mapping[str, Callable[[Node], Any]] = {
-        "read_only_root": flag, "cap_drop": words, "no_new_privileges": flag, "seccomp": text, "user": text,
-    }  # fmt: skip
-    keys = node.named()
-    values = {name: read(keys[name]) for name, read in readers.items() if name in keys}
-    where = {"security": at(node)}
-    _note(where, "security", keys, tuple(readers))
-    return Built({"security": Security(**values)}, where)
-
-
-def _note(where: dict[str, Position], prefix: str, keys: Mapping[str, Node], names: tuple[str, ...]) -> None:
-    for name in names:
-        if name in keys:
-            where[f"{prefix}.{name}"] = at(keys[name])
 
 
 # --- readiness -------------------------------------------------------------------------------------------------
@@ -368,13 +224,15 @@ FIELDS: Mapping[str, Callable[[Node, Surroundings], Built]] = {
     "entrypoint": _word_list("entrypoint"),
     "environment": _text_map("environment"),
     "ports": _ports,
-    "mounts": _mounts,
+    "mounts": build_mounts,
     "resources": _resources,
-    "network": _network,
-    "security": _security,
+    "network": build_network,
+    "security": build_security,
     "runtime": _plain("runtime"),
+    "restart": _restart,
     "thread_id": _thread_id,
-    "labels": _text_map("labels"),
+    "labels": _labels,
     "readiness": _readiness,
     "unsupported": _unsupported,
+    "lifecycle": _lifecycle,
 }

@@ -13,7 +13,7 @@ from reconciler.config.schema import validate
 from reconciler.config.sections import Section
 from reconciler.model.desired import Address
 
-_KEY = re.compile(r"""[^\x00-\x1f\x7f"'\\\[\]{}|]{1,64}""")
+_KEY = re.compile(r"""[^\x00-\x1f\x7f"'\\\[\]{}|*?]{1,64}""")
 _ADDRESS = re.compile(r"""([A-Za-z0-9_-]+)(?:\[(?:([0-9]{1,9})|"([^"]*)"|'([^']*)')\])?""")
 
 
@@ -106,7 +106,7 @@ def _each(group: Group, node: Node, scope: Scope) -> None:
         if not _KEY.fullmatch(key):
             scope.problems.error(
                 key_node, "bad-name", f"{quote(key)} cannot be a key of `for_each`",
-                "use 1 to 64 characters without quotes, brackets, braces, `|` and backslashes",
+                "use 1 to 64 characters without quotes, brackets, braces, `*`, `?`, `|` and backslashes",
             )  # fmt: skip
             group.certain = False
         elif key in seen:
@@ -153,22 +153,37 @@ class Directory:
 
     def addresses(self, node: Node) -> tuple[Address, ...]:
         """What an entry of `depends_on` means: all of a group, or one address."""
+        found = self._parse(node)
+        if found is None:
+            return ()
+        group, index = found
+        if index is None:
+            return group.addresses
+        address = self._member(node, group, index)
+        return () if address is None else (address,)
+
+    def _parse(self, node: Node) -> tuple[Group, str | None] | None:
+        """The group that a text names, and what of it; None is told."""
         match = _ADDRESS.fullmatch(node.text or "")
         if match is None:
             self._problems.error(
                 node, "address", f"{quote(node.text or '')} is not the name or address of a sandbox",
                 'write a name such as `db`, or one address such as `db[0]` or `db["eu"]`',
             )  # fmt: skip
-            return ()
+            return None
         group = self.group(node, match[1])
         if group is None:
-            return ()
+            return None
         if match[0] == match[1]:
-            return group.addresses
+            return group, None
         key = match[3] if match[3] is not None else match[4]
-        index = f"[{int(match[2])}]" if match[2] is not None else f'["{key}"]'
-        address = self._member(node, group, index)
-        return () if address is None else (address,)
+        return group, f"[{int(match[2])}]" if match[2] is not None else f'["{key}"]'
+
+    def address(self, node: Node) -> Address | None:
+        """The one address that a text such as `db` or `db[0]` means; None when that is a problem, told here or
+        before."""
+        found = self._parse(node)
+        return None if found is None else self._member(node, *found)
 
     def _member(self, node: Node, group: Group, index: str | None) -> Address | None:
         address = Address(group.name + (index or ""))

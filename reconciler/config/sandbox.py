@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.config.diagnostics import Problems, at, one_of, quote
-from reconciler.config.fields import FIELDS, Built, Surroundings, Wrong
+from reconciler.config.fields import FIELDS
 from reconciler.config.groups import Directory, Group, Instance
 from reconciler.config.interpolate import Expression, Interpolator, Scope, kinds_in, suggest
 from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.schema import validate
 from reconciler.config.secrets import build_secrets
 from reconciler.config.sections import Section
-from reconciler.model.desired import Address, BackendConfig, DesiredSandbox, SandboxSpec
+from reconciler.config.values import Built, Surroundings, Wrong
+from reconciler.model.desired import Address, BackendConfig, DesiredSandbox, Lifecycle, SandboxSpec
 from reconciler.model.position import Position
 
 _WITH_REFERENCES = frozenset({"environment", "command"})
@@ -109,6 +110,7 @@ class Builder:
                     where=where,
                     depends_on=self._united(depends_on, assembly.references),
                     references=assembly.references,
+                    lifecycle=assembly.lifecycle,
                 )
             )
         return sandboxes
@@ -278,10 +280,17 @@ class _Assembly:
 
     @property
     def values(self) -> dict[str, Any]:
+        """What goes into the spec."""
         values: dict[str, Any] = {}
-        for built in self.parts.values():
-            values.update(built.values)
+        for name, built in self.parts.items():
+            if name != "lifecycle":
+                values.update(built.values)
         return values
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        built = self.parts.get("lifecycle")
+        return Lifecycle() if built is None else built.values.get("lifecycle", Lifecycle())
 
     @property
     def ports(self) -> tuple[Any, ...] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError
@@ -12,8 +10,8 @@ from reconciler.errors import ReconcilerError
 _SUFFIX = ".v1.schema.json"
 
 
-def _folder() -> Traversable:
-    packaged = resources.files("reconciler") / "schemas"
+def _folder() -> Path:
+    packaged = Path(__file__).resolve().parents[1] / "schemas"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "schemas"
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.config.diagnostics import Problems, at, quote
-from reconciler.config.fields import Built, Surroundings, Wrong, absolute_path, text, unreadable, words
 from reconciler.config.interpolate import Expression, Failed, Interpolator, parse
 from reconciler.config.nodes import Node
+from reconciler.config.values import Built, Surroundings, Wrong, absolute_path, text, unreadable, words
 from reconciler.errors import ConfigError
 from reconciler.model.desired import Address, Desired, DesiredSandbox, SandboxSpec, Secret, SecretRef
 

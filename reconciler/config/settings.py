@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.config.diagnostics import Problems, at
-from reconciler.config.fields import Wrong, absolute_path
 from reconciler.config.interpolate import Interpolator, Scope
 from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.schema import validate
 from reconciler.config.sections import Section
+from reconciler.config.values import Wrong, absolute_path, duration
 from reconciler.model.desired import BackendConfig, StoreConfig
 
 DEFAULT_BACKEND = "process"
@@ -21,7 +21,6 @@ _ANYTHING_COUNTS = object()
 # to switch a key on.
 NOT_YET_SUPPORTED_IN_SANDBOXES: tuple[tuple[tuple[str, ...], object], ...] = (
     (("lifecycle", "prevent_destroy"), False),
-    (("lifecycle", "replace"), "destroy_first"),
     (("lifecycle", "ignore_changes"), []),
     (("lifecycle", "replace_triggered_by"), []),
     (("lifecycle", "max_lifetime"), _ANYTHING_COUNTS),
@@ -31,7 +30,6 @@ NOT_YET_SUPPORTED_IN_SANDBOXES: tuple[tuple[tuple[str, ...], object], ...] = (
 NOT_YET_SUPPORTED: tuple[tuple[tuple[str, ...], object], ...] = (
     (("moved",), []),
     (("removed",), []),
-    (("imports",), []),
     (("policy",), {}),
 )
 
@@ -40,6 +38,7 @@ NOT_YET_SUPPORTED: tuple[tuple[tuple[str, ...], object], ...] = (
 _PATHS = frozenset(
     {
         ("root",),
+        ("secrets_root",),
         ("kubeconfig",),
         ("api_key", "file"),
         ("token", "file"),
@@ -50,6 +49,7 @@ _PATHS = frozenset(
     }
 )
 _BACKEND_PATHS = _PATHS | {("path",)}
+_DURATIONS = frozenset({("timeout",), ("create_timeout",), ("stop_timeout",)})  # handed over in seconds
 
 
 def tell_unsupported(root: Node, problems: Problems) -> None:
@@ -143,4 +143,6 @@ def _option(path: tuple[str, ...], node: Node, scope: Scope, paths: frozenset[tu
         return {key: _option((*path, key), kid, scope, paths) for key, kid in node.kids.items()}
     if path in paths and isinstance(node.data, str):
         return absolute_path(node, scope.environ)
+    if path in _DURATIONS:
+        return duration(node)
     return node.data

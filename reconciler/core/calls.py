@@ -88,7 +88,6 @@ class Run:
     waits_for: set[str] = field(default_factory=set)
     begun: bool = False
     started: float = 0.0
-    in_flight: bool = False
     attempts: int = 0  # failures of the present stage
     tries: int = 1  # the most any stage needed
     announced: CallKind | None = None
@@ -97,11 +96,18 @@ class Run:
     ready: bool | None = None
     info: SandboxInfo | None = None
     waiting: Waiting | None = None
+    call: Call | None = None  # the one in flight
+    deadline: float = 0.0  # until when that one may take
+    note: str = ""  # the last it was heard to say
     result: StepResult | None = None
 
     @property
     def stage(self) -> CallKind | None:
         return self.stages[0] if self.stages else None
+
+    @property
+    def in_flight(self) -> bool:
+        return self.call is not None
 
     def backend_of(self, stage: CallKind) -> str:
         """The old object may live elsewhere than the new one."""
@@ -112,22 +118,39 @@ class Run:
     def info_of(self, stage: CallKind) -> SandboxInfo | None:
         if stage is CallKind.CREATE:
             return None
-        if stage is CallKind.PROBE and self.info is not None:
+        if stage is CallKind.PROBE and (self.info is not None or self.step.create_first):
             return self.info
         return None if self.step.current is None else self.step.current.info
 
+    def with_the_old_one(self, error: str) -> str:
+        """The error, and what it means for an object that was to go after its successor had become ready."""
+        old = self.step.current
+        if not error or not self.step.create_first or old is None or self.destroyed:
+            return error
+        if self.ready:
+            return f"the new one is ready, but the old one ({old.info.sandbox_id}) is still there: {error}"
+        if self.stage is CallKind.CHECK:
+            return error
+        return f"{error}; the old one ({old.info.sandbox_id}) was left running"
+
+
+def asks_nothing(step: Step) -> bool:
+    """Whether the step's sandbox is declared to be ready as soon as it runs."""
+    return step.desired is not None and step.desired.spec.readiness.kind is ProbeKind.NONE
+
 
 def stages_of(step: Step) -> deque[CallKind]:
-    """The calls a step consists of, in order."""
-    desired = step.desired
-    probe = [CallKind.PROBE]
-    if desired is not None and desired.spec.readiness.kind is ProbeKind.NONE:
-        probe = []
+    """The calls a step consists of, in order. What is created is probed even where no readiness is asked for: one look
+    tells whether it still runs."""
+    probe = [] if asks_nothing(step) else [CallKind.PROBE]
     match step.action:
         case Action.CREATE:
-            return deque([CallKind.CREATE, *probe])
+            return deque([CallKind.CREATE, CallKind.PROBE])
+        case Action.REPLACE if step.create_first:
+            # waiting may take long, so the old one is checked again right before it goes
+            return deque([CallKind.CHECK, CallKind.CREATE, CallKind.PROBE, CallKind.CHECK, CallKind.DESTROY])
         case Action.REPLACE | Action.REPAIR:
-            return deque([CallKind.CHECK, CallKind.DESTROY, CallKind.CREATE, *probe])
+            return deque([CallKind.CHECK, CallKind.DESTROY, CallKind.CREATE, CallKind.PROBE])
         case Action.UPDATE:
             return deque([CallKind.CHECK, CallKind.UPDATE, *probe])
         case Action.ADOPT:

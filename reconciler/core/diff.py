@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.model.capabilities import Capabilities
+from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import DesiredSandbox, FlatSpec, Scalar
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.plan import FieldChange
@@ -25,6 +25,11 @@ def compare(
     return tuple(_changes(applied, wanted, seen, desired, capabilities))
 
 
+def agrees(live: Scalar, declared: Scalar) -> bool:
+    """Whether a live value is what was declared; a port that the backend was to choose may be any number."""
+    return live == declared or (declared == "auto" and type(live) is int)
+
+
 def _changes(
     applied: FlatSpec,
     wanted: FlatSpec,
@@ -33,11 +38,13 @@ def _changes(
     capabilities: Capabilities,
 ) -> Iterator[FieldChange]:
     live = seen.attributes or {}
-    if applied == wanted and all(live.get(path, value) == value for path, value in wanted.items()):
+    if applied == wanted and all(agrees(live.get(path, value), value) for path, value in wanted.items()):
         return
     for path in sorted({*applied, *wanted}):
         before, after = applied.get(path), wanted.get(path)
-        outside = path in wanted and path in live and live[path] != before
+        outside = path in wanted and path in live and not agrees(live[path], before)
+        if outside and capabilities.support(path, after) is not Support.ENFORCED:
+            outside = False  # it goes without it, so the live value is another one for ever
         if outside:
             before = live[path]
         if before == after:
@@ -53,10 +60,55 @@ def _changes(
         )
 
 
-def fallback(label_hash: str, wanted_hash: str, desired: DesiredSandbox) -> tuple[FieldChange, ...]:
-    """The one change that can be told when nothing but the label's fingerprint is known of the live object."""
+def astray(seen: ObservedSandbox, desired: DesiredSandbox) -> tuple[FieldChange, ...]:
+    """What is not as the backend made it, as changes from outside."""
+    return tuple(
+        FieldChange(
+            path=found.path,
+            before=found.live,
+            after=found.meant,
+            outside=True,
+            forces_replacement=not found.in_place,
+            position=desired.position,
+        )
+        for found in seen.astray
+    )
+
+
+def vouched(wanted: FlatSpec, seen: ObservedSandbox, capabilities: Capabilities) -> FlatSpec:
+    """What an object was made of whose label agrees with `wanted`. Where labels are fixed at creation they say nothing
+    about fields that change in place: those count as they live, and as not set where they cannot be read."""
+    if capabilities.relabels:
+        return wanted
+    live = seen.attributes or {}
+    return {
+        path: value
+        if agrees(live.get(path), value) or not capabilities.updates_in_place(path)
+        else live.get(path)
+        for path, value in wanted.items()
+    }
+
+
+def fallback(
+    label_hash: str,
+    wanted_hash: str,
+    wanted: FlatSpec,
+    seen: ObservedSandbox,
+    desired: DesiredSandbox,
+    capabilities: Capabilities,
+) -> tuple[FieldChange, ...]:
+    """What can be told when nothing but the label's fingerprint and what can be read back is known of the live object:
+    the fields that differ, and the fingerprint itself unless one of them explains the replacement."""
+    live = seen.attributes or {}
+    known = {
+        path: value if agrees(live.get(path, value), value) else live[path] for path, value in wanted.items()
+    }
+    visible = compare(known, wanted, seen, desired, capabilities)
+    if any(change.forces_replacement for change in visible):
+        return visible
     before: Scalar = label_hash[:12] or None
     return (
+        *visible,
         FieldChange(
             path="fingerprint",
             before=before,

@@ -5,11 +5,15 @@ Must never ask a clock, a backend or a file: replaying a journal gives the same 
 
 What the rules keep true:
 
-* An intent to create, adopt or update says which object the address means from now on. An intent to destroy, and
+* An intent to create, adopt or update, and one to destroy what others made in order to replace it, says which object
+  the address means from now on. Any other intent to destroy, and
   every outcome, speaks about one object: when the record means another one by now, or there is no record, it is
   ignored, so leftovers of a replacement and late news of an earlier generation never touch the record.
 * `spec_hash` is "" from the intent to update until it is known to have worked. Until then `spec` is what was meant,
   not what holds: whoever plans must compare with the live object again, and an empty hash equals no other hash.
+* What others made and we took over stays marked as that for as long as the record means that very object. One that is
+  destroyed to be replaced is recorded from the intent on, and its record stays until the intent to create: a run that
+  dies in between must not leave an address that only an entry of `imports` speaks of.
 * A record that is being destroyed hears nothing but the outcome of that, or a new intent.
 * Folding a complete run a second time changes nothing.
 """
@@ -63,7 +67,7 @@ def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord
             return _kept(record, replace(_meant(intent, status=Status.CREATED), spec_hash=""))
         case Operation.DESTROY:
             if record is None or record.sandbox_id != intent.sandbox_id:
-                return record
+                return _meant(intent, status=Status.DESTROYING) if intent.imported else record
             return replace(record, status=Status.DESTROYING, error="", updated_at=intent.at)
         case Operation.READY | Operation.FORGET:
             return record  # looking and forgetting change nothing until they are done
@@ -83,6 +87,7 @@ def _meant(intent: Intent, *, status: Status) -> SandboxRecord:
         depends_on=intent.depends_on,
         created_at=intent.at,
         updated_at=intent.at,
+        imported=intent.imported,
     )
 
 
@@ -90,7 +95,12 @@ def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
     """An object that lives on keeps its age and its connection details, as long as it is the same object."""
     if record is None or (record.sandbox_id, record.backend) != (meant.sandbox_id, meant.backend):
         return meant
-    return replace(meant, created_at=record.created_at, info=record.info)
+    return replace(
+        meant,
+        created_at=record.created_at,
+        info=record.info,
+        imported=meant.imported or record.imported,
+    )
 
 
 def _after_outcome(record: SandboxRecord | None, outcome: Outcome) -> SandboxRecord | None:
@@ -115,6 +125,7 @@ def _after_outcome(record: SandboxRecord | None, outcome: Outcome) -> SandboxRec
         created_at=record.created_at,
         updated_at=outcome.at,
         error=outcome.error,
+        imported=record.imported,
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 
-from reconciler.model.desired import Address, SandboxId
+from reconciler.model.capabilities import Capabilities
+from reconciler.model.desired import Address, FlatSpec, SandboxId, fingerprint
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.plan import Action, Step
 
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
+_SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
 
 
 def sandbox_id(stack: str, address: Address, generation: int) -> SandboxId:
@@ -18,6 +20,20 @@ def sandbox_id(stack: str, address: Address, generation: int) -> SandboxId:
     digest = hashlib.sha256(f"{stack}\n{address}\n{generation}".encode()).hexdigest()[:12]
     slug = _NOT_IN_A_NAME.sub("-", address.lower()).strip("-")[:36].strip("-")
     return SandboxId(f"{slug}-{digest}" if slug else f"s-{digest}")
+
+
+def label_hash(flat: FlatSpec, capabilities: Capabilities) -> str:
+    """The fingerprint in an object's labels: of the whole spec, or, where labels are fixed at creation, of the fields
+    that are fixed as well. The others are known from the state and from the live object."""
+    if capabilities.relabels:
+        return fingerprint(flat)
+    return fingerprint({path: flat[path] for path in flat if not capabilities.updates_in_place(path)})
+
+
+def is_sandbox_id(text: str) -> bool:
+    """Whether backends can take it for the id of a sandbox: 1 to 51 of a-z, 0-9 and -, neither first nor last a
+    dash."""
+    return _SANDBOX_ID.fullmatch(text) is not None
 
 
 def is_ours(seen: ObservedSandbox, stack: str, lineage: str) -> bool:

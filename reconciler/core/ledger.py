@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.core.calls import Answer, Call, CallKind
+from reconciler.core.identity import label_hash
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.errors import Permanent
-from reconciler.model.desired import Address, FlatSpec, Owner, SandboxSpec, fingerprint
+from reconciler.model.capabilities import Capabilities
+from reconciler.model.desired import Address, FlatSpec, Owner, SandboxSpec
 from reconciler.model.event import StepEnded
 from reconciler.model.observed import SandboxInfo
 from reconciler.model.outcome import Intent, Operation, Outcome, StepStatus
-from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan, Step
+from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan, Reason, Step
 
 _OPERATION: Mapping[CallKind, Operation] = {
     CallKind.CREATE: Operation.CREATE,
@@ -24,17 +26,20 @@ _OPERATION: Mapping[CallKind, Operation] = {
     CallKind.RECORD: Operation.ADOPT,
     CallKind.DESTROY: Operation.DESTROY,
 }
+_PLAIN = Capabilities()
 
 
 class Ledger:
-    """One run's books. What the plan knows of connection details grows with every creation."""
+    """One run's books. What the plan knows of connection details grows with every creation. `capabilities` by backend
+    name say what goes into the labels."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, capabilities: Mapping[str, Capabilities]) -> None:
         self._plan = plan
+        self._capabilities = capabilities
         self._infos: dict[Address, SandboxInfo] = dict(plan.infos)
         self._steps = {step.key: step for step in plan.steps}
         self._specs: dict[str, tuple[SandboxSpec, FlatSpec]] = {}
-        self._hashes: dict[int, tuple[FlatSpec, str]] = {}
+        self._hashes: dict[tuple[int, str | tuple[str, ...]], tuple[FlatSpec, str]] = {}
 
     def intents(self, calls: Iterable[Call], at: float) -> Iterator[Intent]:
         """What must be durable before these calls are made."""
@@ -54,6 +59,7 @@ class Ledger:
                 spec=flat,
                 spec_hash="" if destroys else self._hash(flat),
                 depends_on=call.step.desired.depends_on if call.step.desired else (),
+                imported=_takes_over(call),
             )
 
     def outcomes(self, call: Call, answer: Answer, at: float) -> Iterator[Outcome]:
@@ -63,8 +69,9 @@ class Ledger:
             return
         if answer.info is not None and not answer.error:
             self._infos[call.step.address] = answer.info
-        if operation is Operation.DESTROY and call.step.action is Action.DESTROY and not answer.error:
-            return  # the end of the step says it
+        if operation is Operation.DESTROY and not answer.error:
+            return  # the end of the step says it, or the intent to create what comes in its place: until then it is
+            # recorded that the address is being replaced, by a run that may die right here
         yield Outcome(
             at=at,
             operation=operation,
@@ -110,7 +117,7 @@ class Ledger:
             lineage=self._plan.lineage,
             address=call.step.address,
             generation=call.step.generation,
-            spec_hash=self._hash(flat),
+            spec_hash=self._hash(flat, self._capabilities.get(call.step.backend, _PLAIN)),
         )
         return replace(spec, owner=owner)
 
@@ -125,15 +132,22 @@ class Ledger:
             self._specs[step.key] = (spec, spec.canonical())
         return self._specs[step.key]
 
-    def _hash(self, flat: FlatSpec) -> str:
-        entry = self._hashes.get(id(flat))
+    def _hash(self, flat: FlatSpec, able: Capabilities = _PLAIN) -> str:
+        """What the labels of a backend hold; without one, the fingerprint of the whole."""
+        key = (id(flat), "" if able.relabels else able.updatable)
+        entry = self._hashes.get(key)
         if entry is None:
-            entry = self._hashes[id(flat)] = (flat, fingerprint(flat))
+            entry = self._hashes[key] = (flat, label_hash(flat, able))
         return entry[1]
 
     def _lookup(self, address: Address, attribute: str) -> str | None:
         info = self._infos.get(address)
         return None if info is None else attribute_of(info, attribute)
+
+
+def _takes_over(call: Call) -> bool:
+    """Whether the call is about an object of others that this step makes ours: all but the new one of a replacement."""
+    return call.step.reason is Reason.IMPORTED and call.kind is not CallKind.CREATE
 
 
 def _target(call: Call) -> str:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from reconciler.core.succession import goes_ahead, waits
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, address_order
 from reconciler.model.plan import Action, Reason, Step
 from reconciler.model.state import SandboxRecord
@@ -37,16 +38,20 @@ def topological(sandboxes: Mapping[Address, DesiredSandbox]) -> list[Address]:
 
 
 def link(steps: Iterable[Step], records: Mapping[Address, SandboxRecord]) -> tuple[Step, ...]:
-    """The steps with their `needs`, destroys first, then by address."""
-    ordered = sorted(
-        steps, key=lambda step: (step.action is not Action.DESTROY, address_order(step.address), step.key)
-    )
+    """The steps with their `needs`, destroys first, then by address. What waits for its successor comes after it."""
+    steps = tuple(steps)
+    successors = {step.address: step.key for step in steps if goes_ahead(step, records)}
+
+    def early(step: Step) -> bool:
+        return step.action is Action.DESTROY and not waits(step, successors)
+
+    ordered = sorted(steps, key=lambda step: (not early(step), address_order(step.address), step.key))
     keys: dict[Address, list[Step]] = defaultdict(list)
     for step in ordered:
         keys[step.address].append(step)
     holders = _port_holders(ordered, records)
     dependents = _recorded_dependents(ordered, records)
-    needs = {step.key: _needs(step, keys, dependents) for step in ordered}
+    needs = {step.key: _needs(step, keys, dependents, successors) for step in ordered}
     for step in ordered:
         if step.action not in (Action.DESTROY, Action.FORGET):
             for port in _fixed_ports(step.spec):
@@ -73,10 +78,11 @@ def _needs(
     step: Step,
     keys: Mapping[Address, Sequence[Step]],
     dependents: Mapping[Address, list[str]],
+    successors: Mapping[Address, str],
 ) -> set[str]:
     if step.action in (Action.DESTROY, Action.FORGET):
         if step.reason is Reason.SUPERSEDED:
-            return set()
+            return {successors[step.address]} if waits(step, successors) else set()
         return set(dependents.get(step.address, ())) - {step.key}
     needs: set[str] = set()
     if step.desired is not None:
@@ -87,7 +93,9 @@ def _needs(
                 if other.action not in (Action.DESTROY, Action.FORGET)
             )
     needs.update(
-        other.key for other in keys[step.address] if other is not step and other.reason is Reason.SUPERSEDED
+        other.key
+        for other in keys[step.address]
+        if other is not step and other.reason is Reason.SUPERSEDED and not waits(other, successors)
     )
     return needs - {step.key}
 

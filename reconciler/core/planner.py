@@ -9,14 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.diff import compare, fallback
-from reconciler.core.identity import is_ours, sandbox_id
+from reconciler.core.diff import astray, compare, fallback, vouched
+from reconciler.core.identity import is_ours, label_hash, sandbox_id
+from reconciler.core.imports import Key, Takeovers, applied, is_the_recorded, takeovers, unread_note
 from reconciler.core.order import link, topological
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.rules import Facts, Rule, decide
+from reconciler.core.succession import comes_first, cost
 from reconciler.errors import ObservationIncomplete, Refused
 from reconciler.model.capabilities import Capabilities
-from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec, fingerprint
+from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Plan, Reason, Step
@@ -33,8 +35,8 @@ class PlanOptions:
 
 
 def make_plan(desired: Desired, state: State | None, observed: Observed, options: PlanOptions) -> Plan:
-    """Raises ObservationIncomplete when a backend could not be listed, Refused when ownership is ambiguous or an id
-    we need is taken by somebody else."""
+    """Raises ObservationIncomplete when a backend could not be listed, Refused when ownership is ambiguous, an id we
+    need is taken by somebody else or an import may not be taken over, NotFound when one is not there."""
     if not observed.complete:
         raise _incomplete(observed)
     lineage, found = _lineage(desired.stack, state, observed, options)
@@ -76,21 +78,40 @@ def _lineage(stack: str, state: State | None, observed: Observed, options: PlanO
     return (live.pop(), True) if live else (options.new_lineage, False)
 
 
+def _detail(
+    rule: Rule, record: SandboxRecord | None, current: ObservedSandbox | None, *, importing: bool = False
+) -> str:
+    """What the reason does not say: that others made it, how it is, why it failed before."""
+    if current is None:
+        return _last_error(rule, record)
+    name = current.info.sandbox_id
+    said = ""
+    if importing:
+        said = f"imports {name} and replaces it" if rule.action is Action.REPLACE else f"imports {name}"
+    elif record is not None and record.imported and record.sandbox_id == name:
+        said = "imported"
+    return "; ".join(filter(None, (said, current.detail)))
+
+
 def _last_error(rule: Rule, record: SandboxRecord | None) -> str:
     return record.error if record and rule.reason is Reason.FAILED_BEFORE else ""
 
 
 @dataclass(slots=True)
 class _Canonical:
-    """Canonical forms, computed once per spec object: replicas share theirs."""
+    """Canonical forms, and what labels say of them, computed once per spec object and kind of backend: replicas share
+    theirs."""
 
-    seen: dict[int, tuple[SandboxSpec, FlatSpec, str]] = field(default_factory=dict)
+    seen: dict[tuple[int, str | tuple[str, ...]], tuple[SandboxSpec, FlatSpec, str]] = field(
+        default_factory=dict
+    )
 
-    def of(self, spec: SandboxSpec) -> tuple[FlatSpec, str]:
-        entry = self.seen.get(id(spec))
+    def of(self, spec: SandboxSpec, able: Capabilities) -> tuple[FlatSpec, str]:
+        key = (id(spec), "" if able.relabels else able.updatable)
+        entry = self.seen.get(key)
         if entry is None:
             flat = spec.canonical()
-            entry = self.seen[id(spec)] = (spec, flat, fingerprint(flat))
+            entry = self.seen[key] = (spec, flat, label_hash(flat, able))
         return entry[1], entry[2]
 
 
@@ -110,28 +131,43 @@ class _Planner:
         self.infos: dict[Address, SandboxInfo | None] = {}  # None: not known before apply
         self.taken: dict[tuple[str, str], ObservedSandbox] = {}
         self.live: dict[Address, list[ObservedSandbox]] = defaultdict(list)
+        self.unlabelled = self._recorded_without_labels()
+        found = Takeovers() if options.destroy else takeovers(desired, self.records, observed, lineage)
+        self.importing: Mapping[Key, Address] = found.targets
+        self.diagnostics += found.diagnostics
         self._sort_out(observed.sandboxes)
 
     def _sort_out(self, sandboxes: Iterable[ObservedSandbox]) -> None:
-        """Ours by address; everything else only as ids that are taken."""
-        unlabelled = self._ids_without_labels()
+        """Ours by address, and what is to be taken over; everything else only as ids that are taken."""
         for seen in sandboxes:
             key = (seen.backend, seen.info.sandbox_id)
             if is_ours(seen, self.stack, self.lineage):
                 assert seen.owner is not None
                 self.live[seen.owner.address].append(seen)
-            elif seen.owner is None and key in unlabelled:
-                self.live[unlabelled[key]].append(seen)
+            elif seen.owner is None and self._is_recorded(seen):
+                self.live[self.unlabelled[key].address].append(seen)
+            elif seen.owner is None and key in self.importing:
+                self.live[self.importing[key]].append(seen)
             else:
                 self.taken[key] = seen
 
-    def _ids_without_labels(self) -> Mapping[tuple[str, str], Address]:
-        """On backends that cannot label, what we recorded is ours, and nothing else."""
+    def _recorded_without_labels(self) -> Mapping[Key, SandboxRecord]:
+        """Ours because we recorded it, and for no other reason: what lives on backends that cannot label, and what
+        was imported."""
         return {
-            (record.backend, record.sandbox_id): record.address
+            (record.backend, record.sandbox_id): record
             for record in self.records.values()
-            if not self._capabilities(record.backend).owns
+            if record.imported or not self._capabilities(record.backend).owns
         }
+
+    def _is_recorded(self, seen: ObservedSandbox) -> bool:
+        record = self.unlabelled.get((seen.backend, seen.info.sandbox_id))
+        return record is not None and is_the_recorded(record, seen)
+
+    def _is_import(self, seen: ObservedSandbox | None) -> bool:
+        return (
+            seen is not None and seen.owner is None and (seen.backend, seen.info.sandbox_id) in self.importing
+        )
 
     def _capabilities(self, backend: str) -> Capabilities:
         return self.options.capabilities.get(backend) or Capabilities()
@@ -152,20 +188,26 @@ class _Planner:
         record = self.records.get(wanted.address)
         current, leftovers = self._choose(wanted.address, record, wanted.backend)
         spec = self._resolved(wanted)
-        flat, digest = self.canonical.of(spec)
+        flat, digest = self.canonical.of(spec, self._capabilities(wanted.backend))
         changes = self._changes(wanted, record, current, flat, digest)
+        if current is not None and current.astray and current.backend == wanted.backend:
+            changes = (*changes, *astray(current, wanted))
         facts = self._facts(wanted, record, current, changes)
         rule = decide(facts)
         steps = [self._superseded(seen) for seen in leftovers]
+        if rule.reason is Reason.IMPORTED and current is not None:
+            self._tell_unread(wanted, current, flat)
         if rule.action is None:
             assert current is not None
             self.infos[wanted.address] = current.info
             if current.phase is Phase.UNKNOWN:
                 self._warn_unknown(wanted, current)
+                if wanted.lifecycle.create_first:
+                    return []  # a leftover goes when its successor answers, and that nobody can tell
             return steps
         stable = current is not None and rule.action in (Action.UPDATE, Action.ADOPT)
         self.infos[wanted.address] = current.info if stable and current is not None else None
-        return [*steps, self._step(rule, wanted, record, current, flat, changes)]
+        return [*steps, self._step(rule, wanted, record, current, leftovers, flat, changes)]
 
     def _resolved(self, wanted: DesiredSandbox) -> SandboxSpec:
         if not wanted.references:
@@ -204,16 +246,17 @@ class _Planner:
         if current is None or current.backend != wanted.backend:
             return ()
         capabilities = self._capabilities(wanted.backend)
+        if self._is_import(current):
+            return compare(applied(flat, current)[0], flat, current, wanted, capabilities)
         label = current.owner.spec_hash if current.owner else ""
         if record is not None and record.sandbox_id == current.info.sandbox_id:
-            meant_only = record.status is Status.PENDING and label not in ("", record.spec_hash)
-            if (
-                not meant_only
-            ):  # what an unfinished create meant says nothing about an older object of that id
+            # what an unfinished create meant says nothing about an older object of that id
+            made_of = label_hash(record.spec, capabilities) if record.status is Status.PENDING else label
+            if label in ("", made_of):
                 return compare(record.spec, flat, current, wanted, capabilities)
         if label == digest:
-            return compare(flat, flat, current, wanted, capabilities)
-        return fallback(label, digest, wanted)
+            return compare(vouched(flat, current, capabilities), flat, current, wanted, capabilities)
+        return fallback(label, digest, flat, current, wanted, capabilities)
 
     def _facts(
         self,
@@ -231,6 +274,9 @@ class _Planner:
             same_backend=current is None or current.backend == wanted.backend,
             half_updated=record is not None and is_recorded and not record.spec_hash,
             failed=record is not None and bool(record.error),
+            resumable=current is not None
+            and any(found.path == "container.paused" and found.in_place for found in current.astray),
+            importing=self._is_import(current),
             changed=len(changes),
             outside=sum(change.outside for change in changes),
             forced=sum(change.forces_replacement for change in changes),
@@ -242,12 +288,14 @@ class _Planner:
         wanted: DesiredSandbox,
         record: SandboxRecord | None,
         current: ObservedSandbox | None,
+        leftovers: Sequence[ObservedSandbox],
         flat: FlatSpec,
         changes: tuple[FieldChange, ...],
     ) -> Step:
         assert rule.action is not None
         assert rule.reason is not None
-        generation = self._generation(rule.action, record, current)
+        create_first = comes_first(rule.action, wanted, record, current, leftovers)
+        generation = self._generation(rule.action, wanted, record, current, again=create_first)
         kept = rule.action in (Action.UPDATE, Action.ADOPT)
         identity = current.info.sandbox_id if kept and current else ""
         if not identity:
@@ -266,19 +314,36 @@ class _Planner:
             spec=flat,
             changes=changes if current is not None else (),
             unchanged=len(flat) - sum(change.path in flat for change in changes),
-            detail=current.detail if current else _last_error(rule, record),
-            cost=self._cost(rule.action, wanted.backend),
+            detail=_detail(rule, record, current, importing=self._is_import(current)),
+            cost=cost(
+                rule.action,
+                wanted,
+                leftovers,
+                create_first=create_first,
+                create_cost=self._capabilities(wanted.backend).create_cost,
+            ),
+            create_first=create_first,
         )
 
     def _generation(
-        self, action: Action, record: SandboxRecord | None, current: ObservedSandbox | None
+        self,
+        action: Action,
+        wanted: DesiredSandbox,
+        record: SandboxRecord | None,
+        current: ObservedSandbox | None,
+        *,
+        again: bool,
     ) -> int:
         """A replacement gets a name of its own; what is merely missing is made again under the same one, so that a
-        listing that lied meets a conflict instead of a duplicate."""
+        listing that lied meets a conflict instead of a duplicate. So is, with `again`, the recorded successor of one
+        that still lives."""
         recorded = record.generation if record else 0
-        live = current.owner.generation if current and current.owner else 0
         if action in (Action.UPDATE, Action.ADOPT):
-            return live or recorded or 1
+            return (current.owner.generation if current and current.owner else 0) or recorded or 1
+        there = self.live.get(wanted.address, ())
+        live = max((seen.owner.generation for seen in there if seen.owner), default=0)
+        if again and record is not None and record.backend == wanted.backend and recorded > live:
+            return recorded if record.status is not Status.DESTROYING else recorded + 1
         fresh = action is not Action.CREATE or (record is not None and record.status is Status.DESTROYING)
         return max(recorded, live) + 1 if fresh else max(recorded, live, 1)
 
@@ -294,18 +359,6 @@ class _Planner:
             hint="another checkout or state owns it: bring back its state, or give this stack another name",
         )
 
-    def _cost(self, action: Action, backend: str) -> str:
-        create = self._capabilities(backend).create_cost
-        match action:
-            case Action.CREATE:
-                return create
-            case Action.UPDATE:
-                return "in place, no restart"
-            case Action.REPLACE | Action.REPAIR:
-                return f"down until the new one is ready{', ' + create if create else ''}"
-            case _:
-                return ""
-
     def _undeclared(self, address: Address) -> list[Step]:
         record = self.records.get(address)
         current, leftovers = self._choose(address, record, None)
@@ -320,13 +373,13 @@ class _Planner:
         assert rule.action is not None
         assert rule.reason is not None
         step = self._superseded(current) if current else self._forget(record)
-        detail = current.detail if current else ""
+        detail = _detail(rule, record, current)
         own = replace(step, action=rule.action, reason=rule.reason, detail=detail)
         return [*(self._superseded(seen) for seen in leftovers), own]
 
     def _superseded(self, seen: ObservedSandbox) -> Step:
         owner = seen.owner
-        address = owner.address if owner else self._ids_without_labels()[(seen.backend, seen.info.sandbox_id)]
+        address = owner.address if owner else self.unlabelled[seen.backend, seen.info.sandbox_id].address
         return Step(
             action=Action.DESTROY,
             address=address,
@@ -347,6 +400,11 @@ class _Planner:
             sandbox_id=record.sandbox_id,
             generation=record.generation,
         )
+
+    def _tell_unread(self, wanted: DesiredSandbox, current: ObservedSandbox, flat: FlatSpec) -> None:
+        unread = applied(flat, current)[1]
+        if unread:
+            self.diagnostics.append(unread_note(wanted.address, current.info.sandbox_id, unread))
 
     def _warn_unknown(self, wanted: DesiredSandbox, current: ObservedSandbox) -> None:
         why = f" ({current.detail})" if current.detail else ""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reconciler.model.desired import Readiness
+from reconciler.model.desired import ProbeKind, Readiness
 
 FIRST_DELAY = 0.004  # seconds
 LONGEST_DELAY = 0.25
 SHARE_OF_ELAPSED = 0.06
 PROBE_TIMEOUT = 5.0  # one request never gets more, the seed's contract
 PROBES_PER_SECOND = 1000.0  # over the whole fleet: what one coordinator can look at without starving the rest
+SETTLE = 0.2  # seconds after which what asks for no readiness is looked at once: what cannot start has ended by then
 LARGE_FLEET = 32  # up to here everybody may be asked all the time
 _FORGETTING = 1.02  # how fast the typical time follows when sandboxes become slower
 
@@ -79,6 +80,8 @@ class Fleet:
 
 def first_probe(readiness: Readiness, started: float, fleet: Fleet) -> float:
     """When to ask for the first time."""
+    if readiness.kind is ProbeKind.NONE:
+        return started + SETTLE
     if fleet.size <= LARGE_FLEET or fleet.typical is None or readiness.interval is not None:
         return started
     return started + min(fleet.typical, readiness.timeout)

@@ -18,7 +18,8 @@ class Facts:
     """`phase` None means nothing of ours is there. `recorded` None means the state does not know the address.
     `same_backend` compares where it is with where it should be; `changed` counts differing fields, `outside` how
     many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
-    the state speaks of; `failed` that its last create is known to have failed."""
+    the state speaks of; `failed` that its last create is known to have failed; `resumable` that a paused one can be
+    made to go on. `importing`: it was made by others, and is to be taken over now."""
 
     declared: bool
     destroy_all: bool = False
@@ -28,6 +29,8 @@ class Facts:
     same_backend: bool = True
     half_updated: bool = False
     failed: bool = False
+    resumable: bool = False
+    importing: bool = False
     changed: int = 0
     outside: int = 0
     forced: int = 0
@@ -118,7 +121,7 @@ RULES: tuple[Rule, ...] = (
         when=lambda f: not f.same_backend,
         action=Action.REPLACE,
         reason=Reason.MOVED_BACKEND,
-        why="a sandbox cannot change its backend; the old one goes first so that ids and ports are free",
+        why="a sandbox cannot change its backend; unless declared otherwise the old one goes first, its ports with it",
     ),
     Rule(
         name="nobody can tell how it is",
@@ -142,6 +145,13 @@ RULES: tuple[Rule, ...] = (
         why="it is still there but does not run",
     ),
     Rule(
+        name="paused, and can go on",
+        when=lambda f: f.phase is Phase.PAUSED and f.resumable and f.forced == 0,
+        action=Action.UPDATE,
+        reason=Reason.PAUSED,
+        why="what it holds in memory is kept, and it answers again at once",
+    ),
+    Rule(
         name="paused",
         when=lambda f: f.phase is Phase.PAUSED,
         action=Action.REPAIR,
@@ -154,6 +164,27 @@ RULES: tuple[Rule, ...] = (
         action=Action.REPAIR,
         reason=Reason.TAINTED,
         why="an earlier run waited for it in vain, or its update failed half way",
+    ),
+    Rule(
+        name="an import that cannot become as declared in place",
+        when=lambda f: f.importing and f.forced > 0,
+        action=Action.REPLACE,
+        reason=Reason.IMPORTED,
+        why="the entry says it is ours from now on, and the backend fixes this field at creation",
+    ),
+    Rule(
+        name="an import to be changed in place",
+        when=lambda f: f.importing and f.changed > 0,
+        action=Action.UPDATE,
+        reason=Reason.IMPORTED,
+        why="it is taken over, and all that differs can change in place",
+    ),
+    Rule(
+        name="an import that is as declared",
+        when=lambda f: f.importing,
+        action=Action.ADOPT,
+        reason=Reason.IMPORTED,
+        why="as far as it can be read back it is as declared: record it",
     ),
     Rule(
         name="a field that cannot change in place changed outside",

@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, stages_of
+from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
 from reconciler.core.identity import moved
 from reconciler.core.readiness import Again, Fleet, GaveUp, Ready, Waiting, decide, first_probe, probe_timeout
 from reconciler.model.desired import Readiness
@@ -30,6 +30,11 @@ _ACTIVITY: Mapping[CallKind, Activity] = {
     CallKind.RECORD: Activity.UPDATING,
     CallKind.PROBE: Activity.WAITING,
 }
+
+
+def _activity(run: Run, stage: CallKind) -> Activity:
+    """Where no readiness is asked for, nobody waits for it: that is only a look."""
+    return Activity.CHECKING if stage is CallKind.PROBE and asks_nothing(run.step) else _ACTIVITY[stage]
 
 
 @dataclass(slots=True)
@@ -174,6 +179,16 @@ class Scheduler:
                 run.info = answer.info or run.info
                 self._advance(run, now)
 
+    def told(self, key: str, note: str, now: float) -> None:
+        """The verb that a step has in flight says how far it is. That is a sign of life: its time limit starts anew.
+        Ignored when it says the same again, and when there is none: nothing is heard of a step after its end."""
+        run = self._runs.get(key)
+        if run is None or run.call is None or run.call.kind is CallKind.PROBE or note == run.note:
+            return
+        run.note = note
+        self._limit(run, run.call, now)
+        self._progress(run, _activity(run, run.call.kind), now, note=note)
+
     def stop(self, now: float, why: str = "interrupted", *, abandon: bool = True) -> None:
         """Start nothing new. Steps half way through are brought to their end, except that with `abandon` nobody
         waits for readiness any longer."""
@@ -187,7 +202,7 @@ class Scheduler:
             if not run.begun:
                 self._end(run, StepStatus.NOT_STARTED, now, why)
             elif abandon and run.stage is CallKind.PROBE and not run.in_flight:
-                self._end(run, StepStatus.FAILED, now, f"{why} before it was ready")
+                self._leave(run, now)
 
     # -- starting calls ------------------------------------------------------------------------------------------
 
@@ -227,7 +242,7 @@ class Scheduler:
             )
         if run.announced is not stage:
             run.announced = stage
-            self._progress(run, _ACTIVITY[stage], now)
+            self._progress(run, _activity(run, stage), now)
         timeout = self._limits.call_timeout
         if stage is CallKind.PROBE:
             self._probing += 1
@@ -235,7 +250,6 @@ class Scheduler:
             timeout = probe_timeout(run.waiting, now)
         elif stage is CallKind.CREATE:
             self._occupy(run)
-        run.in_flight = True
         call = Call(
             id=self._serial,
             kind=stage,
@@ -246,8 +260,15 @@ class Scheduler:
             info=run.info_of(stage),
         )
         self._calls[call.id] = (call, run)
-        heapq.heappush(self._deadlines, (now + timeout + self._limits.grace, call.id))
+        run.call = call
+        run.note = ""
+        self._limit(run, call, now)
         return call
+
+    def _limit(self, run: Run, call: Call, now: float) -> None:
+        """The call may take its timeout from now on."""
+        run.deadline = now + call.timeout + self._limits.grace
+        heapq.heappush(self._deadlines, (run.deadline, call.id))
 
     def _occupy(self, run: Run) -> None:
         if not run.counted:
@@ -255,7 +276,7 @@ class Scheduler:
             self._fleet.size += 1
 
     def _release(self, call: Call, run: Run) -> None:
-        run.in_flight = False
+        run.call = None
         if call.kind is CallKind.PROBE:
             self._probing -= 1
         else:
@@ -269,7 +290,7 @@ class Scheduler:
         while self._deadlines and self._deadlines[0][0] <= now:
             call_id = heapq.heappop(self._deadlines)[1]
             entry = self._calls.get(call_id)
-            if entry is None:
+            if entry is None or entry[1].deadline > now:  # answered, or heard of meanwhile
                 continue
             call = entry[0]
             silence = Answer(
@@ -289,7 +310,7 @@ class Scheduler:
                 run, StepStatus.STALE, now, f"changed since the plan was made: {told}", hint="plan again"
             )
             return
-        if self._stopped:
+        if self._stopped and run.ready is None:  # otherwise its successor is there already: finish that
             self._end(run, StepStatus.NOT_STARTED, now, self._stopped)
             return
         if seen is None:
@@ -299,7 +320,7 @@ class Scheduler:
     def _probed(self, run: Run, answer: Answer, now: float) -> None:
         assert run.waiting is not None
         if self._abandon:
-            self._end(run, StepStatus.FAILED, now, f"{self._stopped} before it was ready")
+            self._leave(run, now)
             return
         verdict = decide(
             run.waiting,
@@ -311,7 +332,9 @@ class Scheduler:
         )
         match verdict:
             case Ready():
-                self._fleet.learn(now - run.waiting.started)
+                if not asks_nothing(run.step):
+                    self._fleet.learn(now - run.waiting.started)
+                run.ready = True
                 self._advance(run, now)
             case Again(at, waiting):
                 run.waiting = waiting
@@ -346,7 +369,7 @@ class Scheduler:
         """On to the next stage, skipping what the last answer made needless."""
         run.stages.popleft()
         run.attempts = 0
-        if run.destroyed and run.stage is CallKind.DESTROY:
+        while run.destroyed and run.stage in (CallKind.CHECK, CallKind.DESTROY):
             run.stages.popleft()
         if run.stage is None:
             run.ready = None if run.step.action is Action.DESTROY else True
@@ -358,7 +381,7 @@ class Scheduler:
 
     def _await(self, run: Run, now: float) -> None:
         if self._abandon:
-            self._end(run, StepStatus.FAILED, now, f"{self._stopped} before it was ready")
+            self._leave(run, now)
             return
         self._occupy(run)
         desired = run.step.desired
@@ -394,7 +417,7 @@ class Scheduler:
             address=run.step.address,
             action=str(run.step.action),
             status=status,
-            error=error,
+            error=run.with_the_old_one(error),
             hint=hint,
             info=run.info,
             ready=run.ready,
@@ -407,6 +430,10 @@ class Scheduler:
         if status is StepStatus.FAILED and self._limits.fail_fast:
             self.stop(now, "stopped after the first failure", abandon=False)
         self._tell_dependents(run, status, now)
+
+    def _leave(self, run: Run, now: float) -> None:
+        """Nobody waits for its readiness any longer; the next run does."""
+        self._end(run, StepStatus.INTERRUPTED, now, "it was not ready yet", hint="apply again to wait for it")
 
     def _tell_dependents(self, run: Run, status: StepStatus, now: float) -> None:
         todo = [(run, status)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Desired, DesiredSandbox, ProbeKind
+from reconciler.model.desired import Desired, DesiredSandbox, Lifecycle, ProbeKind
 from reconciler.model.diagnostic import Diagnostic, Severity
 
 
@@ -15,12 +15,13 @@ def support_diagnostics(desired: Desired, capabilities: Mapping[str, Capabilitie
     Backends missing from `capabilities` are passed over: they could not be loaded, which is said elsewhere.
     """
     found: dict[tuple[object, ...], Diagnostic] = {}
-    seen: set[tuple[int, str]] = set()
+    seen: set[tuple[int, str, Lifecycle]] = set()
     for wanted in desired.sandboxes.values():
         able = capabilities.get(wanted.backend)
-        if able is None or (id(wanted.spec), wanted.backend) in seen:
+        same = (id(wanted.spec), wanted.backend, wanted.lifecycle)
+        if able is None or same in seen:
             continue
-        seen.add((id(wanted.spec), wanted.backend))
+        seen.add(same)
         kind = desired.backends[wanted.backend].type if wanted.backend in desired.backends else wanted.backend
         for diagnostic in _of_sandbox(wanted, able, kind):
             found.setdefault((diagnostic.position, diagnostic.code, diagnostic.summary), diagnostic)
@@ -32,11 +33,13 @@ def support_diagnostics(desired: Desired, capabilities: Mapping[str, Capabilitie
 def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, kind: str) -> Iterator[Diagnostic]:
     for path, value in wanted.spec.canonical().items():
         support = able.support(path, value)
+        reason = able.reason(path, value)
+        because = f": {reason}" if reason else ""
         if support is Support.REFUSED and not wanted.spec.unsupported_warn:
             yield Diagnostic(
                 severity=Severity.ERROR,
                 code="unsupported",
-                summary=f"backend {wanted.backend!r} ({kind}) cannot hold {_field(path, value)} of {wanted.group}",
+                summary=f"backend {wanted.backend!r} ({kind}) cannot hold {_field(path, value)} of {wanted.group}{because}",
                 fix="remove it, use another backend, or set `unsupported: warn` on the sandbox to go without it",
                 position=wanted.at(path),
             )
@@ -44,9 +47,11 @@ def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, kind: str) -> Iterat
             yield Diagnostic(
                 severity=Severity.NOTE if support is Support.NOTED else Severity.WARNING,
                 code="not-enforced",
-                summary=f"backend {wanted.backend!r} ({kind}) goes without {_field(path, value)} of {wanted.group}",
+                summary=f"backend {wanted.backend!r} ({kind}) goes without {_field(path, value)} of {wanted.group}{because}",
                 position=wanted.at(path),
             )
+    if able.exposes_environment:
+        yield from _exposed(wanted, kind)
     probe = wanted.spec.readiness.kind
     if probe is not ProbeKind.NONE and str(probe) not in able.probes:
         yield Diagnostic(
@@ -56,6 +61,46 @@ def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, kind: str) -> Iterat
             fix=f"use one of: {', '.join(sorted(able.probes))}",
             position=wanted.at("readiness"),
         )
+    if wanted.lifecycle.create_first:
+        yield from _of_two_at_once(wanted, able, kind)
+
+
+def _exposed(wanted: DesiredSandbox, kind: str) -> Iterator[Diagnostic]:
+    """Secrets that the user chose to have in the environment, where that can be read from outside."""
+    for name, ref in wanted.spec.secrets.items():
+        if ref.delivery == "environment":
+            yield Diagnostic(
+                severity=Severity.WARNING,
+                code="secret-exposed",
+                summary=f"secret {name} of {wanted.group} goes into the environment: whoever can inspect the sandbox "
+                f"on {wanted.backend!r} ({kind}) can read it",
+                fix=f"remove `as: environment`, and read the file that `{name}_FILE` names",
+                position=wanted.at(f"secrets.{name}.as"),
+            )
+
+
+def _of_two_at_once(wanted: DesiredSandbox, able: Capabilities, kind: str) -> Iterator[Diagnostic]:
+    """What stands in the way of having the old and the new one for a while. No `unsupported: warn` goes without it."""
+    if not able.owns:
+        yield Diagnostic(
+            severity=Severity.ERROR,
+            code="unsupported",
+            summary=f"backend {wanted.backend!r} ({kind}) cannot replace {wanted.group} with the new one first: it "
+            "cannot label what it makes, so after an interruption nobody would know the old one",
+            fix="write `replace: destroy_first`, or use another backend",
+            position=wanted.at("lifecycle.replace"),
+        )
+    for port in wanted.spec.ports:
+        if port.host is not None:
+            yield Diagnostic(
+                severity=Severity.ERROR,
+                code="unsupported",
+                summary=f"{wanted.group} cannot be replaced with the new one first: both would need port {port.host} "
+                f"of the host (`{port.name}`) at the same time",
+                fix="write `host: auto` for that port, or `replace: destroy_first`",
+                position=wanted.at(f"ports.{port.name}.host"),
+                related=(("asked for here", wanted.at("lifecycle.replace")),),
+            )
 
 
 def _field(path: str, value: object) -> str:

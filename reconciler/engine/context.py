@@ -10,6 +10,7 @@ from reconciler.engine.clock import Clock, SystemClock
 from reconciler.errors import ConfigError, Refused
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import BackendConfig, Desired
+from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.event import Event
 from reconciler.model.state import State
 from reconciler.stores.base import Store
@@ -87,9 +88,15 @@ def ignore(_: Event) -> None:
     """For callers that do not watch."""
 
 
+def bare(diagnostic: Diagnostic) -> Diagnostic:
+    """For callers that have no source lines to show."""
+    return diagnostic
+
+
 @dataclass(slots=True)
 class Context:
-    """One run's collaborators. `desired` has its secrets resolved unless the run needs none."""
+    """One run's collaborators. `desired` has its secrets resolved unless the run needs none. `illustrate` adds the
+    source line to a remark that was made from a position alone."""
 
     desired: Desired
     store: Store
@@ -97,3 +104,4 @@ class Context:
     clock: Clock = field(default_factory=SystemClock)
     emit: Callable[[Event], None] = ignore
     jitter: Callable[[], float] | None = None
+    illustrate: Callable[[Diagnostic], Diagnostic] = bare

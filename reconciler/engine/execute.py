@@ -8,7 +8,7 @@ that go out, with a single sync.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -19,8 +19,10 @@ from reconciler.core.ledger import Ledger
 from reconciler.core.schedule import Scheduler
 from reconciler.engine.clock import Clock
 from reconciler.engine.perform import Performer
+from reconciler.engine.progress import ProgressNotes
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.workers import Workers
+from reconciler.model.capabilities import Capabilities
 from reconciler.model.event import Event, StepEnded
 from reconciler.model.outcome import Entry, StepResult
 from reconciler.model.plan import Plan
@@ -42,6 +44,7 @@ class Execution:
     """One run of a plan. `append` makes entries durable; `entries` are all that were."""
 
     plan: Plan
+    capabilities: Mapping[str, Capabilities]  # by backend name
     backend_of: Callable[[str], SandboxBackend]
     scrub: Callable[[str], str]
     append: Callable[[Sequence[Entry]], None]
@@ -56,15 +59,21 @@ class Execution:
         """Every step to its end; one result per step, in plan order. Raises StoreError when the journal cannot be
         written: nothing more is started then, and what was started is in it."""
         scheduler = Scheduler(self.plan, self.limits, self.jitter)
-        ledger = Ledger(self.plan)
+        ledger = Ledger(self.plan, self.capabilities)
         perform = Performer(backend_of=self.backend_of, spec_of=ledger.spec_of, scrub=self.scrub)
         answers: _Answers = SimpleQueue()
         self.stop.attach(lambda: answers.put(None))
+        notes = ProgressNotes(self.plan, lambda: answers.put(None))
+        backends = {name: self.backend_of(name) for name in _backends(self.plan)}
+        notes.listen(backends)
         crew = Crew(self.limits)
         news: list[Entry] = []
         try:
             while True:
-                calls = scheduler.due(self.clock.monotonic())
+                now = self.clock.monotonic()
+                for key, note in notes.due(now):
+                    scheduler.told(key, self.scrub(note), now)
+                calls = scheduler.due(now)
                 news += self._tell(scheduler, ledger)
                 self._journal([*news, *ledger.intents(calls, self.clock.now())])
                 news.clear()
@@ -72,19 +81,22 @@ class Execution:
                     crew.of(call).put(partial(_work, perform, call, answers))
                 if scheduler.done:
                     return scheduler.results()
-                for taken in self._wait(scheduler, answers):
+                for taken in self._wait(scheduler, notes, answers):
                     news += ledger.outcomes(*taken, self.clock.now())
                     scheduler.result(*taken, self.clock.monotonic())
                 if self.stop.requested:
                     scheduler.stop(self.clock.monotonic())
         finally:
+            notes.close(backends)
             crew.close()
 
-    def _wait(self, scheduler: Scheduler, answers: _Answers) -> Iterator[tuple[Call, Answer]]:
-        """Sleep until the first answer or the next due time, then yield every answer there is."""
+    def _wait(
+        self, scheduler: Scheduler, notes: ProgressNotes, answers: _Answers
+    ) -> Iterator[tuple[Call, Answer]]:
+        """Sleep until the first answer, the next due time or the next note, then yield every answer there is."""
         now = self.clock.monotonic()
-        wake = scheduler.wake(now)
-        sleep = _LONGEST_SLEEP if wake is None else max(0.0, min(wake - now, _LONGEST_SLEEP))
+        times = [at for at in (scheduler.wake(now), notes.wake_at(now)) if at is not None]
+        sleep = max(0.0, min(min(times, default=now + _LONGEST_SLEEP) - now, _LONGEST_SLEEP))
         try:
             taken = answers.get(timeout=sleep) if sleep else answers.get_nowait()
             if scheduler.in_flight > _MANY:
@@ -131,6 +143,13 @@ class Crew:
     def close(self) -> None:
         for workers in (self._probes, *self._verbs.values()):
             workers.close()
+
+
+def _backends(plan: Plan) -> set[str]:
+    """Every backend that a step may call."""
+    return {step.backend for step in plan.steps} | {
+        step.current.backend for step in plan.steps if step.current is not None
+    }
 
 
 def _work(perform: Performer, call: Call, answers: _Answers) -> None:

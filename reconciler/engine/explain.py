@@ -11,7 +11,7 @@ from reconciler.engine.survey import survey
 from reconciler.errors import NotFound
 from reconciler.model.desired import Address, DesiredSandbox, Scalar
 from reconciler.model.observed import ObservedSandbox
-from reconciler.model.plan import SYMBOL, FieldChange, Step
+from reconciler.model.plan import FieldChange, Reason, Step
 from reconciler.model.state import SandboxRecord
 
 
@@ -46,7 +46,8 @@ def why(context: Context, address: str) -> Explanation:
             f"there is no sandbox {address}", hint=f"there is: {', '.join(known[:10]) or 'nothing'}"
         )
     steps = [step for step in view.plan.steps if step.address == key]
-    main = steps[-1] if steps else None
+    own = [step for step in steps if step.reason is not Reason.SUPERSEDED]
+    main = own[-1] if own else steps[-1] if steps else None
     return Explanation(
         address=key,
         action=str(main.action) if main else "",
@@ -54,7 +55,7 @@ def why(context: Context, address: str) -> Explanation:
         sections=(
             Section(title="declared", lines=tuple(_declared(wanted))),
             Section(title="recorded", lines=tuple(_recorded(record))),
-            Section(title="observed", lines=tuple(_observed(seen))),
+            Section(title="observed", lines=tuple(_observed(seen, relabels=_relabels(context, seen)))),
             Section(title="next apply", lines=tuple(_next(steps))),
         ),
     )
@@ -79,11 +80,17 @@ def _recorded(record: SandboxRecord | None) -> Iterator[str]:
         return
     yield f"{record.status}, generation {record.generation}, id {record.sandbox_id}"
     yield f"made from spec {record.spec_hash[:12] or 'unknown (an update was interrupted)'}"
+    if record.imported:
+        yield "imported: others made it"
     if record.error:
         yield f"last error: {record.error}"
 
 
-def _observed(seen: ObservedSandbox | None) -> Iterator[str]:
+def _relabels(context: Context, seen: ObservedSandbox | None) -> bool:
+    return seen is None or context.backends.get(seen.backend).capabilities.relabels
+
+
+def _observed(seen: ObservedSandbox | None, *, relabels: bool) -> Iterator[str]:
     if seen is None:
         yield "nothing is there"
         return
@@ -91,14 +98,15 @@ def _observed(seen: ObservedSandbox | None) -> Iterator[str]:
         f" ({seen.detail})" if seen.detail else ""
     )
     if seen.owner is not None:
-        yield f"labelled generation {seen.owner.generation}, spec {seen.owner.spec_hash[:12]}"
+        what = "spec" if relabels else "the fields that are fixed at creation"
+        yield f"labelled generation {seen.owner.generation}, {what} {seen.owner.spec_hash[:12]}"
 
 
 def _next(steps: list[Step]) -> Iterator[str]:
     if not steps:
         yield "nothing: it is as declared"
     for step in steps:
-        yield f"{SYMBOL[step.action]} {step.action}: {step.reason.text}" + (
+        yield f"{step.symbol} {step.action}: {step.reason.text}" + (
             f" ({step.detail})" if step.detail else ""
         )
         if step.cost:

@@ -1,9 +1,10 @@
-"""Looks at single sandboxes: the live table, and where a given address is right now. Changes nothing."""
+"""Looks at single sandboxes: the live table, and where a given address is right now. Changes nothing, and needs no
+secret's value."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -12,11 +13,13 @@ from reconciler.core.select import select
 from reconciler.engine.context import Context
 from reconciler.engine.perform import probe
 from reconciler.engine.survey import View, survey
+from reconciler.engine.usage import Meter, Taken
 from reconciler.engine.workers import Workers
 from reconciler.errors import NotFound, ReconcilerError
-from reconciler.model.desired import Address, Readiness
+from reconciler.model.desired import Address, Desired, DesiredSandbox, Readiness
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
-from reconciler.model.plan import FieldChange, Step
+from reconciler.model.plan import FieldChange, Reason, Step
+from reconciler.model.state import SandboxRecord, State
 
 _PROBE_TIMEOUT = 2.0  # seconds one sandbox may take to answer a look
 _PROBES_AT_ONCE = 32
@@ -24,7 +27,8 @@ _PROBES_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusRow:
-    """One address right now. `ready` None means it was not asked; `age` in seconds, None when unknown."""
+    """One address right now. `ready` None means it was not asked; `age` in seconds, `cpu` in cores and `memory` in
+    bytes, each None when unknown."""
 
     address: Address
     backend: str
@@ -35,12 +39,16 @@ class StatusRow:
     drift: tuple[FieldChange, ...]
     detail: str
     sandbox_id: str
+    cpu: float | None = None
+    memory: int | None = None
 
 
-def status(context: Context, patterns: Sequence[str] = ()) -> tuple[StatusRow, ...]:
-    """Every address that is declared, recorded or live and matches, each probed once, sorted. Raises
-    ReconcilerError when patterns are given and match nothing."""
-    view = survey(context)
+def status(
+    context: Context, patterns: Sequence[str] = (), *, meter: Meter | None = None
+) -> tuple[StatusRow, ...]:
+    """Every address that is declared, recorded or live and matches, each probed once, sorted. The same `meter` again
+    measures since the last time. Raises ReconcilerError when patterns are given and match nothing."""
+    view = survey(replace(context, desired=_with_recorded_secrets(context)))
     live = view.live()
     wanted = context.desired.sandboxes
     records = view.state.sandboxes if view.state else {}
@@ -51,12 +59,54 @@ def status(context: Context, patterns: Sequence[str] = ()) -> tuple[StatusRow, .
             f"nothing matches {' '.join(patterns)}",
             hint=f"there is: {', '.join(sorted(known)[:10]) or 'nothing'}",
         )
-    steps = {step.address: step for step in view.plan.steps}
-    answers = _probe_all(context, {address: live[address] for address in addresses if address in live})
-    return tuple(
+    leftovers_first = sorted(view.plan.steps, key=lambda step: step.reason is not Reason.SUPERSEDED)
+    steps = {step.address: step for step in leftovers_first}
+    there = {address: live[address] for address in addresses if address in live}
+    measurement = (meter or Meter()).start(there, context.backends.get)
+    answers = _probe_all(context, there)
+    taken = measurement.finish()
+    rows = (
         _row(context, view, address, live.get(address), answers.get(address), steps.get(address))
         for address in addresses
     )
+    return tuple(_measured(row, taken.get(row.address)) for row in rows)
+
+
+def _measured(row: StatusRow, taken: Taken | None) -> StatusRow:
+    return row if taken is None else replace(row, cpu=taken.cpu, memory=taken.memory)
+
+
+def _with_recorded_secrets(context: Context) -> Desired:
+    """The configuration with those secrets that were not read taken to be what they were: a look must not need them,
+    and what nobody read has not changed."""
+    desired = context.desired
+    if not any(_unread(wanted) for wanted in desired.sandboxes.values()):
+        return desired
+    state = context.store.read()
+    return replace(
+        desired,
+        sandboxes={
+            address: _as_recorded(wanted, _record(state, address)) if _unread(wanted) else wanted
+            for address, wanted in desired.sandboxes.items()
+        },
+    )
+
+
+def _unread(wanted: DesiredSandbox) -> bool:
+    return any(not ref.digest for ref in wanted.spec.secrets.values())
+
+
+def _as_recorded(wanted: DesiredSandbox, record: SandboxRecord | None) -> DesiredSandbox:
+    recorded = {} if record is None else record.spec
+    secrets = {
+        name: ref if ref.digest else replace(ref, digest=str(recorded.get(f"secrets.{name}", "")))
+        for name, ref in wanted.spec.secrets.items()
+    }
+    return replace(wanted, spec=replace(wanted.spec, secrets=secrets))
+
+
+def _record(state: State | None, address: Address) -> SandboxRecord | None:
+    return state.sandboxes.get(address) if state else None
 
 
 def _row(
@@ -68,7 +118,7 @@ def _row(
     step: Step | None,
 ) -> StatusRow:
     wanted = context.desired.sandboxes.get(address)
-    record = view.state.sandboxes.get(address) if view.state else None
+    record = _record(view.state, address)
     backend = seen.backend if seen else record.backend if record else wanted.backend if wanted else ""
     if seen is None:
         return StatusRow(

@@ -103,6 +103,8 @@ class Performer:
     def _probe(self, backend: SandboxBackend, call: Call, info: SandboxInfo) -> Answer:
         wanted = call.step.desired
         readiness = wanted.spec.readiness if wanted else Readiness()
+        if readiness.kind is ProbeKind.NONE:
+            return self._look_once(backend, info)
         started = time.monotonic()
         answer = probe(backend, info, readiness, call.timeout)
         if answer.ready:
@@ -110,10 +112,19 @@ class Performer:
         dead, detail = answer.dead, answer.detail
         if not dead and self._may_ask(info.sandbox_id, started):
             dead = not backend.is_alive(info)
-            detail = self._cause_of_death(backend, info) if dead else detail
+        if dead:
+            told = answer.detail if answer.dead else ""  # the answer of a sandbox that lived explains no death
+            detail = self._cause_of_death(backend, info, "it stopped before it was ready", told)
         last_chance = call.timeout < PROBE_TIMEOUT and time.monotonic() - started >= call.timeout - 0.02
         tail = self._log_tail(backend, info) if dead or last_chance else ()
         return Answer(dead=dead, detail=self.scrub(detail), log_tail=tail)
+
+    def _look_once(self, backend: SandboxBackend, info: SandboxInfo) -> Answer:
+        """Where no readiness is asked for, still running is ready enough."""
+        if backend.is_alive(info):
+            return Answer(ready=True)
+        detail = self._cause_of_death(backend, info, "it stopped right after its creation")
+        return Answer(dead=True, detail=self.scrub(detail), log_tail=self._log_tail(backend, info))
 
     def _may_ask(self, sandbox_id: str, now: float) -> bool:
         if now - self._asked.get(sandbox_id, 0.0) < _ALIVE_EVERY:
@@ -121,13 +132,17 @@ class Performer:
         self._asked[sandbox_id] = now
         return True
 
-    def _cause_of_death(self, backend: SandboxBackend, info: SandboxInfo) -> str:
+    def _cause_of_death(self, backend: SandboxBackend, info: SandboxInfo, what: str, told: str = "") -> str:
+        """`what`, and why as far as the backend can still tell: the exit code, or that it is gone altogether; else
+        what the probe `told`."""
         try:
             seen = backend.look(info.sandbox_id)
         except BackendError:
-            seen = None
-        told = f": {seen.detail}" if seen is not None and seen.detail else ""
-        return f"it stopped before it was ready{told}"
+            return f"{what}: {told}" if told else what
+        if seen is None:
+            return f"{what}, and is gone"
+        why = seen.detail or told
+        return f"{what}: {why}" if why else what
 
     def _log_tail(self, backend: SandboxBackend, info: SandboxInfo) -> tuple[str, ...]:
         if not backend.capabilities.logs:

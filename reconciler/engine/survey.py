@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from reconciler.core.closer import wants_closer_look
+from reconciler.core.imports import pending
 from reconciler.core.planner import PlanOptions, make_plan
 from reconciler.core.support import support_diagnostics
 from reconciler.engine.context import Context
 from reconciler.engine.refresh import look
 from reconciler.errors import ConfigError
-from reconciler.model.desired import Address
+from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import Observed, ObservedSandbox
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Plan, Reason
 from reconciler.model.state import State
 
 
@@ -38,6 +42,9 @@ class View:
                 found[owner.address] = seen
             elif owner is None and recorded is not None:
                 found[recorded] = seen
+        for step in self.plan.steps:
+            if step.reason is Reason.IMPORTED and step.current is not None:
+                found.setdefault(step.address, step.current)
         return found
 
 
@@ -49,12 +56,13 @@ def validate(context: Context) -> tuple[Diagnostic, ...]:
         for name in used
         for note in context.backends.get(name).notes()
     )
-    return (*support_diagnostics(context.desired, context.backends.capabilities(used)), *notes)
+    remarks = support_diagnostics(context.desired, context.backends.capabilities(used))
+    return (*map(context.illustrate, remarks), *notes)
 
 
 def survey(context: Context, *, destroy: bool = False) -> View:
     """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
-    be listed."""
+    be listed, and what `make_plan` raises."""
     state = context.store.read()
     context.backends.remember(state)
     context.backends.check_places(state)
@@ -66,14 +74,34 @@ def survey(context: Context, *, destroy: bool = False) -> View:
     names = {wanted.backend for wanted in desired.sandboxes.values()}
     if state is not None:  # also where a sandbox may have been left that nothing speaks of any more
         names |= {record.backend for record in state.sandboxes.values()} | set(state.backends)
-    observed = look({name: context.backends.get(name) for name in sorted(names)})
-    options = PlanOptions(
-        new_lineage=str(uuid.uuid4()), capabilities=context.backends.capabilities(names), destroy=destroy
+    capabilities = context.backends.capabilities(names)
+
+    def closer(name: str, listed: Sequence[ObservedSandbox]) -> Collection[str]:
+        return wants_closer_look(listed, state, desired, capabilities[name])
+
+    observed = look(
+        {name: context.backends.get(name) for name in sorted(names)},
+        unlabelled=_unlabelled(desired, state, destroy=destroy),
+        closer=None if destroy else closer,
     )
+    options = PlanOptions(new_lineage=str(uuid.uuid4()), capabilities=capabilities, destroy=destroy)
     made = make_plan(desired, state, observed, options)
     found = (_lineage_found(made),) if made.lineage_found else ()
-    made = replace(made, diagnostics=(*found, *made.diagnostics, *remarks))
+    made = replace(made, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks))
     return View(state=state, observed=observed, plan=made)
+
+
+def _unlabelled(desired: Desired, state: State | None, *, destroy: bool) -> Mapping[str, Collection[str]]:
+    """What was imported or is to be, by backend: no listing by label shows it."""
+    records = {} if state is None else state.sandboxes
+    ids: dict[str, set[str]] = defaultdict(set)
+    for record in records.values():
+        if record.imported:
+            ids[record.backend].add(record.sandbox_id)
+    if not destroy:
+        for address, entry in pending(desired, records):
+            ids[desired.sandboxes[address].backend].add(entry.id)
+    return ids
 
 
 def _lineage_found(made: Plan) -> Diagnostic:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from reconciler.core.fold import fold_all
 from reconciler.core.references import attribute_of, resolve_text
 from reconciler.engine.context import Context
+from reconciler.engine.locking import locked
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
 from reconciler.errors import Refused, StoreError
 from reconciler.model.desired import Address
-from reconciler.model.diagnostic import Diagnostic, Severity
-from reconciler.model.event import ApplyEnded, Planned, Remark
+from reconciler.model.event import ApplyEnded, Planned
 from reconciler.model.outcome import StepResult
 from reconciler.model.plan import Action, Plan
 from reconciler.model.state import SandboxRecord, State
-from reconciler.stores.base import Lease, LockInfo
+from reconciler.stores.base import Lease
 
 if TYPE_CHECKING:
     from reconciler.engine.execute import Execution
@@ -63,12 +63,7 @@ def apply(
     """Take the lock, plan, ask, act, save. The lock is held from before the look until after the save, so nobody
     else's run comes between. Raises LockHeld, and whatever `survey` raises."""
     operation = "destroy" if options.destroy else "apply"
-    with context.store.lock(
-        operation,
-        timeout=options.lock_timeout,
-        on_wait=lambda holder: context.emit(Remark(diagnostic=_waits(holder))),
-        on_broken=lambda holder: context.emit(Remark(diagnostic=_broken(holder))),
-    ) as lease:
+    with locked(context, operation, options.lock_timeout) as lease:
         view = survey(context, destroy=options.destroy)
         context.emit(Planned(plan=view.plan))
         _refuse_takeover(view.plan)
@@ -182,6 +177,7 @@ def _execution(
     opened = {name: context.backends.get(name) for name in names}
     return Execution(
         plan=view.plan,
+        capabilities=capabilities,
         backend_of=opened.__getitem__,
         scrub=Scrubber(context.desired),
         append=lambda entries: context.store.append(lease, entries),
@@ -227,19 +223,3 @@ def outputs_of(context: Context, state: State | None) -> Mapping[str, tuple[str,
 def outputs(context: Context) -> Mapping[str, tuple[str, bool]]:
     """The outputs as the state knows them. Calls no backend."""
     return outputs_of(context, context.store.read())
-
-
-def _waits(holder: LockInfo) -> Diagnostic:
-    return Diagnostic(
-        severity=Severity.NOTE,
-        code="lock-wait",
-        summary=f"waiting for the lock of {holder.holder} (lock {holder.id})",
-    )
-
-
-def _broken(holder: LockInfo) -> Diagnostic:
-    return Diagnostic(
-        severity=Severity.NOTE,
-        code="lock-broken",
-        summary=f"the lock of {holder.holder} was left by a run that is gone; it is ours now",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -19,9 +19,11 @@ class Support(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """`fields` maps canonical paths or prefixes ("network.mode=isolated" beats "network.mode" beats "network") to
-    support; an unlisted field is `default`. `updatable` are the prefixes that change in place. `probes` are the
-    readiness kinds that work. `owns` is False for a backend that cannot label its objects (the seed's contract
-    alone): ownership then rests on the recorded id.
+    support, where `*` stands for what names one of many ("mounts.*.type=volume"); an unlisted field is `default`. `why`
+    says for people, by the same keys, why something is not enforced. `updatable` are the prefixes that change in place.
+    `probes` are the readiness kinds that work. `owns` is False for a backend that cannot label its objects (the seed's
+    contract alone): ownership then rests on the recorded id. `exposes_environment`: whoever may inspect a sandbox reads
+    its environment.
     """
 
     fields: Mapping[str, Support] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Capabilities:
     relabels: bool = True
     unlisted: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
+    exposes_environment: bool = False
     logs: bool = False
     exec: bool = False
     events: bool = False
@@ -40,17 +43,26 @@ class Capabilities:
 
     def support(self, path: str, value: object = None) -> Support:
         """The most specific entry for this field, with its value if the value matters."""
-        exact = f"{path}={_word(value)}"
-        if exact in self.fields:
-            return self.fields[exact]
-        while path:
-            if path in self.fields:
-                return self.fields[path]
-            path = path.rpartition(".")[0]
-        return self.default
+        return next((self.fields[key] for key in _keys(path, value) if key in self.fields), self.default)
+
+    def reason(self, path: str, value: object = None) -> str:
+        """Why this field is not enforced, "" when there is nothing to say."""
+        return next((self.why[key] for key in _keys(path, value) if key in self.why), "")
 
     def updates_in_place(self, path: str) -> bool:
         return any(path == prefix or path.startswith(prefix + ".") for prefix in self.updatable)
+
+
+def _keys(path: str, value: object) -> Iterator[str]:
+    """What a table may call this field, from the most specific to the least."""
+    head, _, rest = path.partition(".")
+    any_of_them = f"{head}.*.{rest.rpartition('.')[2]}" if "." in rest else path
+    yield f"{path}={_word(value)}"
+    yield f"{any_of_them}={_word(value)}"
+    yield path
+    yield any_of_them
+    while path := path.rpartition(".")[0]:
+        yield path
 
 
 def _word(value: object) -> str:

@@ -19,6 +19,7 @@ Address = NewType("Address", str)  # researcher, researcher[0], region["eu"]
 SandboxId = NewType("SandboxId", str)  # ^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$
 Scalar = str | int | float | bool | None
 FlatSpec = Mapping[str, Scalar]  # canonical form: "environment.LOG_LEVEL" -> "info", sorted by path
+LABEL_PREFIX = "sandbox-reconciler/"  # of every label of ours on an object; nobody else's begins with it
 
 
 def address_order(address: str) -> tuple[str, int, str]:
@@ -130,7 +131,7 @@ class Security:
     cap_add: tuple[str, ...] | None = None
     init: bool | None = None
     no_new_privileges: bool | None = None
-    seccomp: str | None = None
+    seccomp: str | None = None  # default | unconfined | PATH#sha256:DIGEST, 12 hex digits over the file
     user: str | None = None
 
 
@@ -307,10 +308,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """A running sandbox that others made, to be taken over under an address. `id` is the engine's name for it."""
+    """A running sandbox that others made, to be taken over under an address. `id` is the engine's name for it.
+    `position` None: it was named on the command line."""
 
     id: str
-    position: Position
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,8 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProgress:
-    """`elapsed` in seconds since the step started; `note` says what a retry is about."""
+    """`elapsed` in seconds since the step started; `note` says what a retry is about, or how far the backend is with
+    what takes long ("pulling app:1  34 of 120 MB")."""
 
     address: Address
     action: Action

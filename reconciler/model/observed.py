@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from reconciler.model.desired import FlatSpec, Owner
+from reconciler.model.desired import FlatSpec, Owner, Scalar
 
 
 @dataclass(slots=True)
@@ -70,6 +70,17 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Astray:
+    """Something about an object that is not as its backend made it, though no declared field speaks of it: its name,
+    its networks, that it is paused. `in_place`: the backend's `update` puts it back."""
+
+    path: str
+    live: Scalar
+    meant: Scalar
+    in_place: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedSandbox:
     """One live (or dead but still present) object.
 
@@ -84,6 +95,7 @@ class ObservedSandbox:
     owner: Owner | None = None
     attributes: FlatSpec | None = None
     detail: str = ""
+    astray: tuple[Astray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,8 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """`operation` is about to be done to `sandbox_id`. `spec` is canonical: digests, never secrets."""
+    """`operation` is about to be done to `sandbox_id`. `spec` is canonical: digests, never secrets. `imported`: the
+    object was made by others and is taken over with this; it is not written when False."""
 
     at: float
     operation: Operation
@@ -37,6 +38,7 @@ class Intent:
     spec: FlatSpec = field(default_factory=dict)
     spec_hash: str = ""
     depends_on: tuple[Address, ...] = ()
+    imported: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -50,6 +52,7 @@ class Intent:
             "spec": dict(self.spec),
             "spec_hash": self.spec_hash,
             "depends_on": list(self.depends_on),
+            **({"imported": True} if self.imported else {}),
         }
 
 
@@ -97,6 +100,7 @@ def entry_from_dict(data: Mapping[str, Any]) -> Entry:
             spec=dict(data["spec"]),
             spec_hash=data["spec_hash"],
             depends_on=tuple(Address(a) for a in data["depends_on"]),
+            imported=bool(data.get("imported", False)),
         )
     if data["kind"] == "outcome":
         return Outcome(
@@ -115,6 +119,7 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"  # something it needs failed
     STALE = "stale"  # the object moved since the plan
+    INTERRUPTED = "interrupted"  # the run was stopped while it waited for readiness: done, but nobody knows how well
     NOT_STARTED = "not started"  # the run was stopped first
 
 

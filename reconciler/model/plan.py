@@ -35,6 +35,7 @@ SYMBOL: Mapping[Action, str] = {
     Action.DESTROY: "-",
     Action.FORGET: ".",
 }
+CREATE_FIRST_SYMBOL = "+/-"
 
 
 class Reason(StrEnum):
@@ -51,6 +52,7 @@ class Reason(StrEnum):
     PAUSED = "paused"
     TAINTED = "tainted"
     FOUND = "found"
+    IMPORTED = "imported"
     REMOVED = "removed"
     ORPHAN = "orphan"
     SUPERSEDED = "superseded"
@@ -74,6 +76,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.PAUSED: "it is paused",
     Reason.TAINTED: "it never became ready",
     Reason.FOUND: "live with our labels, but not recorded",
+    Reason.IMPORTED: "declared in `imports`",
     Reason.REMOVED: "no longer in the configuration",
     Reason.ORPHAN: "carries this stack's labels, but is neither declared nor recorded",
     Reason.SUPERSEDED: "left over from a replacement",
@@ -106,7 +109,7 @@ class Step:
     `current` is the object it was planned on: it is looked at again right before acting. `generation` and
     `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
     `spec` is the canonical form with references resolved as far as known; `needs` are the keys of the steps that
-    must be done before this one.
+    must be done before this one. `create_first`, of a REPLACE: the old object goes only when the new one is ready.
     """
 
     action: Action
@@ -124,6 +127,11 @@ class Step:
     detail: str = ""
     cost: str = ""
     needs: tuple[str, ...] = ()
+    create_first: bool = False
+
+    @property
+    def symbol(self) -> str:
+        return CREATE_FIRST_SYMBOL if self.create_first else SYMBOL[self.action]
 
     @property
     def key(self) -> str:
@@ -137,7 +145,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`steps` are sorted destroys first, then by address. `unchanged` counts addresses with nothing to do;
+    """`steps` are sorted destroys first, then by address; a leftover that waits for its successor comes right after
+    that. `unchanged` counts addresses with nothing to do;
     `lineage_found` says the lineage was taken from live labels because no state was there; `infos` are the
     connection details that stay as they are while the plan is carried out."""
 
@@ -170,7 +179,7 @@ class Plan:
         ]
         for step in self.steps:
             why = f"{step.reason}" + (f" ({step.detail})" if step.detail else "")
-            lines.append(f"{SYMBOL[step.action]} {step.address} [{step.backend}] {why} -> {step.sandbox_id}")
+            lines.append(f"{step.symbol} {step.address} [{step.backend}] {why} -> {step.sandbox_id}")
             lines += [f"    {_change_text(change)}" for change in step.changes]
             if step.needs:
                 lines.append(f"    needs {', '.join(step.needs)}")

@@ -12,13 +12,15 @@ import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import ConfigError
 from reconciler.model.desired import StoreConfig
 from reconciler.stores.base import Store
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "reconciler.stores"
 _OURS: Mapping[str, str] = {
@@ -55,6 +57,8 @@ def open_store(config: StoreConfig, *, stack: str, directory: Path) -> Store:
 
 
 def _third_parties() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points
+
     return (point for point in entry_points(group=GROUP) if point.name not in _OURS)
 
 

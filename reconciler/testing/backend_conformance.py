@@ -21,9 +21,14 @@ import pytest
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Unsupported
-from reconciler.model.desired import Address, Owner, SandboxSpec, Secret, SecretRef, fingerprint
+from reconciler.model.desired import Address, Owner, Resources, SandboxSpec, Secret, SecretRef, fingerprint
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
+_IN_PLACE = {  # fields that some backends change in place, with a value before and after
+    "resources.pids": (200, 400),
+    "resources.memory": (256 * 2**20, 512 * 2**20),
+    "resources.cpu": (0.5, 1.0),
+}
 RUNNING = (Phase.PENDING, Phase.STARTING, Phase.READY, Phase.UNREADY)
 
 
@@ -281,7 +286,7 @@ class BackendConformance:
 
     # -- optional abilities, as declared
 
-    def test_update_renews_the_labels_of_ownership_or_is_unsupported(
+    def test_update_renews_the_labels_of_ownership_where_it_can_or_is_unsupported(
         self, backend: SandboxBackend, new_id: Callable[[], str]
     ) -> None:
         info = backend.create(None, new_id(), spec=self.spec())
@@ -292,10 +297,27 @@ class BackendConformance:
             return
         assert backend.update(info, self.spec(owner=renewed)).sandbox_id == info.sandbox_id
         seen = _seen(self.another(backend), info.sandbox_id)
-        assert seen.owner == renewed
+        assert seen.owner == (renewed if backend.capabilities.relabels else an_owner())
         assert seen.info.container_id == info.container_id
         with pytest.raises(NotFound):
             backend.update(SandboxInfo(new_id(), ""), self.spec())
+
+    def test_what_was_changed_in_place_shows_on_the_same_object(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        path = next((path for path in _IN_PLACE if backend.capabilities.updates_in_place(path)), None)
+        if path is None:
+            pytest.skip("none of the fields known here changes in place")
+        before, after = (Resources(**{path.rpartition(".")[2]: value}) for value in _IN_PLACE[path])
+        info = backend.create(None, new_id(), spec=self.spec(resources=before))
+        backend.update(info, self.spec(resources=after))
+        [seen] = self.another(backend).look_closely([info.sandbox_id])
+        assert seen.attributes is not None
+        assert seen.attributes[path] == _IN_PLACE[path][1]
+        assert (seen.info.container_id, seen.owner) == (
+            info.container_id,
+            an_owner() if backend.capabilities.owns else None,
+        )
 
     def test_exec_runs_a_command_where_it_is_declared(
         self, backend: SandboxBackend, new_id: Callable[[], str]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.backends.adapter import presented
+from reconciler.backends.apple import AppleBackend
 from reconciler.backends.base import SandboxBackend
 from reconciler.backends.memory import MemoryBackend
 from reconciler.backends.process import ProcessBackend
 from reconciler.model.observed import SandboxInfo
 from reconciler.testing.backend_conformance import BackendConformance
+from tests.backends.fake_container import NEW, OLD, Engine
 from tests.backends.processes import ISOLATIONS, pids
 from tests.backends.seed_contract import RUNNING, SeedBackend
+from tests.support.running import EngineLike
 
 
 class TestMemory(BackendConformance):
@@ -30,6 +34,16 @@ class TestMemory(BackendConformance):
     def kill(self, backend: SandboxBackend, info: SandboxInfo) -> None:
         assert isinstance(backend, MemoryBackend)
         backend.kill(info.sandbox_id)
+
+
+class TestWhereLabelsAreFixedAtCreation(TestMemory):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> SandboxBackend:
+        self.options = {"world": str(tmp_path)}
+        return EngineLike(**self.options)
+
+    def another(self, backend: SandboxBackend) -> SandboxBackend:
+        return EngineLike(**self.options)
 
 
 class TestMemoryInAFile(TestMemory):
@@ -67,6 +81,36 @@ class TestProcess(BackendConformance):
 
     def unreachable(self) -> SandboxBackend:
         return ProcessBackend(str(self.file), "none")
+
+
+class TestApple(BackendConformance):
+    """On a fake `container`: the real one runs on macOS alone."""
+
+    @pytest.fixture(params=[NEW, OLD])
+    def engine(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+        self.fake = Engine(tmp_path / "engine", request.param)
+        yield self.fake
+        self.fake.close()
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path, engine: Engine) -> SandboxBackend:
+        self.options = {"binary": engine.binary, "root": str(tmp_path / "kept"), "image": "aio"}
+        return AppleBackend(**self.options)
+
+    def another(self, backend: SandboxBackend) -> SandboxBackend:
+        return AppleBackend(**self.options)
+
+    def kill(self, backend: SandboxBackend, info: SandboxInfo) -> None:
+        assert info.container_name is not None
+        self.fake.kill(info.container_name)
+
+    @pytest.fixture(autouse=True)
+    def _stopped_system(self, tmp_path: Path) -> None:
+        self.stopped = Engine(tmp_path / "stopped")
+        self.stopped.set(system="stopped")
+
+    def unreachable(self) -> SandboxBackend:
+        return AppleBackend(self.stopped.binary)
 
 
 class TestBackendOfTheSeed(BackendConformance):

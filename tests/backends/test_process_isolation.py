@@ -13,9 +13,9 @@ import pytest
 
 from reconciler.backends.process import ProcessBackend
 from reconciler.backends.process.isolation import python
-from reconciler.errors import Permanent
+from reconciler.errors import Permanent, Unsupported
 from reconciler.model.capabilities import Support
-from reconciler.model.desired import Mount, Network, NetworkMode, Resources, SandboxSpec, Security
+from reconciler.model.desired import Mount, MountKind, Network, NetworkMode, Resources, SandboxSpec, Security
 from reconciler.model.observed import SandboxInfo
 from tests.backends.processes import ISOLATIONS, server_pid
 from tests.support.required import required
@@ -131,6 +131,42 @@ def test_mounts_are_there_and_read_only_holds(backend: ProcessBackend, tmp_path:
     assert sorted(path.name for path in (tmp_path / "rw").iterdir()) == ["one", "two"]
 
 
+def test_memory_is_mounted_as_large_as_declared_and_gone_with_the_sandbox(
+    backend: ProcessBackend,
+) -> None:
+    spec = SandboxSpec(
+        mounts=(
+            Mount(kind=MountKind.TMPFS, target="/scratch", size=2 * 1024 * 1024),
+            Mount(kind=MountKind.TMPFS, target="/empty", read_only=True),
+        )
+    )
+    info = backend.create(None, "tmpfs", spec=spec)
+    shown = sh(backend, info, "df -k --output=fstype,size /scratch | tail -1").split()
+    assert shown == ["tmpfs", "2048"]
+    assert sh(backend, info, "echo one > /scratch/one && cat /scratch/one") == "one\n"
+    assert "No space left" in sh(backend, info, "{ head -c 3000000 /dev/zero > /scratch/much; }")
+    assert "Read-only file system" in sh(backend, info, "touch /empty/x")
+    backend.destroy(info)
+    again = backend.create(None, "tmpfs", spec=spec)
+    assert sh(backend, again, "ls /scratch") == ""
+
+
+def test_an_init_reaps_what_others_leave_behind(backend: ProcessBackend) -> None:
+    info = backend.create(None, "init", spec=SandboxSpec(security=Security(init=True)))
+    sh(backend, info, "(setsid sleep 0.05 &) ; sleep 0.3")
+    assert "Z" not in sh(backend, info, "cat /proc/[0-9]*/stat | sed 's/.*) //' | cut -c1")
+
+
+def test_a_volume_is_refused_with_its_reason_and_left_out_when_that_is_allowed(
+    backend: ProcessBackend,
+) -> None:
+    volume = Mount(kind=MountKind.VOLUME, source="data", target="/data")
+    with pytest.raises(Unsupported, match=r"mounts\./data\.type"):
+        backend.create(None, "volume", spec=SandboxSpec(mounts=(volume,)))
+    info = backend.create(None, "volume", spec=SandboxSpec(mounts=(volume,), unsupported_warn=True))
+    assert "No such file" in sh(backend, info, "ls -d /data")
+
+
 def test_no_capability_and_no_way_to_new_ones(backend: ProcessBackend) -> None:
     info = backend.create(
         None, "caps", spec=SandboxSpec(security=Security(cap_drop=("ALL",), no_new_privileges=True))
@@ -175,11 +211,28 @@ def test_it_says_what_it_cannot_hold(backend: ProcessBackend) -> None:
     assert support("mounts./data.read_only", True) is Support.ENFORCED
     assert support("security.seccomp", "default") is Support.REFUSED
     assert support("resources.cpu", 1) is Support.NOTED
+    assert support("mounts./data.type", "tmpfs") is Support.ENFORCED
+    assert support("mounts./a.b/data.type", "volume") is Support.REFUSED
+    assert support("network.name", "agents") is Support.REFUSED
+    assert support("security.cap_add", '["NET_ADMIN"]') is Support.REFUSED
+    assert support("security.init", True) is Support.ENFORCED
+    assert support("restart", "no") is Support.ENFORCED
+    assert support("restart", "always") is Support.REFUSED
     plain = ProcessBackend(backend.root, "none").capabilities.support
     assert plain("network.mode", "isolated") is Support.REFUSED
     assert plain("mounts./data.read_only", True) is Support.REFUSED
     assert plain("security.cap_drop", "[]") is Support.REFUSED
     assert plain("environment.A", "1") is Support.ENFORCED
+    assert plain("mounts./data.type", "tmpfs") is Support.REFUSED
+    assert plain("security.init", True) is Support.NOTED
+
+
+@pytest.mark.parametrize("isolation", ["bubblewrap", "none"])
+def test_whatever_it_does_not_hold_it_says_why(isolation: str, backend: ProcessBackend) -> None:
+    able = ProcessBackend(backend.root, isolation).capabilities
+    loose = {field for field, support in able.fields.items() if support is not Support.ENFORCED}
+    unexplained = {field for field in loose if not able.reason(*field.partition("=")[::2])}
+    assert unexplained - {"network"} == set()  # its values have theirs
 
 
 AS_NOBODY = """

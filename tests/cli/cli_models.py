@@ -92,6 +92,16 @@ def mixed_plan() -> Plan:
             unchanged=4,
             cost="down until the new one is ready, ~1s",
         ),
+        step(
+            "proxy",
+            Action.REPLACE,
+            Reason.CONFIG_CHANGED,
+            desired=declared("proxy"),
+            changes=(change("image", "proxy:1", "proxy:2", forces_replacement=True, position=at(17)),),
+            unchanged=2,
+            cost="new one first, no downtime, ~1s",
+            create_first=True,
+        ),
         *(
             step(
                 f"researcher[{index}]",

@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.backends.memory import MemoryBackend
 from reconciler.cli.main import run
+from reconciler.cli.starter import starter
 from reconciler.config.schemas import schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -350,6 +351,58 @@ def test_init_writes_a_configuration_that_is_valid_as_it_stands(tmp_path, capsys
     assert run(["-C", str(target), "fmt", "--check"]) == 0
 
 
+@pytest.mark.parametrize("backend", ["process", "memory", "docker", "apple"])
+def test_init_writes_a_valid_configuration_for_each_backend(backend, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")  # and asks none
+    monkeypatch.setenv("API_TOKEN", "token-of-the-tests")
+    assert run(["-C", str(tmp_path), "init", "--backend", backend]) == 0
+    assert run(["-C", str(tmp_path), "validate"]) == 0
+    assert run(["-C", str(tmp_path), "fmt", "--check"]) == 0
+    assert capsys.readouterr().err.count("error") == 0
+
+
+def test_each_hint_of_a_starter_for_containers_can_be_switched_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "token-of-the-tests")
+    text = starter("s", "docker")
+    hints = [line for line in text.splitlines() if line.startswith("    # ") and "depends_on" not in line]
+    assert [line.split()[1] for line in hints] == [
+        "secrets:", "resources:", "ports:", "mounts:", "security:", "network:", "restart:",
+    ]  # fmt: skip
+    for line in hints:
+        on = text.replace(line, line.replace("    # ", "    ", 1))
+        (tmp_path / "sandboxes.yaml").write_text(on)
+        assert run(["-C", str(tmp_path), "validate"]) == 0, capsys.readouterr().err
+
+
+def test_what_a_backend_cannot_hold_is_shown_with_its_line_and_reason(project, capsys, event_schema):
+    refusing = "backends:\n  other: {type: process}\n"
+    project.edit("backends:\n", refusing)
+    project.edit("sandboxes:\n", "sandboxes:\n  box: {backend: other, restart: always}\n")
+    assert project.run("plan") == 3
+    err = capsys.readouterr().err
+    assert "cannot hold `restart: always` of box: nothing starts a process again" in err
+    line = next(line for line in err.splitlines() if "|   box: {backend: other, restart: always}" in line)
+    caret = err.splitlines()[err.splitlines().index(line) + 1]
+    assert caret.index("^^^^^^") == line.index("always")
+    assert project.run("validate", "--json") == 3
+    found = [
+        data for data in events(capsys.readouterr().out, event_schema) if data.get("code") == "unsupported"
+    ]
+    assert [(data["snippet"], data["width"]) for data in found] == [
+        ("  box: {backend: other, restart: always}", len("always"))
+    ]
+
+
+def test_an_option_that_a_backend_does_not_know_is_shown_with_its_line(project, capsys):
+    project.edit(f"path: {project.world}", f"path: {project.world}, pth: x")
+    assert project.run("plan") == 3
+    shown = capsys.readouterr().err.splitlines()
+    assert "has no option 'pth'" in shown[0]
+    assert "--> sandboxes.yaml:4:3" in shown[1]
+    assert shown[3].startswith("4 |   local: {type: ")
+    assert shown[4].endswith("|   ^")
+
+
 def test_init_overwrites_nothing(project, capsys):
     before = (project.path / "sandboxes.yaml").read_bytes()
     assert project.run("init") == 1
@@ -367,7 +420,7 @@ def test_init_adds_to_a_gitignore_that_is_there_and_only_once(tmp_path, capsys):
 
 
 def test_init_names_the_backends_it_knows(tmp_path, capsys):
-    assert run(["-C", str(tmp_path), "init", "--backend", "proces"]) == 1
+    assert run(["-C", str(tmp_path), "init", "--backend", "proces"]) == 64
     assert "did you mean process" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -378,7 +431,7 @@ def test_a_schema_is_printed_as_it_is_shipped(capsys):
 
 
 def test_an_unknown_schema_names_the_known(capsys):
-    assert run(["schema", "confg"]) == 1
+    assert run(["schema", "confg"]) == 64
     assert "did you mean config" in capsys.readouterr().err
 
 
@@ -500,6 +553,54 @@ def test_the_doctor_says_what_is_broken_and_ends_with_1(project, capsys):
     assert [check["check"] for check in found["checks"] if not check["ok"]] == ["world"]
 
 
+def test_the_doctor_goes_on_where_a_backend_cannot_be_opened_or_checked(project, capsys):
+    project.edit(
+        "defaults:\n",
+        '  missing: {type: "no_such_package.backends:Own"}\n'
+        '  rude: {type: "test_cli_commands:Rude"}\n'
+        "defaults:\n",
+    )
+    assert project.run("doctor", "--json") == 1
+    checks = {
+        check["subject"].split()[1]: check for check in json.loads(capsys.readouterr().out)["checks"][1:]
+    }
+    assert checks["local"]["ok"]
+    assert "No module named 'no_such_package'" in checks["missing"]["detail"]
+    assert (
+        checks["missing"]["fix"]
+        == "install the package with no_such_package.backends, or put it on PYTHONPATH"
+    )
+    assert "ZeroDivisionError" in checks["rude"]["detail"]
+    assert project.run("doctor") == 1
+    assert "→ install the package with no_such_package.backends" in capsys.readouterr().out
+
+
+class Rude(MemoryBackend):
+    """Breaks the promise that a check raises nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("rude")
+
+    def check(self):
+        raise ZeroDivisionError("oops")
+
+
+def test_what_to_do_about_a_check_stands_on_a_line_of_its_own(project, capsys):
+    project.edit("defaults:\n", '  lame: {type: "test_cli_commands:Lame"}\ndefaults:\n')
+    assert project.run("doctor") == 1
+    assert "  FIX engine: it is off\n      → switch it on\n" in capsys.readouterr().out
+
+
+class Lame(MemoryBackend):
+    """A backend that knows what to do."""
+
+    def __init__(self) -> None:
+        super().__init__("lame")
+
+    def check(self):
+        return (("engine", False, "it is off\nswitch it on"),)
+
+
 # --- secrets ---------------------------------------------------------------------------------------------------
 
 
@@ -517,3 +618,85 @@ def test_a_secret_is_in_nothing_that_is_printed_or_written(project, capsys, monk
     files = [path for path in (project.path / "state").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"hunter2" in path.read_bytes()]
+
+
+def test_a_status_needs_no_secret(project, capsys, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "hunter2-hunter2")
+    project.edit(
+        "    image: postgres:16\n", "    image: postgres:16\n    secrets: {TOKEN: {env: API_TOKEN}}\n"
+    )
+    project.apply(capsys)
+    monkeypatch.delenv("API_TOKEN")
+    assert project.run("plan") == 3
+    capsys.readouterr()
+    assert project.run("status", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["sandboxes"]
+    assert [(one["drift"], one["detail"]) for one in found if one["address"] == "db"] == [([], "")]
+
+
+def test_a_status_without_secrets_still_sees_what_else_was_changed(project, capsys, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "hunter2-hunter2")
+    project.edit(
+        "    image: postgres:16\n", "    image: postgres:16\n    secrets: {TOKEN: {env: API_TOKEN}}\n"
+    )
+    project.apply(capsys)
+    monkeypatch.delenv("API_TOKEN")
+    project.edit("{TOKEN: {env: API_TOKEN}}", "{TOKEN: {env: API_TOKEN}, NEW: {env: NEW}}")
+    project.backend().alter(project.live()[0], "image", "postgres:17")
+    assert project.run("status", "db", "--json") == 0
+    (db,) = json.loads(capsys.readouterr().out)["sandboxes"]
+    assert [change["path"] for change in db["drift"]] == ["image"]
+    assert db["detail"] == "the configuration changed"
+
+
+# --- what is said where ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["apply", "destroy"])
+def test_what_is_wrong_with_the_configuration_comes_before_who_is_there(tmp_path, capsys, verb):
+    assert run(["-C", str(tmp_path), verb]) == 3
+    told = capsys.readouterr().err
+    assert "there is no sandboxes.yaml" in told
+    assert "nobody is here" not in told
+
+
+@pytest.mark.parametrize(
+    ("args", "times"),
+    [
+        (["validate"], 1),
+        (["plan"], 1),
+        (["apply", "--auto-approve"], 1),
+        (["status"], 0),
+        (["show"], 0),
+        (["output"], 0),
+        (["state", "list"], 0),
+        (["doctor"], 0),
+        (["destroy", "--auto-approve"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_warning_about_the_configuration_is_said_once_and_only_where_it_is_judged(
+    project, capsys, args, times
+):
+    project.edit("    image: postgres:16\n", "    image: postgres:16\n    secrets: {T: {value: hunter2}}\n")
+    assert project.run(*args) == 0
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("written in the file in clear") == times
+
+
+def test_a_destroy_ends_as_a_destroy(project, capsys):
+    project.apply(capsys)
+    assert project.run("destroy", "--auto-approve") == 0
+    assert "Destroy complete: 3 destroyed in" in capsys.readouterr().out
+
+
+def test_progress_of_a_backend_is_in_the_events(project, capsys, event_schema):
+    project.edit(f"path: {project.world}", f"path: {project.world}, create_seconds: 0.3, progress: [pulling]")
+    assert project.run("apply", "--auto-approve", "--json") == 0
+    told = [
+        data for data in events(capsys.readouterr().out, event_schema) if data["type"] == "apply_progress"
+    ]
+    assert [(data["activity"], data["note"]) for data in told if data["address"] == "db"][:2] == [
+        ("creating", ""),
+        ("creating", "pulling"),
+    ]

@@ -110,7 +110,7 @@ def test_a_stream_without_events_still_says_its_version():
 
 def test_a_plan_is_its_changes_then_drift_then_the_summary():
     types = [data["type"] for data in plan_dicts(mixed_plan(), operation="plan")]
-    assert types == ["planned_change"] * 14 + ["drift"] * 2 + ["change_summary"]
+    assert types == ["planned_change"] * 15 + ["drift"] * 2 + ["change_summary"]
 
 
 def test_the_same_plan_gives_the_same_lines():
@@ -136,7 +136,14 @@ def test_field_changes_carry_values_and_yaml_positions():
 
 def test_the_summary_after_an_apply_counts_results_and_says_it_was_interrupted():
     last = [data for data in written(stream()) if data["type"] == "change_summary"][-1]
-    assert last["results"] == {"done": 1, "failed": 1, "skipped": 0, "stale": 0, "not_started": 1}
+    assert last["results"] == {
+        "done": 1,
+        "failed": 1,
+        "skipped": 0,
+        "stale": 0,
+        "interrupted": 0,
+        "not_started": 1,
+    }
     assert last["interrupted"] is True
     assert last["elapsed"] == 61.25
 

@@ -64,6 +64,13 @@ def test_checks_say_what_to_fix_under_their_subject(golden):
         Check(subject="configuration", what="valid", ok=True, detail="stack research, 3 declared"),
         Check(subject="backend local (docker)", what="engine", ok=False, detail="no answer; start it " * 5),
         Check(subject="backend local (docker)", what="version \x1b[2J", ok=True),
+        Check(
+            subject="backend local (docker)",
+            what="sdk",
+            ok=False,
+            detail="the Docker SDK for Python cannot be imported",
+            fix="pip install 'sandbox-reconciler[docker]'",
+        ),
     ]
     shown = checks_text(checks, width=60, style=PLAIN)
     golden("doctor.txt", shown)

@@ -52,6 +52,31 @@ def test_only_the_symbols_in_use_are_explained():
     assert legend == "  + create"
 
 
+@pytest.mark.parametrize(
+    ("create_first", "legend"),
+    [
+        pytest.param((True,), "  +/- replace: create, then destroy", id="the new one first"),
+        pytest.param((False,), "  -/+ replace: destroy, then create", id="the old one first"),
+        pytest.param(
+            (True, False),
+            "  -/+ replace: destroy, then create  +/- replace: create, then destroy",
+            id="one of each",
+        ),
+    ],
+)
+def test_both_orders_of_a_replacement_have_a_symbol_and_count_as_replacements(create_first, legend):
+    steps = [
+        step(f"r[{n}]", Action.REPLACE, Reason.CONFIG_CHANGED, create_first=first)
+        for n, first in enumerate(create_first)
+    ]
+    shown = text(plan(*steps), 140).splitlines()
+    assert shown[0] == legend
+    assert {line[:3] for line in shown if "r[" in line} == {
+        "+/-" if first else "-/+" for first in create_first
+    }
+    assert shown[-1] == f"Plan: 0 to create, 0 to change, {len(steps)} to replace, 0 to destroy."
+
+
 def test_replicas_that_change_alike_are_one_block_with_a_count():
     level = change("environment.LEVEL", "info", "debug")
     steps = [step(f"r[{n}]", Action.UPDATE, Reason.CONFIG_CHANGED, changes=(level,)) for n in range(3)]

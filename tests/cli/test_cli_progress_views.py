@@ -98,6 +98,73 @@ def test_a_state_that_comes_back_is_said_again():
     assert len(plain([progress("a", activity, 1.0) for activity in states])) == 3
 
 
+def pulling(seconds: float, note: str) -> StepProgress:
+    return progress("a", Activity.CREATING, seconds, note)
+
+
+def test_numbers_that_only_move_are_a_line_now_and_then_and_ever_less_often():
+    steps = [pulling(n / 4, f"pulling app:1  {n} of 2400 MB") for n in range(2400)]  # ten minutes
+    lines = plain([started("a"), *steps])
+    assert lines[:4] == [
+        "a: creating",
+        "a: creating: pulling app:1  0 of 2400 MB (0.0s)",
+        "a: creating: pulling app:1  8 of 2400 MB (2.0s)",
+        "a: creating: pulling app:1  16 of 2400 MB (4.0s)",
+    ]
+    assert 20 < len(lines) < 40
+
+
+def test_another_thing_being_done_is_a_line_at_once():
+    notes = ["pulling app:1  34 of 120 MB", "unpacking app:1", "", "pulling app:1  34 of 120 MB"]
+    lines = plain([pulling(1 + n / 4, note) for n, note in enumerate(notes)])
+    assert [line.split(" (")[0] for line in lines] == [
+        "a: creating: pulling app:1  34 of 120 MB",
+        "a: creating: unpacking app:1",
+        "a: creating: pulling app:1  34 of 120 MB",
+    ]
+
+
+def test_retries_are_never_held_back():
+    notes = ["busy; again in 0.5s", "busy; again in 1.0s"]
+    assert len(plain([progress("a", Activity.RETRYING, n / 10, note) for n, note in enumerate(notes)])) == 2
+
+
+def test_the_live_picture_shows_how_far_it_is_where_there_is_no_room_for_all():
+    note = "pulling ghcr.io/agent-infra/sandbox:latest  34 of 120 MB"
+    made = board((started("a"), 0.0), (pulling(1.0, note), 1.0))
+    shown = {width: frame(made, now=5.0, width=width, height=24)[0] for width in (100, 70, 40)}
+    assert shown[100].endswith(f"creating: {note}")
+    assert shown[70].endswith(f"5.0s  {note}")
+    assert shown[40].endswith("120 MB")
+    assert all(cells(line) <= width for width, line in shown.items())
+
+
+def test_a_note_that_is_over_goes_from_the_picture():
+    made = board(
+        (started("a"), 0.0), (pulling(1.0, "pulling"), 1.0), (progress("a", Activity.WAITING, 2), 2.0)
+    )
+    assert frame(made, now=5.0, width=100, height=24)[0].endswith("waiting for readiness")
+
+
+def test_a_wait_that_was_interrupted_is_not_called_a_failure():
+    left = result(
+        "a", StepStatus.INTERRUPTED, error="it was not ready yet", hint="apply again to wait for it"
+    )
+    assert plain([ended(left)]) == ["a: create interrupted after 1.2s: it was not ready yet"]
+    shown = report_text([left], seconds=1, interrupted=True, width=100, style=PLAIN)
+    assert "fail" not in shown
+    assert "a        create  interrupted  1.2s  it was not ready yet" in shown
+
+
+def test_the_end_of_a_destroy_says_destroy():
+    gone = result("a", action="destroy", info=None)
+    shown = report_text([gone], seconds=1, interrupted=False, width=100, style=PLAIN, destroy=True)
+    assert shown.splitlines()[-1] == "Destroy complete: 1 destroyed in 1.0s."
+    shown = report_text([gone, failed()], seconds=1, interrupted=False, width=140, style=PLAIN, destroy=True)
+    assert "\nDestroy incomplete: 1 destroyed, 1 failed in 1.0s.\n" in shown
+    assert "run `reconciler destroy` again" in shown
+
+
 @pytest.mark.parametrize("width", [140, 60])
 def test_the_final_table_reads_as_the_golden_file(width, golden):
     shown = report_text(results(), seconds=61.3, interrupted=False, width=width, style=PLAIN)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from cli_models import change
 
 from reconciler.cli.views.explanation import explanation_dict, explanation_text
 from reconciler.cli.views.status import status_dict, status_text
-from reconciler.cli.views.style import PLAIN, cells
+from reconciler.cli.views.style import PLAIN, Style, cells
 from reconciler.engine.explain import Explanation, Section
 from reconciler.engine.inspect import StatusRow
 from reconciler.model.desired import Address
@@ -38,11 +40,54 @@ def rows() -> list[StatusRow]:
     ]
 
 
-@pytest.mark.parametrize("width", [140, 60])
+def measured() -> list[StatusRow]:
+    """The same fleet on a backend that tells what each takes, except where nothing runs or nobody knows."""
+    taken = {
+        "researcher[10]": (0.0, 31 * 2**20),
+        "researcher[2]": (1.9, int(1.26 * 2**30)),
+        "db": (None, 2000),
+    }
+    made = []
+    for one in rows():
+        cpu, memory = taken.get(one.address, (None, None))
+        made.append(replace(one, cpu=cpu, memory=memory))
+    return made
+
+
+@pytest.mark.parametrize("width", [140, 80, 60])
 def test_the_table_reads_as_the_golden_file(width, golden):
-    shown = status_text(rows(), width=width, style=PLAIN)
+    shown = status_text(measured(), width=width, style=PLAIN)
     golden(f"status-{width}.txt", shown)
     assert max(map(cells, shown.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 140])
+def test_a_column_goes_only_after_all_that_matter_less(width):
+    head, *rest = status_text(measured(), width=width, style=PLAIN).splitlines()
+    order = ("ADDRESS", "PHASE", "READY", "URL", "DRIFT", "AGE", "CPU", "MEM", "BACKEND", "DETAIL")
+    there = [title in head.split() for title in order]
+    assert there == sorted(there, reverse=True)
+    assert there[0]
+    assert "connection refused" in " ".join(rest)
+
+
+def test_nobody_who_cannot_measure_sees_columns_for_it():
+    head = status_text(rows(), width=140, style=PLAIN).splitlines()[0]
+    assert not {"CPU", "MEM"} & set(head.split())
+
+
+def test_colour_changes_no_column():
+    for width in (60, 80, 140):
+        painted = status_text(measured(), width=width, style=Style(colour=True))
+        assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == status_text(measured(), width=width, style=PLAIN)
+        assert "\x1b[" in painted
+
+
+def test_details_of_a_big_broken_fleet_do_not_push_the_table_away():
+    many = [row(f"r[{n}]", Phase.FAILED, ready=None, detail=f"exit code {n}") for n in range(50)]
+    shown = status_text(many, width=60, style=PLAIN)
+    assert "… and 38 more" in shown
+    assert len(shown.splitlines()) < 70
 
 
 def test_sandboxes_are_sorted_by_name_then_number():
@@ -64,6 +109,16 @@ def test_the_object_for_programs_has_everything_and_no_secret():
         ("secrets.KEY", None),
     ]
     assert "digest" not in json.dumps(data)
+    assert {(one["cpu_cores"], one["memory_bytes"]) for one in data["sandboxes"]} == {(None, None)}
+
+
+def test_the_object_for_programs_has_cores_and_bytes():
+    (one,) = [one for one in status_dict("research", measured())["sandboxes"] if one["cpu_cores"]]
+    assert (one["address"], one["cpu_cores"], one["memory_bytes"]) == (
+        "researcher[2]",
+        1.9,
+        int(1.26 * 2**30),
+    )
 
 
 def explanation() -> Explanation:

@@ -147,7 +147,56 @@ MEANINGS = {
     "a home nobody has": (BOX + "mounts: [{source: ‸~/a, target: /a}]\n", "HOME is not set", "write the path out"),
 }  # fmt: skip
 
-CASES = {**SYNTAX, **KEYS, **VALUES, **MEANINGS}
+CONTAINERS = {
+    "a misspelt type of mount": (BOX + "mounts: [{type: ‸volum, source: a, target: /b}]\n", "`type` must be", "did you mean `volume`"),
+    "a bind without its source": (BOX + "mounts: [‸{target: /b}]\n", "`source` is missing from entry 1", "a path on the host"),
+    "a volume without its name": (
+        BOX + "mounts: [{type: tmpfs, target: /a}, ‸{type: volume, target: /b}]\n", "missing from entry 2", "the name of a volume",
+    ),
+    "a volume that is a path": (BOX + "mounts: [{type: volume, source: ‸./a, target: /b}]\n", "`./a` is not the name", "`type: bind`"),
+    "a tmpfs with a source": (BOX + "mounts: [{type: tmpfs, source: ‸a, target: /b}]\n", "tmpfs has no `source`", "remove `source`"),
+    "a bind with a size": (BOX + "mounts: [{source: a, target: /b, size: ‸1Mi}]\n", "`type: tmpfs` alone", "remove `size`"),
+    "a tmpfs of no size": (BOX + "mounts: [{type: tmpfs, target: /b, size: ‸0}]\n", "`size` must be a size", "size: 1Gi"),
+    "a mount without its target": (BOX + "mounts: [‸{source: a}]\n", "`target` is missing", "add `target"),
+    "one target in two ways": (
+        BOX + "mounts: [{type: tmpfs, target: /x/y}, {type: tmpfs, target: ‸/x/./y}]\n", "have the target `/x/y`", "remove",
+    ),
+    "a named network that is isolated": (BOX + "network: {mode: isolated, name: ‸n}\n", "exclude each other", "remove one"),
+    "a named network with an allow list": (
+        BOX + "network: {mode: allowlist, allow: [a], name: ‸n}\n", "`mode: allowlist` exclude each other", "remove one",
+    ),
+    "an allow list of a named network": (BOX + "network: {name: n, allow: ‸[a]}\n", "mode: allowlist", "remove `allow`"),
+    "another container's network": (BOX + 'network: {name: ‸"container:x"}\n', "`name` must be the name of a network", "agents"),
+    "the lack of a network by name": (BOX + "network: {name: ‸none}\n", "no network but the lack", "mode: isolated"),
+    "the host's own network": (BOX + "network: {name: ‸host}\n", "the host's own network", "remove `name`"),
+    "a misspelt capability": (BOX + "security: {cap_drop: [ALL, ‸net_admn]}\n", "no Linux capability `net_admn`", "`NET_ADMIN`"),
+    "a capability nobody knows": (BOX + "security: {cap_add: [‸zzz]}\n", "no Linux capability `zzz`", "capabilities(7)"),
+    "all capabilities added": (BOX + "security: {cap_add: [KILL, ‸all]}\n", "takes no `ALL`", "name the capabilities"),
+    "a capability dropped and added": (
+        BOX + "security: {cap_drop: [CAP_KILL], cap_add: [‸kill]}\n", "`KILL` is dropped and added", "remove one",
+    ),
+    "an init that is a word": (BOX + "security: {init: ‸tini}\n", "`init` must be true or false", "true or false"),
+    "a profile that is not there": (BOX + "security: {seccomp: ‸strict.json}\n", "there is no seccomp profile", "path of a JSON profile"),
+    "a misspelt restart policy": (BOX + "restart: ‸alway\n", "`restart` must be", "did you mean `always`"),
+    "restart: true": (BOX + "restart: ‸true\n", "`restart` must be", "`unless-stopped`"),
+    "a restart without its number": (BOX + 'restart: ‸"on-failure:"\n', "`restart` must be", "`on-failure`"),
+    "restarts after always": (BOX + 'restart: ‸"always:3"\n', "`restart` must be", "`always`"),
+    "a restart policy that turns out to be a word": (
+        "variables: {r: {default: often}}\n" + BOX + "restart: ‸${var.r}\n", "`restart` must be", "`always`",
+    ),
+    "a label of ours": (BOX + "labels: {‸sandbox-reconciler/stack: x}\n", "begin with `sandbox-reconciler/`", "another name"),
+    "a key of for_each with a star": (BOX + 'for_each: [a, ‸"b*"]\n', "cannot be a key", "`*`, `?`"),
+    "a key of for_each with a question mark": (BOX + 'for_each: {‸"b?": 1}\n', "cannot be a key", "`*`, `?`"),
+    "two addresses of one engine": ("backends: {d: ‸{type: docker, host: a, base_url: a}}\n", "only one of `host`", "give only one"),
+    "an address and a context": ("backends: {d: ‸{type: docker, host: a, context: b}}\n", "only one of `host`", "give only one"),
+    "a base URL and a context": ("backends: {d: ‸{type: docker, base_url: a, context: b}}\n", "only one of `host`", "give only one"),
+    "a prefix with a slash": ("backends: {d: {type: docker, prefix: ‸a/b}}\n", "`prefix` must be letters", "write"),
+    "an image that is none": ("backends: {d: {type: apple, image: ‸a b}}\n", "`image` must be an image", "ghcr.io"),
+    "a time without sense": ("backends: {d: {type: docker, timeout: ‸soon}}\n", "a duration such as", "60s"),
+    "an unknown option of Docker": ("backends: {d: {type: docker, ‸prefx: a}}\n", "unknown key `prefx`", "`prefix`"),
+}  # fmt: skip
+
+CASES = {**SYNTAX, **KEYS, **VALUES, **MEANINGS, **CONTAINERS}
 
 
 @pytest.mark.parametrize(("text", "message", "fix"), CASES.values(), ids=CASES.keys())

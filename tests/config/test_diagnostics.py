@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from reconciler.config.diagnostics import clean, closest, one_of, quote, render
 from reconciler.config.quantities import cores, seconds, size
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.position import Position
-from tests.config.written import HEAD, wrong
+from tests.config.written import HEAD, configured, wrong
 from tests.conftest import Golden
 
 SEVERAL = (
@@ -129,3 +130,71 @@ def test_sizes(text: str, value: int | None) -> None:
 )
 def test_cores(text: str, value: float | None) -> None:
     assert cores(text) == value
+
+
+def remark(line: int, column: int, file: str = "sandboxes.yaml") -> Diagnostic:
+    """As one is made where there is a position and no file."""
+    return Diagnostic(severity=Severity.NOTE, code="x", summary="x", position=Position(file, line, column))
+
+
+@pytest.mark.parametrize(
+    ("block", "at", "width"),
+    [
+        ("restart: always", "always", 6),
+        ("restart: always # of course", "always", 6),
+        ("mounts: [{type: tmpfs, target: /a}]", "tmpfs", 5),
+        ("mounts: [{type: tmpfs, target: /a}]", "{type", 1),
+        ("mounts: [{source: 'a b', target: /a}]", "'a b'", 5),
+        ('labels: {a: "b, c"}', '"b, c"', 6),
+        ("security: {cap_add: [KILL]}", "[KILL]", 1),
+    ],
+    ids=[
+        "a word",
+        "before a comment",
+        "in brackets",
+        "a mapping",
+        "text with a space",
+        "text with a comma",
+        "a list",
+    ],
+)
+def test_a_remark_from_a_position_gets_its_line_and_caret(
+    tmp_path: Path, block: str, at: str, width: int
+) -> None:
+    made = configured(tmp_path, f"{HEAD}sandboxes:\n  box:\n    {block}\n")
+    column = 5 + block.index(at)
+
+    shown = made.illustrate(remark(5, column))
+
+    assert (shown.snippet, shown.width) == (f"    {block}", width)
+    lines = render(shown).splitlines()
+    assert lines[-1].index("^") == lines[-2].index(at)
+
+
+def test_the_line_of_a_remark_shows_no_secret(tmp_path: Path) -> None:
+    line = "    secrets: {T: {value: hush-hush, as: environment}}"
+    made = configured(tmp_path, f"{HEAD}sandboxes:\n  box:\n{line}\n")
+
+    shown = made.illustrate(remark(5, line.index("environment}") + 1))
+
+    assert shown.snippet == line.replace("hush-hush", "•" * 9)
+    assert shown.width == len("environment")
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        remark(1, 1, "another.yaml"),
+        Diagnostic(severity=Severity.NOTE, code="x", summary="x"),
+        replace(remark(1, 1), snippet="as it was"),
+    ],
+    ids=["of a file that is not ours", "without a place", "with its line already"],
+)
+def test_other_remarks_stay_as_they_are(tmp_path: Path, bare: Diagnostic) -> None:
+    assert configured(tmp_path, HEAD + "sandboxes: {box: {}}\n").illustrate(bare) == bare
+
+
+def test_a_place_beyond_the_end_shows_nothing(tmp_path: Path) -> None:
+    shown = configured(tmp_path, HEAD + "sandboxes: {box: {}}\n").illustrate(remark(99, 99))
+
+    assert (shown.snippet, shown.width) == ("", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from reconciler.model.desired import (
     Address,
     BackendConfig,
     Mount,
+    MountKind,
     Network,
     NetworkMode,
     Port,
@@ -24,6 +26,7 @@ from reconciler.model.desired import (
     Security,
     StoreConfig,
 )
+from reconciler.model.diagnostic import Severity
 from tests.config.written import HEAD, configured, desired, one, write, wrong
 
 FULL = """
@@ -33,11 +36,14 @@ FULL = """
     command: [serve, --port, 8080]
     environment: {LOG_LEVEL: info}
     ports: [{name: http, container: 8080}, {name: sql, container: 5432, host: 15432, bind: "::1"}]
-    mounts: [{source: ./w, target: /w/, read_only: true}, {source: /abs, target: /abs}]
+    mounts: [{source: ./w, target: /w/, read_only: true}, {type: bind, source: /abs, target: //abs/./x/..}, {type: tmpfs, target: /tmp.d, size: 64Mi}, {type: volume, source: data_1.x, target: /data}]
     resources: {cpu: 500m, memory: 1Gi, pids: 512, shm: 64M}
     network: {mode: allowlist, allow: [pypi.org]}
-    security: {read_only_root: true, cap_drop: [ALL], no_new_privileges: true, seccomp: default, user: 1000}
+    security:
+      {read_only_root: true, cap_drop: [ALL, net_raw], cap_add: [CAP_NET_ADMIN, kill, NET_ADMIN], init: false,
+       no_new_privileges: true, seccomp: default, user: 1000}
     runtime: runsc
+    restart: on-failure:3
     thread_id: t-42
     labels: {team: search, version: 1.10}
     readiness: {http: /up, port: sql, expect: 204, successes: 2, interval: 250ms, timeout: 1m30s}
@@ -59,12 +65,16 @@ def test_every_key_reaches_the_spec(tmp_path: Path) -> None:
     assert spec.mounts == (
         Mount(source=str(tmp_path / "w"), target="/w", read_only=True),
         Mount(source="/abs", target="/abs"),
+        Mount(kind=MountKind.TMPFS, target="/tmp.d", size=64 * 2**20),
+        Mount(kind=MountKind.VOLUME, source="data_1.x", target="/data"),
     )
     assert spec.resources == Resources(cpu=0.5, memory=2**30, pids=512, shm=64_000_000)
     assert spec.network == Network(mode=NetworkMode.ALLOWLIST, allow=("pypi.org",))
     assert spec.security == Security(
-        read_only_root=True, cap_drop=("ALL",), no_new_privileges=True, seccomp="default", user="1000"
-    )
+        read_only_root=True, cap_drop=("ALL",), cap_add=("NET_ADMIN", "KILL"), init=False,
+        no_new_privileges=True, seccomp="default", user="1000",
+    )  # fmt: skip
+    assert spec.restart == "on-failure:3"
     assert spec.readiness == Readiness(
         path="/up", port="sql", expect=204, successes=2, interval=0.25, timeout=90.0
     )
@@ -87,11 +97,23 @@ def test_every_canonical_path_has_its_place(tmp_path: Path) -> None:
     for path in sandbox.spec.canonical():
         assert path in sandbox.where or path.endswith((".host", ".bind", ".read_only")), path
         place = sandbox.at(path)
-        assert lines[place.line - 1].strip().startswith(path.partition(".")[0]), path
+        above = [line for line in lines[: place.line] if re.match("    [a-z]", line)]
+        assert above[-1].strip().startswith(path.partition(".")[0]), path
     place = sandbox.at("ports.sql.host")
     assert lines[place.line - 1][place.column - 1 :].startswith("15432")
     place = sandbox.at("mounts./w.source")
     assert lines[place.line - 1][place.column - 1 :].startswith("./w")
+    for path, said in {
+        "mounts./tmp.d.type": "tmpfs, target: /tmp.d",
+        "mounts./tmp.d.size": "64Mi",
+        "mounts./data.type": "volume",
+        "mounts./data.source": "data_1.x",
+        "security.cap_add": "[CAP_NET_ADMIN",
+        "security.init": "false",
+        "restart": "on-failure:3",
+    }.items():
+        place = sandbox.at(path)
+        assert lines[place.line - 1][place.column - 1 :].startswith(said), path
     assert sandbox.at("environment.GONE").line == sandbox.at("environment").line
     assert str(sandbox.position) == "sandboxes.yaml:4:3"
 
@@ -120,11 +142,17 @@ def test_the_place_is_in_the_template_or_the_defaults_when_it_came_from_there(tm
         ("{environment: {A: d, B: d}}", "{environment: {B: t, C: t}}", "{environment: {C: o}}", "environment.B", "t"),
         ("{command: [a, b]}", "{}", "{command: [c]}", "command", '["c"]'),
         ("{network: {mode: allowlist, allow: [a]}}", "{}", "{network: {mode: open}}", "network.mode", "open"),
+        ("{network: {mode: allowlist, allow: [a]}}", "{}", "{network: {name: n}}", "network.mode", "open"),
+        ("{network: {name: n}}", "{}", "{network: {mode: isolated}}", "network.mode", "isolated"),
+        ("{network: {name: n}}", "{}", "{network: {mode: open}}", "network.name", "n"),
+        ("{restart: always}", "{restart: on-failure}", "{}", "restart", "on-failure"),
         ("{resources: {cpu: 1}}", "{resources: {cpu: 2}}", "{resources: {pids: 3}}", "resources.cpu", 2.0),
     ],
     ids=[
         "the sandbox wins", "the template wins over defaults", "defaults hold where nothing is said", "mappings merge",
-        "lists replace", "another network mode drops the list", "mappings merge in depth",
+        "lists replace", "another network mode drops the list", "a named network drops mode and list",
+        "a mode that is not open drops the name", "the open mode keeps the name", "a template restarts",
+        "mappings merge in depth",
     ],
 )  # fmt: skip
 def test_layers(tmp_path: Path, defaults: str, template: str, own: str, path: str, value: object) -> None:
@@ -429,12 +457,85 @@ def test_the_order_of_keys_changes_nothing(tmp_path: Path) -> None:
         assert fleet(shuffled(data, random.Random(seed))) == first
 
 
-def test_two_that_ask_for_one_port_of_the_host_are_warned_of(tmp_path: Path) -> None:
-    warnings = configured(
-        tmp_path, HEAD + "sandboxes:\n  box: {replicas: 2, ports: [{name: a, container: 1, host: 5000}]}\n"
-    ).warnings  # fmt: skip
+@pytest.mark.parametrize(
+    ("sandboxes", "both"),
+    [
+        pytest.param(
+            "  box: {replicas: 3, ports: [{name: a, container: 1, host: 5000}]}\n",
+            "`box[0]` and `box[1]`",
+            id="replicas, told once",
+        ),
+        pytest.param(
+            "  box: {ports: [{name: a, container: 1, host: 5000}]}\n"
+            "  car: {ports: [{name: b, container: 2, host: 5000}]}\n",
+            "`box` and `car`",
+            id="two groups",
+        ),
+    ],
+)
+def test_two_cannot_have_one_port_of_the_host(tmp_path: Path, sandboxes: str, both: str) -> None:
+    [found] = wrong(tmp_path, HEAD + "sandboxes:\n" + sandboxes)
 
-    assert [(item.code, str(item.position)) for item in warnings] == [("host-port", "sandboxes.yaml:4:60")]
+    assert (found.code, found.severity) == ("host-port", Severity.ERROR)
+    assert both in found.summary
+    assert "5000" in found.summary
+    assert found.snippet[found.position.column - 1 :].startswith("5000")
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        pytest.param("host: auto", id="the backend chooses"),
+        pytest.param('host: "${each.value}"', id="a port of its own each"),
+        pytest.param('host: 5000, bind: "127.0.1.${each.key}"', id="other addresses"),
+    ],
+)
+def test_instances_may_publish_where_they_do_not_meet(tmp_path: Path, port: str) -> None:
+    text = f'{{for_each: {{"1": 5000, "2": 5001}}, ports: [{{name: a, container: 1, {port}}}]}}'
+    assert len(desired(tmp_path, f"sandboxes:\n  box: {text}\n").sandboxes) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "first"),
+    [
+        pytest.param("{}", False, id="nothing said"),
+        pytest.param("{lifecycle: {}}", False, id="an empty lifecycle"),
+        pytest.param("{lifecycle: {replace: destroy_first}}", False, id="destroy first"),
+        pytest.param("{lifecycle: {replace: create_first}}", True, id="create first"),
+        pytest.param('{lifecycle: {replace: "${var.order}"}}', True, id="by a variable"),
+        pytest.param("{template: careful}", True, id="by a template"),
+        pytest.param("{template: careful, lifecycle: {replace: destroy_first}}", False, id="over a template"),
+        pytest.param('{replicas: 2, lifecycle: {replace: "${var.order}"}}', True, id="for all replicas"),
+    ],
+)
+def test_which_comes_first_when_it_is_replaced(tmp_path: Path, said: str, first: bool) -> None:
+    text = (
+        "variables: {order: {default: create_first}}\n"
+        "templates: {careful: {lifecycle: {replace: create_first}}}\n"
+        f"sandboxes:\n  box: {said}\n"
+    )
+
+    made = desired(tmp_path, text).sandboxes.values()
+
+    assert {sandbox.lifecycle.create_first for sandbox in made} == {first}
+
+
+def test_the_place_of_the_replacement_order_is_known_and_it_is_no_part_of_the_specification(
+    tmp_path: Path,
+) -> None:
+    sandbox = one(tmp_path, "{image: a, lifecycle: {replace: create_first}}")
+
+    assert sandbox.at("lifecycle.replace").column > sandbox.at("lifecycle").column
+    assert sandbox.spec.canonical() == {"image": "a"}
+
+
+def test_a_replacement_order_that_a_variable_gets_wrong_is_told(tmp_path: Path) -> None:
+    text = (
+        'variables: {order: {default: sideways}}\nsandboxes:\n  box: {lifecycle: {replace: "${var.order}"}}\n'
+    )
+    [found] = wrong(tmp_path, HEAD + text)
+
+    assert "create_first" in f"{found.summary} {found.fix}"
 
 
 def test_independent_problems_are_all_told_and_none_follows_from_another(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,10 +53,21 @@ sandboxes:
     environment: {LOG_LEVEL: info, INDEX: "${replica.index}"}
     secrets: {API_TOKEN: {env: API_TOKEN}}
     ports: [{name: http, container: 8080}]
-    mounts: [{source: ./workspace, target: /mnt/user-data, read_only: false}]
-    network: {mode: open}
-    security: {read_only_root: false, cap_drop: [ALL], no_new_privileges: true, seccomp: default, user: "1000"}
+    mounts:
+      - {source: ./workspace, target: /mnt/user-data, read_only: false}
+      - {type: volume, source: data, target: /data}
+      - {type: tmpfs, target: /scratch, size: 64Mi}
+    network: {mode: open, name: agents}
+    security:
+      read_only_root: false
+      cap_drop: [ALL]
+      cap_add: [NET_ADMIN]
+      init: true
+      no_new_privileges: true
+      seccomp: default
+      user: "1000"
     runtime: runsc
+    restart: unless-stopped
     thread_id: t-42
     labels: {team: search}
     depends_on: [db]
@@ -91,8 +103,7 @@ def test_the_whole_language_is_accepted_and_what_comes_later_is_said_where_it_st
     assert told == [
         ("not-yet-supported", key)
         for key in (
-            "ignore_changes", "replace_triggered_by", "max_lifetime", "rollout", "moved", "removed", "imports",
-            "policy",
+            "ignore_changes", "replace_triggered_by", "max_lifetime", "rollout", "moved", "removed", "policy",
         )
     ]  # fmt: skip
 
@@ -105,7 +116,6 @@ def test_without_them_the_language_expands(tmp_path: Path) -> None:
         "rollout",
         "moved",
         "removed",
-        "imports",
         "policy",
     )
     text = "".join(
@@ -186,8 +196,17 @@ def test_every_key_of_a_sandbox_is_built_or_known_to_come_later() -> None:
     said = set(SCHEMA["$defs"]["sandbox"]["properties"])
     handled = set(FIELDS) | {"template", "replicas", "for_each", "backend", "secrets", "depends_on"}
 
-    assert said - handled == {"lifecycle", "rollout", "drift"}
+    assert said - handled == {"rollout", "drift"}
     assert handled <= said
+
+
+@pytest.mark.parametrize("kind", ["process", "memory", "docker", "apple"])
+def test_every_option_of_a_backend_reaches_its_constructor(kind: str) -> None:
+    said = set(SCHEMA["$defs"][f"{kind}Backend"]["properties"]) - {"type"}
+    module = __import__(f"reconciler.backends.{kind}", fromlist=["x"])
+    made = getattr(module, f"{kind.title()}Backend")
+
+    assert said - set(inspect.signature(made).parameters) == set()
 
 
 def test_templates_and_defaults_take_what_sandboxes_take() -> None:

@@ -131,6 +131,43 @@ RULES = (
         "destroying a leftover leaves the record alone", record(), intent(Operation.DESTROY, "a-0"), record()
     ),
     Rule("destroying what is not recorded makes no record", None, intent(Operation.DESTROY), None),
+    # what others made
+    Rule(
+        "taking over what others made says so",
+        None,
+        intent(Operation.ADOPT, imported=True),
+        replace(PENDING, status=Status.CREATED, imported=True),
+    ),
+    Rule(
+        "taking over to change it says so, and makes no spec trusted",
+        None,
+        intent(Operation.UPDATE, imported=True),
+        replace(HALF_UPDATED, info=None, created_at=10.0, imported=True),
+    ),
+    Rule(
+        "taking over to replace it records the one that goes",
+        None,
+        intent(Operation.DESTROY, spec={}, spec_hash="", imported=True),
+        replace(PENDING, spec={}, spec_hash="", status=Status.DESTROYING, imported=True),
+    ),
+    Rule(
+        "what was taken over stays that when it is changed",
+        record(imported=True),
+        intent(Operation.UPDATE),
+        replace(HALF_UPDATED, imported=True),
+    ),
+    Rule(
+        "what was taken over stays that when it answers",
+        record(status=Status.CREATED, imported=True),
+        outcome(Operation.READY),
+        record(imported=True, updated_at=10.0),
+    ),
+    Rule(
+        "the one that comes in its place is our own",
+        record(status=Status.DESTROYING, imported=True),
+        intent(Operation.CREATE, "a-2"),
+        replace(PENDING, sandbox_id="a-2"),
+    ),
     Rule("meaning to forget forgets nothing yet", record(), intent(Operation.FORGET), record()),
     # outcomes of making it
     Rule(
@@ -271,6 +308,7 @@ def operations(draw: st.DrawFn) -> tuple[Entry, ...]:
         generation=draw(st.integers(0, 3)),
         spec=flat,
         spec_hash=fingerprint(flat),
+        imported=draw(st.booleans()) and operation is not Operation.CREATE,
     )
     error = draw(errors)
     did = Outcome(
@@ -346,7 +384,12 @@ def test_everything_that_was_begun_and_not_ended_is_on_record(journal: list[Entr
     for address in {entry.address for entry in journal}:
         mine = [e for e in journal if e.address == address]
         means = (Operation.CREATE, Operation.UPDATE, Operation.ADOPT)
-        meant = [i for i, e in enumerate(mine) if isinstance(e, Intent) and e.operation in means]
+        meant = [
+            i
+            for i, e in enumerate(mine)
+            if isinstance(e, Intent)
+            and (e.operation in means or (e.imported and e.operation is Operation.DESTROY))
+        ]
         if not meant:
             continue
         last, *since = mine[meant[-1] :]

@@ -47,6 +47,7 @@ def configurations(draw: st.DrawFn) -> Desired:
                 labels={"tier": draw(tiers)},
                 environment={"PEER": mark(Address(refers[0]), "url")} if refers else {},
                 depends_on=[n for n in needs if n not in refers],
+                create_first=draw(st.booleans()),
                 references=refers,
             )
         )

@@ -27,6 +27,13 @@ CASES: dict[str, Facts] = {
     "dead": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED),
     "paused": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED),
     "never became ready": Facts(declared=True, recorded=Status.TAINTED, phase=UP),
+    "an import that cannot become as declared in place": Facts(
+        declared=True, phase=UP, is_recorded=False, importing=True, changed=2, forced=1
+    ),
+    "an import to be changed in place": Facts(
+        declared=True, phase=UP, is_recorded=False, importing=True, changed=1
+    ),
+    "an import that is as declared": Facts(declared=True, phase=UP, is_recorded=False, importing=True),
     "a field that cannot change in place changed outside": Facts(
         declared=True, recorded=Status.READY, phase=UP, changed=1, outside=1, forced=1
     ),

@@ -8,8 +8,9 @@ import pytest
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits
 from reconciler.core.planner import make_plan
+from reconciler.core.readiness import SETTLE
 from reconciler.core.schedule import Scheduler
-from reconciler.model.desired import DesiredSandbox, Readiness
+from reconciler.model.desired import DesiredSandbox, ProbeKind, Readiness
 from reconciler.model.event import Activity, StepProgress
 from reconciler.model.observed import Observed, ObservedSandbox, Phase
 from reconciler.model.outcome import StepStatus
@@ -64,12 +65,72 @@ def test_a_create_is_made_then_awaited() -> None:
     assert (result.status, result.ready, result.info) == (StepStatus.DONE, True, seen(wanted("a")).info)
 
 
-def test_readiness_none_is_not_awaited() -> None:
-    from reconciler.model.desired import ProbeKind
-
+def unasked(**answer: Any) -> tuple[Driver, list[Call]]:
+    """A sandbox without readiness, created, and what is due a moment later."""
     driver = Driver(wanted("a", readiness=Readiness(kind=ProbeKind.NONE)))
     driver.answer(driver.one(CallKind.CREATE), info=seen(wanted("a")).info)
+    assert driver.due() == []  # too soon to see it fall over
+    return driver, driver.due(at=SETTLE)
+
+
+def test_readiness_none_is_looked_at_once_and_not_awaited() -> None:
+    driver, calls = unasked()
+    assert names(calls) == ["probe a"]
+    driver.answer(calls[0], ready=True)
     assert driver.statuses() == {"a": "done"}
+    doing = [event.activity for event in driver.scheduler.events() if isinstance(event, StepProgress)]
+    assert doing == [Activity.CREATING, Activity.CHECKING]
+
+
+def test_readiness_none_still_fails_when_it_ended_at_once() -> None:
+    driver, [call] = unasked()
+    driver.answer(call, dead=True, detail="exit code 1")
+    [result] = driver.scheduler.results()
+    assert (result.status, result.ready, result.error) == (StepStatus.FAILED, False, "exit code 1")
+
+
+def test_an_update_without_readiness_has_been_looked_at_already() -> None:
+    old = wanted("a", labels={"team": "one"}, readiness=Readiness(kind=ProbeKind.NONE))
+    new = wanted("a", labels={"team": "two"}, readiness=Readiness(kind=ProbeKind.NONE))
+    driver = Driver(new, known=state(record(old)), live=(seen(old),))
+    driver.answer(driver.one(CallKind.CHECK), seen=seen(old))
+    driver.answer(driver.one(CallKind.UPDATE), info=seen(old).info)
+    assert driver.statuses() == {"a": "done"}
+
+
+def notes(driver: Driver) -> list[tuple[str, str]]:
+    return [(e.activity, e.note) for e in driver.scheduler.events() if isinstance(e, StepProgress) and e.note]
+
+
+def test_what_a_verb_tells_is_progress_of_its_step() -> None:
+    driver = Driver(wanted("a"))
+    create = driver.one(CallKind.CREATE)
+    for note in ("pulling", "pulling", "pulled"):
+        driver.scheduler.told("a", note, 1.0)
+    assert notes(driver) == [(Activity.CREATING, "pulling"), (Activity.CREATING, "pulled")]
+    driver.answer(create, info=seen(wanted("a")).info)
+    driver.due()
+    driver.scheduler.told("a", "late", 2.0)
+    driver.scheduler.told("nobody", "late", 2.0)
+    assert notes(driver) == []
+
+
+def test_nothing_is_heard_of_a_step_that_has_ended() -> None:
+    driver = Driver(wanted("a"))
+    driver.answer(driver.one(CallKind.CREATE), error="refused")
+    driver.scheduler.told("a", "late", 2.0)
+    assert notes(driver) == []
+
+
+def test_a_verb_that_tells_of_progress_may_take_longer_than_its_time() -> None:
+    driver = Driver(wanted("a"), call_timeout=10.0, grace=0.0)
+    driver.one(CallKind.CREATE)
+    driver.scheduler.told("a", "34 of 120 MB", 9.0)
+    driver.due(at=11.0)
+    assert driver.statuses() == {}
+    driver.scheduler.told("a", "34 of 120 MB", 18.0)  # the same again is no sign of life
+    driver.due(at=19.0)
+    assert driver.statuses() == {"a": "failed"}
 
 
 def test_a_replacement_is_checked_destroyed_created_awaited() -> None:
@@ -201,7 +262,7 @@ class TestStop:
         assert driver.due() == []
         assert not driver.scheduler.done
         driver.answer(call, info=seen(wanted("a")).info)
-        assert driver.statuses() == {"a": "failed", "b": "not started"}
+        assert driver.statuses() == {"a": "interrupted", "b": "not started"}
 
     def test_a_replacement_half_way_is_brought_to_its_create(self) -> None:
         old, new = wanted("a", image="one"), wanted("a", image="two")

@@ -349,7 +349,7 @@ class TestFailure:
             stack.memory.kill(stack.ids()[0]) if (verb, n) == ("probe", 3) else None  # type: ignore[func-returns-value]
         )
         [result] = stack.apply().results
-        assert result.error == "exit code 137"
+        assert result.error == "it stopped before it was ready: exit code 137"
         assert result.seconds < 60
 
 

@@ -1,6 +1,7 @@
 """A seeded world of backends in virtual time: calls take a while, fail before or after their effect, never answer, lie.
 
-It drives the very Scheduler, Ledger, planner and fold that the engine drives, only without threads and clocks.
+It drives the very Scheduler, Ledger, planner and fold that the engine drives, only without threads and clocks. One of
+the two backends fixes labels at creation and lets every field be read back; the other is the contrary.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits
@@ -17,14 +18,15 @@ from reconciler.core.ledger import Ledger
 from reconciler.core.planner import PlanOptions, make_plan
 from reconciler.core.schedule import Scheduler
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Address, Desired, Owner, SandboxSpec
+from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, Owner, SandboxSpec
 from reconciler.model.event import StepEnded
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.outcome import Entry, StepResult
-from reconciler.model.plan import Plan
-from reconciler.model.state import State
+from reconciler.model.plan import Action, Plan, Reason
+from reconciler.model.state import State, Status
 
 ABLE = Capabilities(default=Support.ENFORCED, updatable=("labels",))
+CAPABILITIES = {"main": ABLE, "other": replace(ABLE, relabels=False)}
 NEVER = 1e12
 
 
@@ -37,6 +39,7 @@ class Thing:
     owner: Owner | None
     ready_at: float
     phase: Phase = Phase.STARTING
+    flat: FlatSpec = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,10 @@ class World:
     things: dict[str, Thing] = field(default_factory=dict)
     lies: Counter[Address] = field(default_factory=Counter)
     most_alive: Counter[Address] = field(default_factory=Counter)
+    may_be_two: set[Address] = field(default_factory=set)  # declared as such at some time
+    answered: set[str] = field(default_factory=set)  # ids of sandboxes that have been ready
+    # by address: who must be ready before a leftover goes
+    successors: dict[Address, set[str]] = field(default_factory=dict)
     creations: int = 0
     later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     serial: int = 0
@@ -100,7 +107,13 @@ class World:
         return True
 
     def _seen(self, thing: Thing) -> ObservedSandbox:
-        return ObservedSandbox(info=thing.info, backend=thing.backend, phase=thing.phase, owner=thing.owner)
+        return ObservedSandbox(
+            info=thing.info,
+            backend=thing.backend,
+            phase=thing.phase,
+            owner=thing.owner,
+            attributes=None if CAPABILITIES[thing.backend].relabels else thing.flat,
+        )
 
     def _odds(self, chance: float) -> bool:
         return chance > 0 and self.rng.random() < chance
@@ -117,21 +130,35 @@ class World:
         limits: Limits | None = None,
     ) -> tuple[State, Run]:
         """Plan and carry out. Raises what `make_plan` raises. `crash_after` answers the run is killed."""
-        backends = {"main", "other"}  # the state remembers every backend that was used
-        observed = self.look(backends)
-        capabilities = dict.fromkeys(backends, ABLE)
-        options = PlanOptions(new_lineage="lineage-1", capabilities=capabilities, destroy=destroy)
+        observed = self.look(set(CAPABILITIES))  # the state remembers every backend that was used
+        options = PlanOptions(new_lineage="lineage-1", capabilities=CAPABILITIES, destroy=destroy)
         plan = make_plan(desired, state, observed, options)
         base = state or State(stack=desired.stack, lineage=plan.lineage)
+        self._expect({} if destroy else desired.sandboxes, plan, base)
         entries, run = self._carry_out(plan, crash_after, limits or Limits(parallelism=16, retry_budget=1000))
         return replace(fold_all(base, entries), serial=base.serial + 1), run
 
+    def _expect(self, declared: Mapping[Address, DesiredSandbox], plan: Plan, state: State) -> None:
+        """Note for each sandbox whose new one comes first which ones count as its successors."""
+        first = {address for address, wanted in declared.items() if wanted.lifecycle.create_first}
+        self.may_be_two |= first
+        recorded = {a: r.sandbox_id for a, r in state.sandboxes.items() if r.status is Status.READY}
+        self.answered |= set(recorded.values())
+        own = {step.address: step for step in plan.steps if step.reason is not Reason.SUPERSEDED}
+        self.successors = {}
+        for address in first:
+            step = own.get(address)
+            known = {recorded[address]} if address in recorded else set()
+            broken = step is not None and step.action in (Action.REPAIR, Action.CREATE)
+            self.successors[address] = ({step.sandbox_id} if step else set()) | (set() if broken else known)
+
     def _carry_out(self, plan: Plan, crash_after: int | None, limits: Limits) -> tuple[list[Entry], Run]:
         scheduler = Scheduler(plan, limits, self.rng.random)
-        ledger = Ledger(plan)
+        ledger = Ledger(plan, CAPABILITIES)
         entries: list[Entry] = []
         ended: Counter[str] = Counter()
         answers: list[tuple[float, int, Call, Answer]] = []
+        asked: dict[int, Call] = {}
         answered, most, begun = 0, 0, self.now
         while True:
             calls = scheduler.due(self.now)
@@ -141,9 +168,13 @@ class World:
                     entries += ledger.verdicts(event, self.now)
             entries += ledger.intents(calls, self.now)
             for call in calls:
+                asked[call.id] = call
                 self._start(call, ledger, answers)
             most = max(most, scheduler.verbs_in_flight)
             if scheduler.done or (crash_after is not None and answered >= crash_after):
+                # what a killed run asked for last may land after the next one has looked
+                for call in asked.values():
+                    self.lies[call.step.address] += call.kind is CallKind.CREATE and call.step.create_first
                 return entries, Run(
                     plan, scheduler.results(), ended, not scheduler.done, self.now - begun, most
                 )
@@ -151,6 +182,7 @@ class World:
             while answers and answers[0][0] <= self.now:
                 _, _, call, answer = heapq.heappop(answers)
                 answered += 1
+                asked.pop(call.id, None)
                 entries += ledger.outcomes(call, answer, self.now)
                 scheduler.result(call, answer, self.now)
 
@@ -175,6 +207,8 @@ class World:
     def _start(self, call: Call, ledger: Ledger, answers: list[tuple[float, int, Call, Answer]]) -> None:
         """Decide now what will happen; effects land in the middle of the call, its answer comes at the end."""
         self.serial += 1
+        if call.kind is CallKind.DESTROY:
+            self._check_successor(call)
         took = self.rng.uniform(0.001, 0.05)
         if self._odds(self.chaos.slow):
             took = self.rng.uniform(5, 60)
@@ -202,6 +236,19 @@ class World:
 
         if not silent:
             self._land(at, deliver)
+
+    def _check_successor(self, call: Call) -> None:
+        """What runs and is to go after its successor goes when that has answered, and never before."""
+        step = call.step
+        if step.current is None or step.current.phase.is_dead or step.current.phase is Phase.PAUSED:
+            return
+        if step.create_first:
+            assert step.sandbox_id in self.answered, (
+                f"{step.key}: the old one goes before the new one is ready"
+            )
+        elif step.reason is Reason.SUPERSEDED and step.address in self.successors:
+            ready = self.successors[step.address] & self.answered - {step.sandbox_id}
+            assert ready, f"{step.key}: a leftover goes before {self.successors[step.address]} was ready"
 
     def _land(self, at: float, effect: Callable[[], None]) -> None:
         self.serial += 1
@@ -234,8 +281,10 @@ class World:
             created_at=self.now,
         )
         ready_at = NEVER if self._odds(self.chaos.never_ready) else self.now + self.rng.uniform(0.1, 3)
-        thing = Thing(backend=call.backend, info=info, owner=spec.owner, ready_at=ready_at)
+        flat = spec.canonical()
+        thing = Thing(backend=call.backend, info=info, owner=spec.owner, ready_at=ready_at, flat=flat)
         self.things[identity] = thing
+        self.answered.discard(identity)
         address = spec.owner.address
         ours = (address, spec.owner.lineage)
         alive = sum(
@@ -251,7 +300,9 @@ class World:
         thing = self.things.get(call.info.sandbox_id)
         if thing is None:
             return Answer(error="no such sandbox")
-        thing.owner = spec.owner
+        thing.flat = spec.canonical()
+        if CAPABILITIES[thing.backend].relabels:
+            thing.owner = spec.owner
         return Answer(info=thing.info)
 
     def _destroy(self, call: Call) -> Answer:
@@ -269,4 +320,7 @@ class World:
             return Answer(dead=True, detail="it is gone")
         if thing.phase.is_dead:
             return Answer(dead=True, detail="exit code 1")
-        return Answer(ready=self.now >= thing.ready_at, detail="connection refused")
+        ready = self.now >= thing.ready_at
+        if ready:
+            self.answered.add(thing.info.sandbox_id)
+        return Answer(ready=ready, detail="connection refused")

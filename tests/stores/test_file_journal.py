@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from reconciler.core.fold import fold_all
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.model.desired import Address
-from reconciler.model.outcome import Entry
+from reconciler.model.outcome import Entry, Intent
 from reconciler.model.state import State
 from reconciler.stores.file import journal
 from reconciler.stores.file.journal import Header
@@ -53,6 +54,17 @@ def test_a_journal_is_read_as_it_was_written() -> None:
     assert read is not None
     assert read.header == HEADER
     assert list(read.entries) == ENTRIES
+
+
+def test_an_intent_keeps_that_it_takes_over_and_an_older_one_takes_over_nothing() -> None:
+    meant = [entry for entry in ENTRIES if isinstance(entry, Intent)]
+    taking = [replace(entry, imported=True) for entry in meant]
+
+    read = journal.decode(encoded([*taking, *meant]), place="j")
+
+    assert read is not None
+    assert list(read.entries) == [*taking, *meant]
+    assert b"imported" not in encoded([*meant])
 
 
 def test_every_line_is_one_json_object() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
+from reconciler.model.desired import Address
 from reconciler.model.state import State
 from reconciler.stores.file import snapshot
 from reconciler.testing.store_conformance import STACK, a_state
@@ -43,6 +45,18 @@ def test_the_same_state_has_the_same_bytes() -> None:
 def test_what_is_written_is_what_the_schema_describes() -> None:
     ALLOWS.validate(document())
     ALLOWS.validate(json.loads(snapshot.encode(State(stack="s", lineage="l"))))
+
+
+def test_what_was_imported_is_marked_and_nothing_else_is() -> None:
+    state = a_state("a", "b")
+    mixed = state.with_record(replace(state.sandboxes[Address("a")], imported=True))
+
+    written = json.loads(snapshot.encode(mixed))["sandboxes"]
+
+    assert written["a"]["imported"] is True
+    assert "imported" not in written["b"]  # as every state before there were imports: those read as not imported
+    assert decode(snapshot.encode(mixed)) == mixed
+    ALLOWS.validate(json.loads(snapshot.encode(mixed)))
 
 
 def test_text_that_is_no_unicode_survives() -> None:
@@ -112,6 +126,11 @@ WRONG: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
         "a time that is no number",
         lambda d: d["sandboxes"]["a"].update(created_at="now"),
         f'{A}.created_at is "now"',
+    ),
+    (
+        "an origin in words",
+        lambda d: d["sandboxes"]["a"].update(imported="yes"),
+        f'{A}.imported is "yes"',
     ),
     ("a format that is none", lambda d: d.update(format="one"), "does not begin with a format version"),
     ("a format before the first", lambda d: d.update(format="0.9"), "never was a state format 0.9"),

@@ -159,7 +159,7 @@ LINES: list[dict[str, Any]] = [
     {
         "type": "change_summary",
         **SUMMARY,
-        "results": dict.fromkeys(("done", "failed", "skipped", "stale", "not_started"), 0),
+        "results": dict.fromkeys(("done", "failed", "skipped", "stale", "interrupted", "not_started"), 0),
         "elapsed": 2.0,
         "interrupted": False,
     },

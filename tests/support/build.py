@@ -13,6 +13,7 @@ from reconciler.model.desired import (
     BackendConfig,
     Desired,
     DesiredSandbox,
+    Lifecycle,
     Output,
     Owner,
     Readiness,
@@ -41,6 +42,7 @@ def wanted(
     depends_on: Iterable[str] = (),
     references: Iterable[str] = (),
     where: Mapping[str, Position] | None = None,
+    create_first: bool = False,
     **fields: Any,
 ) -> DesiredSandbox:
     refs = tuple(Address(a) for a in references)
@@ -53,6 +55,7 @@ def wanted(
         where=where or {},
         depends_on=tuple(Address(a) for a in depends_on) + refs,
         references=refs,
+        lifecycle=Lifecycle(create_first=create_first),
     )
 
 

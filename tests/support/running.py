@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.backends.base import SandboxBackend
@@ -12,8 +13,9 @@ from reconciler.backends.memory import MemoryBackend
 from reconciler.engine.context import BackendPool, Context
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.workflow import ApplyOptions, ApplyReport, apply, plan
-from reconciler.model.desired import BackendConfig, Desired
+from reconciler.model.desired import BackendConfig, Desired, FlatSpec, SandboxSpec
 from reconciler.model.event import Event
+from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.outcome import Entry
 from reconciler.model.plan import Plan
 from reconciler.model.state import State
@@ -22,8 +24,38 @@ from reconciler.stores.memory import MemoryStore
 
 _worlds = itertools.count()
 
-VERBS = ("create", "destroy", "update", "look", "observe", "is_alive", "probe", "discover", "list_running")
+VERBS = (
+    "create",
+    "destroy",
+    "update",
+    "look",
+    "look_closely",
+    "observe",
+    "is_alive",
+    "probe",
+    "discover",
+    "list_running",
+)
 WRITES = ("create", "destroy", "update")
+
+
+class EngineLike(MemoryBackend):
+    """As container engines are: labels are fixed at creation, and a listing leaves out what only `docker inspect` and
+    its like show."""
+
+    capabilities = replace(MemoryBackend.capabilities, relabels=False, unlisted=("resources",))
+
+    def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        return super().update(info, replace(spec, owner=None))
+
+    def observe(self) -> Sequence[ObservedSandbox]:
+        return [replace(seen, attributes=_without_resources(seen)) for seen in super().observe()]
+
+
+def _without_resources(seen: ObservedSandbox) -> FlatSpec:
+    return {
+        path: value for path, value in (seen.attributes or {}).items() if not path.startswith("resources.")
+    }
 
 
 class Watched:
@@ -83,9 +115,11 @@ class Stack:
     desired: Desired
     log: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    emitted_on: set[threading.Thread] = field(default_factory=set)
+    kind: type[MemoryBackend] = MemoryBackend
 
     def __post_init__(self) -> None:
-        self.memory = MemoryBackend(f"test-{next(_worlds)}")
+        self.memory = self.kind(f"test-{next(_worlds)}")
         self.memory.notes = lambda: ()  # type: ignore[method-assign]
         self.backend = Watched(self.memory, self.log)
         self.store = WatchedStore(self.desired.stack, self.log)
@@ -99,9 +133,13 @@ class Stack:
             desired=self.desired,
             store=self.store,
             backends=pool,
-            emit=self.events.append,
+            emit=self._emit,
             jitter=lambda: 0.0,
         )
+
+    def _emit(self, event: Event) -> None:
+        self.emitted_on.add(threading.current_thread())
+        self.events.append(event)
 
     def plan(self, **kwargs: Any) -> Plan:
         return plan(self.context(), **kwargs)

@@ -38,6 +38,7 @@ CAPABILITIES = Capabilities(
     updatable=IN_PLACE,
     unlisted=IN_PLACE,
     relabels=False,
+    exposes_environment=True,
     probes=frozenset({"http", "tcp", "exec", "none"}),
     logs=True,
     exec=True,

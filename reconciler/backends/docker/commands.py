@@ -6,10 +6,11 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.backends.base import ExecResult
+from reconciler.backends.docker import cgroups
 from reconciler.backends.docker.engine import Engine
 from reconciler.backends.docker.images import lines
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient
@@ -20,18 +21,35 @@ _CANNOT_RUN = 127  # what a shell answers for a program that is not there
 
 
 def logs(engine: Engine, container: str, *, tail: int | None, follow: bool) -> Iterator[str]:
-    """Both streams, oldest line first."""
-    client = engine.sdk()
+    """Both streams, oldest line first. To follow is to wait without end, however quiet the sandbox is; else each wait
+    for the engine is bounded, which the SDK's own stream is not."""
+    client, asked = engine.sdk(), "all" if tail is None else tail
     with engine.translated():
-        chunks = client.logs(
-            container,
-            stdout=True,
-            stderr=True,
+        if follow:
+            yield from lines(
+                client.logs(container, stdout=True, stderr=True, stream=True, follow=True, tail=asked)
+            )
+            return
+        framed = not engine.inspect(container)["Config"].get("Tty")
+        response = client._get(
+            client._url("/containers/{0}/logs", container),
+            params={"stdout": 1, "stderr": 1, "tail": asked},
             stream=True,
-            follow=follow,
-            tail="all" if tail is None else tail,
         )
-        yield from lines(chunks)
+        with response:
+            client._raise_for_status(response)
+            pieces = response.iter_content(64 * 1024)
+            yield from lines(_unframed(pieces) if framed else pieces)
+
+
+def _unframed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The contents of frames, which begin with 8 bytes: the stream's number, three zeros, the length."""
+    rest = b""
+    for piece in pieces:
+        rest += piece
+        while len(rest) >= 8 and len(rest) >= (end := 8 + int.from_bytes(rest[4:8], "big")):
+            yield rest[8:end]
+            rest = rest[end:]
 
 
 def run(engine: Engine, container: str, command: Sequence[str], timeout: float) -> ExecResult:
@@ -86,6 +104,9 @@ def _output(client: Any, made: str, timeout: float) -> tuple[bytes, bytes]:
 
 def usage(engine: Engine, container: str) -> Usage | None:
     """One sample. Raises NotFound when it is not there."""
+    seen = cgroups.usage_of(container)
+    if seen is not None:
+        return seen
     stats = engine.get(f"/containers/{container}/stats", {"stream": "false", "one-shot": "true"})
     memory = stats.get("memory_stats") or {}
     if not memory.get("usage"):

@@ -34,6 +34,7 @@ _OLDEST_API = (1, 40)  # the limits and mounts we rely on
 _POOL = 32  # connections of the SDK's client; more callers than that wait
 
 Json = dict[str, Any]
+_INSPECTED = (("Id", str), ("Config", dict), ("State", dict), ("HostConfig", dict))  # of every container
 
 
 class Engine:
@@ -92,7 +93,7 @@ class Engine:
             try:
                 return json.loads(body)
             except ValueError as error:
-                raise Unavailable(f"the engine at {self.name} gave an answer that is no JSON") from error
+                raise self._nonsense("an answer that is no JSON") from error
         raise failure(status, _message(body), self.name)
 
     def _ask(self, target: str) -> tuple[int, bytes]:
@@ -125,19 +126,46 @@ class Engine:
     def containers(self, *labels: str) -> list[Json]:
         """Every container, dead ones too, that carries all the labels (`key` or `key=value`): one call."""
         filters = json.dumps({"label": list(labels)})
-        found: list[Json] = self.get("/containers/json", {"all": 1, "filters": filters})
+        found = self.get("/containers/json", {"all": 1, "filters": filters})
+        if not isinstance(found, list) or not all(isinstance(item, dict) and "Id" in item for item in found):
+            raise self._nonsense("a listing that is none")
         return found
 
     def inspect(self, container: str) -> Json:
-        """Raises NotFound only when that very container is not there."""
-        found: Json = self.get(f"/containers/{quote(container, safe='')}/json")
+        """Raises NotFound only when that very container is not there: a 404 of a path, a proxy or another server is
+        not its absence."""
+        try:
+            found = self.get(f"/containers/{quote(container, safe='')}/json")
+        except NotFound as error:
+            if "no such container" in error.message.lower():
+                raise
+            raise self._nonsense(f"a 404 that is about no container: {error.message[:200]}") from error
+        if not isinstance(found, dict) or not all(
+            isinstance(found.get(key), kind) for key, kind in _INSPECTED
+        ):
+            raise self._nonsense("an inspection that is none")
         return found
 
     def facts(self) -> Json:
         """What the engine says of itself, asked once."""
         if self._facts is None:
-            self._facts = self.get("/info")
+            found = self.get("/info")
+            if not isinstance(found, dict):
+                raise self._nonsense("no description of itself")
+            self._facts = found
         return self._facts
+
+    @property
+    def maps_users(self) -> bool:
+        """Whether a user of a container is another one outside: a rootless engine, or remapped users."""
+        options = self.facts().get("SecurityOptions") or ()
+        return any("userns" in str(option) or "rootless" in str(option) for option in options)
+
+    def _nonsense(self, gave: str) -> Unavailable:
+        return Unavailable(
+            f"the engine at {self.name} gave {gave}",
+            hint="is that a Docker engine? `host:` of the backend, or DOCKER_HOST, says where it is",
+        )
 
     # -- acting
 
@@ -215,14 +243,13 @@ class Engine:
 
     def _translation(self, error: Exception) -> BackendError:
         from docker.errors import APIError, DockerException
-        from requests.exceptions import RequestException
 
         if isinstance(error, APIError):
             status = error.response.status_code if error.response is not None else 500
             return failure(status, str(error.explanation or error), self.name)
-        if isinstance(error, (RequestException, OSError, http.client.HTTPException)) or (
-            type(error).__module__.startswith("urllib3")
-        ):
+        # What the SDK's HTTP library raises is an OSError; what lies below that may come through as it is.
+        below = type(error).__module__.startswith("urllib3")
+        if below or isinstance(error, (OSError, http.client.HTTPException)):
             return self.unreachable(error)
         if isinstance(error, DockerException):
             cause = error.__context__
@@ -299,15 +326,17 @@ def _message(body: bytes) -> str:
 
 def failure(status: int, message: str, engine: str) -> BackendError:
     """An answer of the engine that is an error, by its status and its words."""
-    text = message.strip().rstrip(".")
+    text = " ".join(message.split()).rstrip(".")
     low = text.lower()
+    if status == 404 and low.startswith(("no such container", "no such image")):
+        return NotFound(text)  # before the words below, one of which may be its name
+    if status == 409:
+        return Conflict(text)
     for words, hint, kind in _KNOWN:
         if any(word in low for word in words):
             return kind(text, hint=hint)
     if status == 404:
         return NotFound(text)
-    if status == 409:
-        return Conflict(text)
     if status == 429 or status in (502, 503, 504):
         return Transient(f"the engine at {engine} is busy: {text}")
     if status >= 500:
@@ -332,8 +361,13 @@ _KNOWN: tuple[tuple[tuple[str, ...], str, type[BackendError]], ...] = (
         Transient,
     ),
     (
-        ("minimum memory limit", "smaller than the minimum", "failed to write"),
-        "the engine refuses that limit for this container: use a higher one",
+        (
+            "unable to set memory limit",
+            "memory limit too low",
+            "minimum memory limit",
+            "smaller than the minimum",
+        ),
+        "that is too little for this container: use a higher `resources.memory`",
         Permanent,
     ),
     (("range of cpus is from",), "the machine has fewer processors: lower `resources.cpu`", Permanent),

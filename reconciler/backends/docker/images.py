@@ -7,11 +7,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from reconciler.backends.docker.engine import Engine, failure
-from reconciler.errors import BackendError, NotFound, Transient
+from reconciler.errors import BackendError, NotFound, Permanent, Transient
 
 Tell = Callable[[str, str], None]
 _EVERY = 0.25  # seconds between two words about a pull
@@ -19,6 +20,14 @@ _EVERY = 0.25  # seconds between two words about a pull
 
 def _nobody(sandbox_id: str, note: str) -> None:
     """Until somebody wants to hear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """When a pull ended, by the steady clock, and how."""
+
+    at: float
+    error: BackendError | None
 
 
 class Images:
@@ -30,11 +39,11 @@ class Images:
         self.tell: Tell = _nobody
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._pulled: dict[str, float] = {}
+        self._ends: dict[str, _End] = {}
         self._waiting: dict[str, list[str]] = {}
 
     def before_create(self, image: str, sandbox_id: str) -> None:
-        """With `always`: pull now, unless this run has done so."""
+        """With `always`: pull now, unless that was done already and the tag has not been seen to move since."""
         if self.policy == "always":
             self._pull_once(image, sandbox_id, since=0.0)
 
@@ -48,43 +57,61 @@ class Images:
         self._pull_once(image, sandbox_id, since=time.monotonic())
 
     def _pull_once(self, image: str, sandbox_id: str, *, since: float) -> None:
-        """One pull for all that wait for it; those who come while it runs hear of it and share its end."""
+        """One pull for all that wait for it; those who come while it runs hear of it and share its end. A success
+        counts when it came after `since`, a failure only for those who waited for it."""
+        came = time.monotonic()
         with self._lock:
             lock = self._locks.setdefault(image, threading.Lock())
             self._waiting.setdefault(image, []).append(sandbox_id)
         try:
             with lock:
-                if self._pulled.get(image, -1.0) <= since:
-                    self._pull(image)
-                    self._pulled[image] = time.monotonic()
+                end = self._ends.get(image)
+                if end is None or end.at <= (came if end.error else since):
+                    end = self._ends[image] = self._pull(image)
         finally:
             with self._lock:
                 self._waiting[image].remove(sandbox_id)
+        if end.error is not None:
+            raise type(end.error)(end.error.message, hint=end.error.hint) from end.error
 
-    def _pull(self, image: str) -> None:
+    def _pull(self, image: str) -> _End:
         self._say(image, f"pulling {image}")
         layers: dict[str, tuple[int, int]] = {}
-        last = time.monotonic()
-        client = self._engine.sdk()
+        last, error = time.monotonic(), None
         try:
-            with self._engine.translated():
-                for event in client.pull(image, stream=True, decode=True):
-                    if event.get("error"):
-                        raise _pull_error(image, str(event["error"]), self._engine.name)
-                    _count(event, layers)
-                    now = time.monotonic()
-                    if layers and now - last >= _EVERY:
-                        last = now
-                        self._say(image, _progress(image, layers))
-        except NotFound as error:
-            raise NotFound(
-                f"image {image} is not to be had: {error.message}",
-                hint="check its name and tag, or build it first",
-            ) from error
-        except BackendError as error:
-            if error.message.startswith("image "):
-                raise
-            raise type(error)(f"image {image} cannot be pulled: {error.message}", hint=error.hint) from error
+            for event in self._events(image):
+                if event.get("error"):
+                    raise failure(500, str(event["error"]), self._engine.name)
+                _count(event, layers)
+                now = time.monotonic()
+                if layers and now - last >= _EVERY:
+                    last = now
+                    self._say(image, _progress(image, layers))
+        except BackendError as failed:
+            error = _pull_error(image, failed)
+        return _End(at=time.monotonic(), error=error)
+
+    def _events(self, image: str) -> Iterator[Mapping[str, Any]]:
+        """What the engine says of a pull. The SDK's own way waits without end for an engine that says nothing; here
+        each wait is bounded, and hanging up ends the pull on the engine too."""
+        client = self._engine.sdk()
+        with self._engine.translated():
+            from docker import auth, utils
+
+            repository, tag = utils.parse_repository_tag(image)
+            registry, _ = auth.resolve_repository_name(repository)
+            login = auth.get_config_header(client, registry)
+            response = client._post(
+                client._url("/images/create"),
+                params={"fromImage": repository, "tag": tag or "latest"},
+                headers={"X-Registry-Auth": login} if login else {},
+                stream=True,
+            )
+            try:
+                client._raise_for_status(response)
+                yield from client._stream_helper(response, decode=True)
+            finally:
+                response.close()
 
     def _say(self, image: str, note: str) -> None:
         with self._lock:
@@ -111,6 +138,8 @@ class Images:
                     found[tag, image_id] = f"{tag}@{sorted(digests)[0][:19]}"
             elif local and local != image_id:
                 found[tag, image_id] = f"{tag}@{image_id[:19]}"
+        for tag, _ in found:
+            self._ends.pop(tag, None)  # what was pulled is not what the tag means any more
         return found
 
     def _current(self, tag: str) -> tuple[str | None, str | None]:
@@ -152,15 +181,43 @@ def _progress(image: str, layers: Mapping[str, tuple[int, int]]) -> str:
     return f"pulling {image}  {done / 1e6:.0f} of {total / 1e6:.0f} MB"
 
 
-def _pull_error(image: str, text: str, engine: str) -> BackendError:
+def _pull_error(image: str, error: BackendError) -> BackendError:
+    """What the engine said, as a failure of the registry, which the engine's own words do not name."""
+    text = error.message.rpartition(" failed: ")[2] if type(error) is Transient else error.message
     low = text.lower()
-    if "not found" in low or "manifest unknown" in low:
-        return NotFound(text)
-    if "connection refused" in low or "timeout" in low or "eof" in low:
-        return Transient(
-            f"image {image} cannot be pulled: {text}", hint="is the registry reachable from the engine?"
+    for words, kind, hint in _REGISTRY:
+        if any(word in low for word in words):
+            return kind(f"image {image} cannot be pulled: {text}", hint=hint)
+    if isinstance(error, NotFound):
+        return NotFound(
+            f"image {image} is not to be had: {text}", hint="check its name and tag, or build it first"
         )
-    return failure(500, text, engine)
+    return type(error)(f"image {image} cannot be pulled: {error.message}", hint=error.hint)
+
+
+_LOGIN = "is the name right? `docker login` to that registry first, as the user who runs this"
+_REACHABLE = "is the registry up, and does the engine reach it? Then try again"
+_REGISTRY: tuple[tuple[tuple[str, ...], type[BackendError], str], ...] = (
+    (("manifest unknown", "not found: does not exist"), NotFound, "check its name and tag, or build it first"),
+    (("unauthorized", "denied", "no basic auth credentials", "authentication required"), Permanent, _LOGIN),
+    (("toomanyrequests", "too many requests"), Transient, "the registry limits pulls: `docker login`, or wait"),
+    (
+        ("http response to https client",),
+        Permanent,
+        "that registry has no TLS: name it in `insecure-registries` of the engine, if it is yours",
+    ),
+    (
+        ("connection refused", "connection reset", "timeout", "deadline exceeded", "eof", "unexpected http status: 5",
+         "internal server error", "bad gateway", "service unavailable", "no route to host", "received unexpected"),
+        Transient,
+        _REACHABLE,
+    ),
+    (
+        ("did not answer within",),
+        Transient,
+        "the registry says nothing more: is the engine's way to it slow? Raise `timeout:` of the backend, or try again",
+    ),
+)  # fmt: skip
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ from reconciler.backends.containers import MANAGED_BY, SANDBOX_ID, SECRETS_DIR
 from reconciler.backends.docker.engine import Engine
 from reconciler.errors import Conflict, NotFound, Permanent
 
+_VOLUMES = "reconciler-secrets-"  # begins the names of ours; what follows is the sandbox's id and a number of its own
 _MEMORY = "/dev/shm"  # noqa: S108 - 0700 below it, and checked
 
 
@@ -31,14 +33,62 @@ class SecretFiles:
     def __init__(self, engine: Engine, root: str | None = None) -> None:
         self._engine = engine
         self._root = Path(root) if root else _default_root()
+        self._shared = engine.is_local  # whether the engine sees the files of this machine
 
-    def place(self, sandbox_id: str, values: Mapping[str, str], user: str | None) -> dict[str, Any]:
-        """Write them; the engine's description of the mount comes back. Raises Permanent where it cannot be done.
+    def deliver(self, sandbox_id: str, values: Mapping[str, str], user: str | None) -> dict[str, Any]:
+        """Somewhere for them, of its own each time: an earlier one may be mounted in a container that lives. The
+        engine's description of the mount comes back. Raises Permanent where it cannot be done."""
+        return self._place(sandbox_id, values, user) if self._shared else self._volume(sandbox_id)
 
-        Each time in a directory of its own: an earlier one may be mounted in a container that lives.
-        """
-        folder = self._folder(sandbox_id) / os.urandom(4).hex()
-        uid = _number(user)
+    def fill(
+        self, container: str, mount: Mapping[str, Any], values: Mapping[str, str], user: str | None
+    ) -> None:
+        """Put them into the volume of a container that is not started yet; files are there already."""
+        if mount.get("Type") != "volume" or not str(mount["Source"]).startswith(_VOLUMES):
+            return
+        client = self._engine.sdk()
+        with self._engine.translated():
+            client.put_archive(container, SECRETS_DIR, _archive(values, _number(user)))
+
+    def unseen(self, message: str, mount: Mapping[str, Any] | None) -> bool:
+        """Whether the engine's error says that it does not see the files of this machine, as for a process that is in
+        a container itself. Volumes are used from then on."""
+        if mount is None or mount["Type"] != "bind" or str(mount["Source"]) not in message:
+            return False
+        self._shared = False
+        return True
+
+    def discard(self, mount: Mapping[str, Any] | None) -> None:
+        """What was delivered for a container that is not there (any more)."""
+        source = str((mount or {}).get("Source") or "")
+        if mount is None:
+            return
+        if mount["Type"] == "volume" and source.startswith(_VOLUMES):
+            self._remove_volume(source)
+        elif mount["Type"] == "bind" and Path(source).parent.parent == self._root / "docker":
+            _remove(Path(source))
+            with contextlib.suppress(OSError):  # another one is in it
+                Path(source).parent.rmdir()
+
+    def remove(self, sandbox_id: str, *, volumes: bool) -> None:
+        """Whatever is kept of a sandbox whose container is gone; `volumes` says whether there may be some. Absent is
+        success. Raises Permanent when something stays."""
+        folder = self._root / "docker" / sandbox_id
+        with contextlib.suppress(FileNotFoundError):  # never there, or another destroys it too
+            for one in list(folder.iterdir()):
+                _remove(one)
+            folder.rmdir()
+        if volumes or not self._shared:
+            labels = json.dumps({"label": [MANAGED_BY, f"{SANDBOX_ID}={sandbox_id}"]})
+            for volume in self._engine.get("/volumes", {"filters": labels}).get("Volumes") or ():
+                if str(volume["Name"]).startswith(_VOLUMES):
+                    self._remove_volume(volume["Name"])
+
+    # -- files of this machine
+
+    def _place(self, sandbox_id: str, values: Mapping[str, str], user: str | None) -> dict[str, Any]:
+        folder = self._root / "docker" / sandbox_id / os.urandom(4).hex()
+        uid = None if self._engine.maps_users else _number(user)
         try:
             for parent in (self._root, self._root / "docker", folder.parent):
                 self._private(parent)
@@ -47,26 +97,13 @@ class SecretFiles:
                 _write(folder / name, value, uid)
             folder.chmod(0o555)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                _remove(folder)
             raise Permanent(
                 f"secrets cannot be written to {folder}: {error.strerror}",
-                hint="make room there, then apply again",
+                hint="make room there, or name another directory of this user's: `secrets_root:` of the backend",
             ) from error
         return {"Type": "bind", "Source": str(folder), "Target": SECRETS_DIR, "ReadOnly": True}
-
-    def discard(self, mount: Mapping[str, Any]) -> None:
-        """What `place` wrote for a container that was not made after all."""
-        _remove(Path(str(mount["Source"])))
-
-    def remove(self, sandbox_id: str) -> None:
-        """Whatever is kept here of a sandbox. Absent is success."""
-        folder = self._folder(sandbox_id)
-        if folder.is_dir() and not folder.is_symlink():
-            for one in folder.iterdir():
-                _remove(one)
-            folder.rmdir()
-
-    def _folder(self, sandbox_id: str) -> Path:
-        return self._root / "docker" / sandbox_id
 
     def _private(self, folder: Path) -> None:
         """Make it, or make sure that it is ours and nobody else's."""
@@ -79,41 +116,36 @@ class SecretFiles:
         if stat.S_IMODE(found.st_mode) != 0o700:
             folder.chmod(0o700)
 
-    # -- for an engine elsewhere
+    # -- volumes, for an engine that does not see them
 
-    def volume(self, sandbox_id: str) -> dict[str, Any]:
-        """A fresh volume for them and the description of its mount. `fill` puts them in when the container is
-        there."""
-        name = _volume_name(sandbox_id)
+    def _volume(self, sandbox_id: str) -> dict[str, Any]:
+        name = f"{_VOLUMES}{sandbox_id}-{os.urandom(4).hex()}"
         client = self._engine.sdk()
         with self._engine.translated():
             client.create_volume(name, labels={MANAGED_BY: "reconciler", SANDBOX_ID: sandbox_id})
         return {"Type": "volume", "Source": name, "Target": SECRETS_DIR, "ReadOnly": False}
 
-    def fill(self, container: str, values: Mapping[str, str], user: str | None) -> None:
-        """Into the volume of a container that is not started yet."""
-        client = self._engine.sdk()
-        with self._engine.translated():
-            client.put_archive(container, SECRETS_DIR, _archive(values, _number(user)))
-
-    def remove_volume(self, sandbox_id: str) -> None:
-        """The volume of a sandbox, if it is ours. Absent is success."""
-        name = _volume_name(sandbox_id)
+    def _remove_volume(self, name: str) -> None:
         client = self._engine.sdk()
         try:
             with self._engine.translated():
-                if (client.inspect_volume(name).get("Labels") or {}).get(SANDBOX_ID) == sandbox_id:
-                    client.remove_volume(name)
+                client.remove_volume(name)
         except NotFound:
             return
         except Conflict as error:
-            raise Permanent(f"volume {name} is still in use: {error.message}") from error
+            raise Permanent(
+                f"the secrets in volume {name} stay, it is in use: {error.message}",
+                hint=f"`docker ps -a --filter volume={name}` shows by which container",
+            ) from error
 
 
 def _remove(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    """Absent is success, whoever removed it. Raises Permanent when it stays: these are secrets."""
+    with contextlib.suppress(OSError):
         folder.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise Permanent(f"the secrets in {folder} cannot be removed", hint="remove that directory by hand")
 
 
 def _default_root() -> Path:
@@ -162,7 +194,3 @@ def _archive(values: Mapping[str, str], uid: int | None) -> bytes:
             entry.mode = 0o444 if uid is None else 0o400
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _volume_name(sandbox_id: str) -> str:
-    return f"reconciler-secrets-{sandbox_id}"

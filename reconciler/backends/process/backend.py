@@ -35,8 +35,8 @@ from reconciler.errors import (
     Unsupported,
 )
 from reconciler.model.capabilities import Support
-from reconciler.model.desired import Mount, Owner, Port, ProbeKind, Readiness, SandboxSpec
-from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.desired import Mount, MountKind, Owner, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 
 _NO_BOUNDARY = (
     "sandboxes run as plain processes of this user: this is no security boundary. "
@@ -112,10 +112,10 @@ class ProcessBackend(SandboxBackend):
     ) -> SandboxInfo:
         spec = spec or SandboxSpec()
         extra = [Mount(source=s, target=t, read_only=r) for s, t, r in extra_mounts or ()]
-        mounts = (*spec.mounts, *extra)
+        mounts = [mount for mount in (*spec.mounts, *extra) if mount.kind is not MountKind.VOLUME]
         self._refuse_unheld(spec, extra)
         for mount in mounts:
-            if not os.path.exists(mount.source):
+            if mount.kind is MountKind.BIND and not os.path.exists(mount.source):
                 raise Permanent(
                     f"mount source {mount.source} is not there", hint="create it, or fix the path"
                 )
@@ -363,6 +363,15 @@ class ProcessBackend(SandboxBackend):
         if record is None:
             raise NotFound(f"sandbox {info.sandbox_id} is not running")
         return run_command(reach(record.host), record.port, self.request_headers(info), command, timeout)
+
+    def usage(self, info: SandboxInfo) -> Usage | None:
+        """Of everything that its keeper has started, on Linux."""
+        from reconciler.backends.process.usage import usage_of
+
+        found = self._directory.processes(info.sandbox_id)
+        if found is None or not processes.state_of(found.keeper):
+            raise NotFound(f"sandbox {info.sandbox_id} is not running")
+        return usage_of(found.keeper.pid)
 
     def logs(self, info: SandboxInfo, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """What keeper and server wrote. `follow` ends when the sandbox does."""

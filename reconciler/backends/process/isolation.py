@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Mount
+from reconciler.model.desired import Mount, MountKind
 
 HOME = "/home/sandbox"
 SECRETS = "/run/secrets"
@@ -68,6 +68,36 @@ _SYSTEM = [
     "/etc/terminfo",
     "/etc/timezone",
 ]
+
+_WHY = {
+    "image": "it runs this machine's own programs",
+    "runtime": "a runtime class is a container engine's",
+    "restart": "nothing starts a process again that ended, before the next apply",
+    "mounts.*.type=volume": "volumes are a container engine's; mount a directory instead",
+    "ports": "its server publishes one port, called `http`",
+    "ports.http.container": "what its server answers on stands for 8080, and for no other port",
+    "network.mode=allowlist": "bubblewrap knows all of the network or none of it",
+    "network.allow": "bubblewrap knows all of the network or none of it",
+    "network.name": "named networks are a container engine's",
+    "resources.pids": "the kernel does not count the processes of one sandbox here",
+    "resources.cpu": "there is no limit on cores for a process",
+    "resources.memory": "this system enforces no limit on the memory of a process",
+    "security.cap_add": "an ordinary process has none to give",
+    "security.init=false": "there always is one",
+    "security.no_new_privileges=false": "no process of it ever gains privileges",
+    "security.read_only_root=false": "the system around its workspace is always read-only",
+    "security.seccomp": "it installs no seccomp filter",
+}
+_WHY_NOT_ISOLATED = {
+    **dict.fromkeys(
+        ("mounts", "network.mode=isolated", "security.read_only_root", "security.cap_drop", "security.user"),
+        "it takes bubblewrap, which is not in use",
+    ),
+    "resources.shm": "it takes bubblewrap, which is not in use",
+    "resources.pids": "it takes bubblewrap, which is not in use",
+    "security.read_only_root=false": "it is as read-only as this user finds it",
+    "security.init": "orphans are reaped by the machine's own init",
+}
 
 Word = str | tuple[str, str]
 
@@ -134,7 +164,10 @@ def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
         "secrets": _ENFORCED,
         "labels": _ENFORCED,
         "thread_id": _ENFORCED,
+        "restart": _REFUSED,
+        "restart=no": _ENFORCED,
         "mounts": held,
+        "mounts.*.type=volume": _REFUSED,
         "ports": _REFUSED,
         "ports.http": _ENFORCED,
         "ports.http.container": _REFUSED,
@@ -149,6 +182,9 @@ def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
         "security.read_only_root": held,
         "security.read_only_root=false": _NOTED,
         "security.cap_drop": held,
+        "security.cap_add": _REFUSED,
+        "security.init": _ENFORCED if isolated else _NOTED,  # bubblewrap's first process reaps and passes on
+        "security.init=false": _NOTED,
         "security.no_new_privileges": linux,
         "security.no_new_privileges=false": _NOTED,
         "security.seccomp": _REFUSED,
@@ -158,6 +194,7 @@ def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
     return Capabilities(
         fields=fields,
         default=Support.REFUSED,
+        why=_WHY if isolated else {**_WHY, **_WHY_NOT_ISOLATED},
         updatable=("labels",),
         probes=frozenset({"http", "tcp", "exec", "none"}),
         logs=True,
@@ -199,11 +236,19 @@ def jailed(bwrap: str, jail: Jail, command: Sequence[Word]) -> list[Word]:
     words += ["--ro-bind", os.path.dirname(server_script()), SERVER]
     words += ["--bind", jail.workspace, HOME]
     for mount in jail.mounts:
-        words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+        words += _mounted(mount)
     words += ["--perms", "0700", "--tmpfs", SECRETS]
     for name in jail.secrets:
         words += ["--perms", "0400", "--file", ("fd", f"secret:{name}"), f"{SECRETS}/{name}"]
     return [*words, "--remount-ro", SECRETS, "--remount-ro", "/", "--chdir", HOME, "--", *command]
+
+
+def _mounted(mount: Mount) -> list[str]:
+    if mount.kind is not MountKind.TMPFS:
+        return ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+    size = [] if mount.size is None else ["--size", str(mount.size)]
+    words = ["--perms", "1777", *size, "--tmpfs", mount.target]
+    return [*words, "--remount-ro", mount.target] if mount.read_only else words
 
 
 def python() -> str:

@@ -15,7 +15,7 @@ from reconciler.cli.interrupts import draining
 from reconciler.cli.options import Invocation, command
 from reconciler.cli.progress import progress_for
 from reconciler.cli.views.report import outputs_text, report_text
-from reconciler.cli.wiring import opened
+from reconciler.cli.wiring import load, opened
 from reconciler.errors import ReconcilerError
 from reconciler.model.plan import Plan
 
@@ -83,6 +83,7 @@ def _apply(
 
     verb = "destroy" if destroy else "apply"
     if not auto_approve and (call.settings.json or not call.terminal.interactive):
+        load(call)  # what is wrong with the configuration has to be mended first
         raise ReconcilerError(
             "nobody is here to approve the plan, so nothing was done",
             hint=f"look at `reconciler plan`, then run `reconciler {verb} --auto-approve`",
@@ -135,6 +136,7 @@ def _tell(call: Invocation, report: ApplyReport) -> None:
                 report.results,
                 seconds=report.seconds,
                 interrupted=report.interrupted,
+                destroy=report.plan.destroy,
                 width=terminal.width,
                 style=terminal.style,
             )

@@ -11,7 +11,7 @@ _VARIABLE = "_RECONCILER_COMPLETE"
 
 
 @command("completion", config=False)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(call: Invocation, *, shell: str) -> int:
     """Print the completion script of SHELL.
 

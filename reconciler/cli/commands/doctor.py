@@ -27,7 +27,10 @@ def doctor(call: Invocation) -> int:
     """
     found = list(_checks(call))
     if call.settings.json:
-        told = [{"subject": c.subject, "check": c.what, "ok": c.ok, "detail": c.detail} for c in found]
+        told = [
+            {"subject": c.subject, "check": c.what, "ok": c.ok, "detail": c.detail, "fix": c.fix}
+            for c in found
+        ]
         call.terminal.line(line({"reconciler": __version__, "ok": all(c.ok for c in found), "checks": told}))
     else:
         call.terminal.answer(checks_text(found, width=call.terminal.width, style=call.terminal.style))
@@ -38,8 +41,13 @@ def _checks(call: Invocation) -> Iterator[Check]:
     try:
         desired = load(call).desired
     except ConfigError as error:
-        detail = f"{error.message}; `reconciler validate` shows where"
-        yield Check(subject="configuration", what="valid", ok=False, detail=detail)
+        yield Check(
+            subject="configuration",
+            what="valid",
+            ok=False,
+            detail=error.message,
+            fix="`reconciler validate` shows where",
+        )
         yield from _backend(BackendConfig(name="local", type="process"))
         return
     count = len(desired.sandboxes)
@@ -72,15 +80,18 @@ def _backend(config: BackendConfig) -> Iterator[Check]:
             yield from _told(subject, backend.check())
     except ReconcilerError as error:
         yield _failed(subject, error)
+    except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; the others are checked too
+        what = f"its own checks ended with {type(error).__name__}: {error}"
+        yield Check(subject=subject, what="check", ok=False, detail=what, fix="this is a bug in the backend")
 
 
 def _told(subject: str, answers: Sequence[tuple[str, bool, str]]) -> Iterator[Check]:
-    for what, ok, detail in answers:
-        yield Check(subject=subject, what=what, ok=ok, detail=detail)
+    for what, ok, told in answers:
+        detail, _, fix = told.partition("\n")
+        yield Check(subject=subject, what=what, ok=ok, detail=detail, fix=fix)
     if not answers:
         yield Check(subject=subject, what="opens", ok=True, detail="it has no checks of its own")
 
 
 def _failed(subject: str, error: ReconcilerError) -> Check:
-    detail = f"{error.message}; {error.hint}" if error.hint else error.message
-    return Check(subject=subject, what="opens", ok=False, detail=detail)
+    return Check(subject=subject, what="opens", ok=False, detail=error.message, fix=error.hint)

@@ -12,7 +12,7 @@ from reconciler.cli.options import Invocation, command
 from reconciler.cli.starter import CONFIG_NAME, SCHEMA_NAME, stack_name, starter, with_ignored
 from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import harmless
-from reconciler.cli.wiring import no_such
+from reconciler.cli.wiring import usage_no_such
 from reconciler.errors import ReconcilerError
 
 
@@ -28,7 +28,9 @@ def init(call: Invocation, *, directory: str, backend: str) -> int:
     from reconciler.config.schemas import schema_text
 
     if backend not in backend_types():
-        raise no_such("backend", backend, sorted(backend_types()))
+        raise usage_no_such("backend", backend, sorted(backend_types()))
+    if not directory:
+        raise click.BadParameter("it is empty", ctx=click.get_current_context(), param_hint="DIR")
     target = Path(os.path.normpath(call.settings.path(directory)))
     _refuse_if_begun(target)
     stack = stack_name(target.name)

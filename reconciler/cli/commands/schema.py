@@ -6,7 +6,7 @@ import click
 
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
-from reconciler.cli.wiring import no_such
+from reconciler.cli.wiring import usage_no_such
 
 
 @command("schema", config=False)
@@ -20,6 +20,6 @@ def schema(call: Invocation, *, name: str) -> int:
 
     names = schema_names()
     if name not in names:
-        raise no_such("schema", name, sorted(names))
+        raise usage_no_such("schema", name, sorted(names))
     call.terminal.answer(schema_text(name).rstrip("\n") + "\n")
     return ExitCode.DONE

@@ -18,18 +18,20 @@ _EVERY = 1.0
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 def status(call: Invocation, *, addresses: tuple[str, ...], watch: bool) -> int:
-    """Show address, backend, phase, readiness, URL, age and drift of every sandbox.
+    """Show address, phase, readiness, URL, drift, age, CPU, memory and backend of every sandbox.
 
     ADDRESS may be a glob: `researcher*`.
     """
     from reconciler.cli.views.jsonline import line
     from reconciler.cli.views.status import status_dict, status_text
     from reconciler.engine import inspect
+    from reconciler.engine.usage import Meter
 
     terminal = call.terminal
-    with opened(call) as context:
+    meter = Meter()
+    with opened(call, secrets=False) as context:
         while True:
-            rows = inspect.status(context, addresses)
+            rows = inspect.status(context, addresses, meter=meter)
             if call.settings.json:
                 terminal.line(line(status_dict(context.desired.stack, rows)))
             else:

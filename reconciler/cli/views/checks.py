@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.cli.views.style import GREEN, RED, Style, harmless, wrapped
@@ -11,12 +11,13 @@ from reconciler.cli.views.values import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """`detail` says more when it is well, and what to do when it is not."""
+    """`detail` says more when it is well, and what is wrong when it is not; `fix` what to do about that."""
 
     subject: str
     what: str
     ok: bool
     detail: str = ""
+    fix: str = ""
 
 
 def checks_text(checks: Sequence[Check], *, width: int, style: Style) -> str:
@@ -26,10 +27,21 @@ def checks_text(checks: Sequence[Check], *, width: int, style: Style) -> str:
         if check.subject != subject:
             subject = check.subject
             lines += [""] * bool(lines) + [style.bold(line) for line in wrapped(harmless(subject), width)]
-        mark = style.paint("ok  ", GREEN) if check.ok else style.paint("FIX ", RED)
-        detail = f": {check.detail}" if check.detail else ""
-        first, *rest = wrapped(harmless(f"{check.what}{detail}"), width - 6)
-        lines += [f"  {mark}{first}", *(f"      {line}" for line in rest)]
+        lines += _check(check, width, style)
     wrong = sum(not check.ok for check in checks)
     verdict = f"{counted(wrong, 'thing')} to fix." if wrong else "All is well."
     return "\n".join([*lines, "", style.bold(verdict)]) + "\n"
+
+
+def _check(check: Check, width: int, style: Style) -> Iterator[str]:
+    """What is wrong and what to do about it stand under each other, so that a command to run can be copied whole."""
+    mark = style.paint("ok  ", GREEN) if check.ok else style.paint("FIX ", RED)
+    detail = f": {check.detail}" if check.detail else ""
+    first, *more = (check.what + detail).splitlines() or [""]
+    told = wrapped(harmless(first), width - 6)
+    told += [line for text in more for line in wrapped(harmless(text), width - 6)]
+    if check.fix:
+        told += wrapped(harmless(check.fix), width - 6, indent="→ ")[:1]
+        told += wrapped(harmless(check.fix), width - 6, indent="  ")[1:]
+    yield f"  {mark}{told[0]}"
+    yield from (f"      {line}" for line in told[1:])

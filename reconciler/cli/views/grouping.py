@@ -82,7 +82,8 @@ def _keys(keys: Sequence[str]) -> str:
 
 def _signature(step: Step) -> tuple[object, ...]:
     group, key = split(step.address)
-    head = (step.action, step.backend, step.reason, step.detail, step.cost, step.unchanged, step.needs, group)
+    what = (step.action, step.create_first, step.backend, step.reason, step.detail)
+    head = (*what, step.cost, step.unchanged, step.needs, group)
     if not key:
         return (*head, step.key)
     fields = tuple((c.path, c.forces_replacement, c.outside, c.sensitive, c.position) for c in _changes(step))
@@ -125,6 +126,11 @@ def _block(steps: tuple[Step, ...]) -> Block:
         rows=tuple(row for row in rows if not row.outside),
         drift=tuple(row for row in rows if row.outside),
     )
+
+
+def rows_of(changes: Iterable[FieldChange]) -> list[Row]:
+    """Each change as a row of its own."""
+    return [_row((change,), Action.UPDATE) for change in changes]
 
 
 def _row(changes: tuple[FieldChange, ...], action: Action) -> Row:

@@ -24,7 +24,7 @@ from reconciler.cli.views.style import (
     wrapped,
 )
 from reconciler.cli.views.values import counted
-from reconciler.model.plan import SYMBOL, Action, Plan, Reason, Step
+from reconciler.model.plan import CREATE_FIRST_SYMBOL, SYMBOL, Action, Plan, Reason, Step
 
 COLOUR = {
     Action.CREATE: GREEN,
@@ -45,11 +45,23 @@ MEANING = {
     Action.ADOPT: "adopt",
     Action.FORGET: "forget the record",
 }
+CREATE_FIRST_MEANING = "replace: create, then destroy"
 
 # What happened to the object itself, as opposed to one of its fields.
 HAPPENED_OUTSIDE = (Reason.MISSING, Reason.DEAD, Reason.PAUSED)
 
 _FIELD = "      "
+
+
+def _symbols() -> Iterator[tuple[str, Action, str]]:
+    """What a legend may have to explain, in its order."""
+    for action, meaning in MEANING.items():
+        yield SYMBOL[action], action, meaning
+        if action is Action.REPLACE:
+            yield CREATE_FIRST_SYMBOL, action, CREATE_FIRST_MEANING
+
+
+_SYMBOLS = tuple(_symbols())
 
 
 def plan_text(plan: Plan, *, width: int, style: Style) -> str:
@@ -112,23 +124,23 @@ def _lines(plan: Plan, width: int, style: Style) -> Iterator[str]:
 
 
 def _legend(plan: Plan, width: int, style: Style) -> Iterator[str]:
-    used = plan.tally()
+    used = {step.symbol for step in plan.steps}
     line = ""
-    for action, meaning in MEANING.items():
-        if action not in used:
+    for symbol, action, meaning in _SYMBOLS:
+        if symbol not in used:
             continue
-        entry = f"  {SYMBOL[action]} {meaning}"
+        entry = f"  {symbol} {meaning}"
         if line and cells(line) + cells(entry) > width:
             yield line
             line = ""
-        line += f"  {style.paint(SYMBOL[action], COLOUR[action], BOLD)} {fit(meaning, width - 6)}"
+        line += f"  {style.paint(symbol, COLOUR[action], BOLD)} {fit(meaning, width - 6)}"
     yield line
 
 
 def _heading(block: Block, width: int, style: Style) -> Iterator[str]:
     step = block.step
     colour = COLOUR[step.action]
-    symbol = pad(SYMBOL[step.action], 3)
+    symbol = pad(step.symbol, 3)
     name, backend = fit(block.title, width - 4), f"[{harmless(step.backend)}]"
     why = reason_text(block)
     lead = f"{style.paint(symbol, colour, BOLD)} {style.bold(name)}"

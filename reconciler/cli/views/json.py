@@ -6,7 +6,7 @@ Everything a program may want is in the objects; nothing in them depends on the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, assert_never
 
 from reconciler.cli.views.human import HAPPENED_OUTSIDE
@@ -98,12 +98,17 @@ def diagnostic_dict(diagnostic: Diagnostic) -> dict[str, Any]:
     }
 
 
+def change_dicts(changes: Iterable[FieldChange]) -> list[dict[str, Any]]:
+    return [_change(change) for change in changes]
+
+
 def _planned(step: Step) -> dict[str, Any]:
     return {
         "type": "planned_change",
         "key": step.key,
         "address": step.address,
         "action": str(step.action),
+        "create_first": step.create_first,
         "reason": str(step.reason),
         "detail": step.detail,
         "backend": step.backend,

@@ -15,7 +15,16 @@ from reconciler.cli.views.plain import DOING, result_lines
 from reconciler.cli.views.style import Style, cells, fit, fit_middle, harmless, pad, wrapped
 from reconciler.cli.views.values import duration
 from reconciler.model.desired import address_order
-from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
+from reconciler.model.event import (
+    Activity,
+    ApplyEnded,
+    Event,
+    Planned,
+    Remark,
+    StepEnded,
+    StepProgress,
+    StepStarted,
+)
 from reconciler.model.outcome import StepStatus
 
 if TYPE_CHECKING:
@@ -30,11 +39,12 @@ _SPARE_LINES = 4  # the bar, the "more" line, and room for the prompt
 
 @dataclass(slots=True, kw_only=True)
 class Active:
-    """A step under way. `began` is the time of the clock that draws."""
+    """A step under way: what is being done and how far that is. `began` is the time of the clock that draws."""
 
     address: str
     doing: str
     began: float
+    note: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +54,7 @@ class Board:
     total: int = 0
     done: int = 0
     failed: int = 0
-    other: int = 0  # skipped, stale, not started
+    other: int = 0  # skipped, stale, interrupted, not started
     began: float = 0.0
     notice: str = ""  # what is to be known until the end: that the run is stopping
     active: dict[str, Active] = field(default_factory=dict)
@@ -57,10 +67,11 @@ class Board:
                 self.began = self.began or now
                 self.active[event.key] = Active(address=event.address, doing=DOING[event.action], began=now)
             case StepProgress():
-                began = now - event.elapsed
-                note = f": {event.note}" if event.note else ""
                 self.active[event.key] = Active(
-                    address=event.address, doing=f"{event.activity}{note}", began=began
+                    address=event.address,
+                    doing=str(event.activity),
+                    began=now - event.elapsed,
+                    note=event.note,
                 )
             case StepEnded():
                 self.active.pop(event.key, None)
@@ -94,7 +105,17 @@ def frame(board: Board, *, now: float, width: int, height: int) -> list[str]:
 def _active_line(step: Active, column: int, now: float, width: int) -> str:
     name = pad(fit_middle(harmless(step.address), column), column)
     elapsed = duration(now - step.began).rjust(6)
-    return fit(f"  {name}  {elapsed}  {harmless(step.doing)}", width)
+    head = f"  {name}  {elapsed}  "
+    return head + _doing(step, width - cells(head))
+
+
+def _doing(step: Active, width: int) -> str:
+    """Where there is little room, how far it is says more than what it is; the numbers stand at the end."""
+    note = harmless(step.note)
+    whole = f"{step.doing}: {note}" if note else step.doing
+    if not note or step.doing == Activity.RETRYING or cells(whole) <= width:
+        return fit(whole, width)
+    return fit_middle(note, width)
 
 
 def _bar(board: Board, now: float, width: int) -> str:

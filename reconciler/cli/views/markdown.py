@@ -13,7 +13,7 @@ from reconciler.cli.views.human import MEANING, reason_text, rows_text, summary
 from reconciler.cli.views.style import PLAIN, fit, harmless
 from reconciler.cli.views.values import counted
 from reconciler.model.diagnostic import Diagnostic, Severity
-from reconciler.model.plan import SYMBOL, Action, Plan
+from reconciler.model.plan import Action, Plan
 
 LIMIT = 60_000  # comments are cut by the forges somewhat above this
 _RESERVED = 2_000  # for the titles of parts that had to be cut
@@ -117,7 +117,7 @@ def _loss(block: Block) -> str:
     again = "" if step.action is Action.DESTROY else f" ({MEANING[step.action].split(':')[0]})"
     cost = f", cost: {_escape(harmless(step.cost))}" if step.cost else ""
     why = _escape(reason_text(block))
-    return f"- **`{SYMBOL[step.action]}`** {code(fit(block.title, _WIDTH))}{again}: {why}{cost}"
+    return f"- **`{step.symbol}`** {code(fit(block.title, _WIDTH))}{again}: {why}{cost}"
 
 
 def _remark(diagnostic: Diagnostic) -> str:
@@ -128,7 +128,7 @@ def _remark(diagnostic: Diagnostic) -> str:
 
 def _block_text(block: Block) -> Iterator[str]:
     step = block.step
-    yield f"{SYMBOL[step.action]} {fit(block.title, _WIDTH)}  [{harmless(step.backend)}]  {reason_text(block)}"
+    yield f"{step.symbol} {fit(block.title, _WIDTH)}  [{harmless(step.backend)}]  {reason_text(block)}"
     yield from rows_text(block.rows, _WIDTH, PLAIN)
     if block.drift:
         yield f"      puts back {counted(len(block.drift), 'field')} changed outside"

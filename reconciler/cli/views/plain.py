@@ -5,7 +5,9 @@ The same events give the same lines; no cursor is moved and nothing is repeated.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless
 from reconciler.cli.views.values import duration
@@ -43,13 +45,31 @@ DONE = {
 }
 
 
+_SOONEST, _LATEST = (
+    2.0,
+    30.0,
+)  # seconds between two lines that differ in numbers alone: the longer it takes, the more
+_SHARE = 0.25
+_NUMBERS = re.compile(r"[\d.,]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The last line of a step: what it was doing, its note, and when, in seconds since the step began."""
+
+    activity: Activity
+    note: str
+    elapsed: float
+
+
 class PlainProgress:
-    """Writes a line through `write` whenever a step changes its state. Not for more than one thread."""
+    """Writes a line through `write` whenever a step changes its state, and now and then while its numbers move. Not
+    for more than one thread."""
 
     def __init__(self, write: Callable[[str], None], style: Style) -> None:
         self._write = write
         self._style = style
-        self._last: dict[str, tuple[Activity, str]] = {}
+        self._last: dict[str, _Said] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -64,14 +84,27 @@ class PlainProgress:
                 pass  # the plan, remarks and the end have views of their own
 
     def _progress(self, event: StepProgress) -> None:
-        now = (event.activity, event.note)
-        obvious = str(event.activity) == DOING[event.action]  # "creating" has just been said by the start
-        if self._last.get(event.key, None if not obvious else now) == now:
-            self._last[event.key] = now
+        now = _Said(event.activity, event.note, event.elapsed)
+        last = self._last.get(event.key)
+        if last is None and not event.note and str(event.activity) == DOING[event.action]:
+            self._last[event.key] = now  # "creating" has just been said by the start
+            return
+        if last is not None and not _is_news(last, now):
             return
         self._last[event.key] = now
         note = f": {harmless(event.note)}" if event.note else ""
         self._write(f"{harmless(event.address)}: {event.activity}{note} ({duration(event.elapsed)})")
+
+
+def _is_news(last: _Said, now: _Said) -> bool:
+    """Whether a reader of the log should hear of it: numbers that only move are news after a while."""
+    if last.activity is not now.activity:
+        return True
+    if last.note == now.note or not now.note:
+        return False
+    if now.activity is Activity.RETRYING or _NUMBERS.sub("", last.note) != _NUMBERS.sub("", now.note):
+        return True
+    return now.elapsed - last.elapsed >= min(_LATEST, max(_SOONEST, now.elapsed * _SHARE))
 
 
 def result_lines(result: StepResult, style: Style) -> list[str]:
@@ -86,6 +119,8 @@ def result_lines(result: StepResult, style: Style) -> list[str]:
             tries = f", {result.attempts} attempts" if result.attempts > 1 else ""
             head = f"{name}: {style.paint(f'{result.action} failed', RED)} after {took}{tries}"
             return [f"{head}: {harmless(result.error)}", *details(result)]
+        case StepStatus.INTERRUPTED:
+            head = f"{name}: {style.paint(f'{result.action} interrupted', YELLOW)} after {took}"
         case StepStatus.STALE:
             head = f"{name}: {style.paint('moved since the plan, left alone', YELLOW)}"
         case StepStatus.SKIPPED:

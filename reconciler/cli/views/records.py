@@ -85,6 +85,7 @@ def _record(record: SandboxRecord, style: Style) -> Iterator[str]:
         ("container", (info.container_name or info.container_id or "") if info else ""),
         ("ports", ", ".join(f"{name} {port}" for name, port in sorted(info.ports.items())) if info else ""),
         ("depends on", ", ".join(record.depends_on)),
+        ("made by", "others: it was imported" if record.imported else ""),
         ("created", moment(record.created_at)),
         ("updated", moment(record.updated_at)),
         ("error", record.error),

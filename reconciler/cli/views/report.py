@@ -21,30 +21,37 @@ _CODES: Mapping[StepStatus, tuple[int, ...]] = {
     StepStatus.FAILED: (RED,),
     StepStatus.STALE: (YELLOW,),
     StepStatus.SKIPPED: (YELLOW,),
+    StepStatus.INTERRUPTED: (YELLOW,),
     StepStatus.NOT_STARTED: (YELLOW,),
 }
 _MOST_DONE_ROWS = 40  # a bigger fleet's successes are counted; what went wrong is always listed
 
 
 def report_text(
-    results: Sequence[StepResult], *, seconds: float, interrupted: bool, width: int, style: Style
+    results: Sequence[StepResult],
+    *,
+    seconds: float,
+    interrupted: bool,
+    width: int,
+    style: Style,
+    destroy: bool = False,
 ) -> str:
-    """The final table, every failure in full, and the tally."""
+    """The final table, every failure in full, and the tally. `destroy`: it was asked for nothing else."""
+    verb = "destroy" if destroy else "apply"
     lines = list(_table(results, width, style))
     for alike in _alike(_of(results, StepStatus.FAILED)):
         lines += ["", *_failure(alike, width, style)]
     if lines:
         lines.append("")
-    lines += [
-        style.bold(line) for line in wrapped(tally(results, seconds=seconds, interrupted=interrupted), width)
-    ]
+    told = tally(results, seconds=seconds, interrupted=interrupted, verb=verb)
+    lines += [style.bold(line) for line in wrapped(told, width)]
     unfinished = [r for r in results if r.status is not StepStatus.DONE]
     if unfinished:
-        lines += wrapped(_next_step(unfinished, interrupted), width)
+        lines += wrapped(_next_step(unfinished, interrupted, verb), width)
     return "\n".join(lines) + "\n"
 
 
-def tally(results: Sequence[StepResult], *, seconds: float, interrupted: bool) -> str:
+def tally(results: Sequence[StepResult], *, seconds: float, interrupted: bool, verb: str = "apply") -> str:
     """`Apply complete: 3 created, 1 changed in 4.2s.` or what is missing from it."""
     done = _of(results, StepStatus.DONE)
     counts = [f"{n} {verb}" for action, verb in DONE.items() if (n := sum(r.action == action for r in done))]
@@ -53,7 +60,8 @@ def tally(results: Sequence[StepResult], *, seconds: float, interrupted: bool) -
         for status in StepStatus
         if status is not StepStatus.DONE and (n := len(_of(results, status)))
     ]
-    head = "Interrupted" if interrupted else "Apply incomplete" if rest else "Apply complete"
+    how = "incomplete" if rest else "complete"
+    head = "Interrupted" if interrupted else f"{verb.capitalize()} {how}"
     return f"{head}: {', '.join([*counts, *rest]) or 'nothing to do'} in {duration(seconds)}."
 
 
@@ -138,9 +146,10 @@ def _failure(alike: Sequence[StepResult], width: int, style: Style) -> Iterator[
         yield from (fit(f"  | {harmless(line)}", width) for line in result.log_tail)
 
 
-def _next_step(unfinished: Sequence[StepResult], interrupted: bool) -> str:
+def _next_step(unfinished: Sequence[StepResult], interrupted: bool, verb: str) -> str:
+    again = f"`reconciler {verb}` again"
     if interrupted:
-        return "What was done is recorded. Run `reconciler apply` again to go on from here."
+        return f"What was done is recorded. Run {again} to go on from here."
     if any(result.status is StepStatus.FAILED for result in unfinished):
-        return "What was done is recorded. Fix what failed, then run `reconciler apply` again: it goes on from here."
+        return f"What was done is recorded. Fix what failed, then run {again}: it goes on from here."
     return "What was done is recorded. Run `reconciler plan` to see what is left."

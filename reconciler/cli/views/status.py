@@ -1,19 +1,26 @@
-"""The fleet as a table: address, backend, phase, ready, url, age, drift. Sees rows, asks nobody anything."""
+"""The fleet as a table: address, backend, phase, ready, url, age, cpu, memory, drift. Sees rows, asks nobody anything.
+
+In a narrow window the columns give way in the order of what one can do without: first the detail, which then stands
+under the table, then backend, memory, cpu, age and drift; how a sandbox is and where it answers stay.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.views.style import CYAN, DIM, GREEN, RED, YELLOW, Style, wrapped
-from reconciler.cli.views.table import Column, table
-from reconciler.cli.views.values import age, counted
+from reconciler.cli.views.style import CYAN, DIM, GREEN, RED, YELLOW, Style, harmless, wrapped
+from reconciler.cli.views.table import Column, table, without_room
+from reconciler.cli.views.values import about, age, counted
 from reconciler.model.desired import address_order
 from reconciler.model.observed import Phase
 
 if TYPE_CHECKING:
     from reconciler.engine.inspect import StatusRow
+
+_DETAIL = "DETAIL"
+_MOST_DETAILS = 12  # under the table; the JSON has all of them
 
 _CODES: dict[Phase, tuple[int, ...]] = {
     Phase.PENDING: (CYAN,),
@@ -32,18 +39,29 @@ def status_text(rows: Sequence[StatusRow], *, width: int, style: Style) -> str:
     if not rows:
         return "No sandboxes: none is declared, and none is live.\n"
     rows = sorted(rows, key=lambda row: address_order(row.address))
-    columns = [
-        Column(title="ADDRESS", values=[row.address for row in rows], weight=9, least=16),
-        Column(title="BACKEND", values=[row.backend for row in rows], weight=4),
+    columns = _columns(rows)
+    if without_room(columns, width=width)[-1:] != [_DETAIL]:
+        lines = table(columns, width=width, style=style)
+    else:
+        lines = [*table(columns[:-1], width=width, style=style), "", *_details(rows, width, style)]
+    return "\n".join([*lines, "", *wrapped(_count(rows), width)]) + "\n"
+
+
+def _columns(rows: Sequence[StatusRow]) -> list[Column]:
+    return [
+        Column(title="ADDRESS", values=[row.address for row in rows], weight=10, least=16),
+        Column(title="BACKEND", values=[row.backend for row in rows], weight=2),
         Column(
             title="PHASE",
             values=[_phase(row.phase) for row in rows],
-            weight=8,
+            weight=9,
             codes=[_CODES[row.phase] if row.phase else (RED,) for row in rows],
         ),
-        Column(title="READY", values=[_ready(row) for row in rows], weight=7),
-        Column(title="URL", values=[row.url for row in rows], weight=5),
-        Column(title="AGE", values=[age(row.age) for row in rows], weight=3),
+        Column(title="READY", values=[_ready(row) for row in rows], weight=8),
+        Column(title="URL", values=[row.url for row in rows], weight=7),
+        Column(title="AGE", values=[age(row.age) for row in rows], weight=5),
+        Column(title="CPU", values=[_cpu(row.cpu) for row in rows], weight=4, right=True),
+        Column(title="MEM", values=[about(row.memory) for row in rows], weight=3, right=True),
         Column(
             title="DRIFT",
             values=[_drift(row) for row in rows],
@@ -51,14 +69,23 @@ def status_text(rows: Sequence[StatusRow], *, width: int, style: Style) -> str:
             least=10,
             codes=[(YELLOW,) if row.drift else (DIM,) for row in rows],
         ),
-        Column(title="DETAIL", values=[row.detail for row in rows], weight=1, least=20),
+        Column(title=_DETAIL, values=[row.detail for row in rows], weight=1, least=32),
     ]
-    lines = table(columns, width=width, style=style)
-    return "\n".join([*lines, "", *wrapped(_count(rows), width)]) + "\n"
+
+
+def _details(rows: Sequence[StatusRow], width: int, style: Style) -> Iterator[str]:
+    """Address and detail of those that have one."""
+    told = [row for row in rows if row.detail]
+    for row in told[:_MOST_DETAILS]:
+        first, *rest = wrapped(harmless(f"{row.address}: {row.detail}"), width)
+        yield style.dim(first)
+        yield from (style.dim(line) for more in rest for line in wrapped(more, width, indent="  "))
+    if len(told) > _MOST_DETAILS:
+        yield style.dim(f"… and {len(told) - _MOST_DETAILS} more")
 
 
 def status_dict(stack: str, rows: Sequence[StatusRow]) -> dict[str, Any]:
-    """What `status --json` prints: one object; ages in seconds, unknown ones null."""
+    """What `status --json` prints: one object; ages in seconds, memory in bytes, what is not known null."""
     return {
         "type": "status",
         "stack": stack,
@@ -71,6 +98,8 @@ def status_dict(stack: str, rows: Sequence[StatusRow]) -> dict[str, Any]:
                 "ready": row.ready,
                 "url": row.url,
                 "age": row.age,
+                "cpu_cores": None if row.cpu is None else round(row.cpu, 3),
+                "memory_bytes": row.memory,
                 "detail": row.detail,
                 "drift": [
                     {
@@ -95,6 +124,10 @@ def _ready(row: StatusRow) -> str:
     if row.ready is None:
         return "-"
     return "yes" if row.ready else "no"
+
+
+def _cpu(cores: float | None) -> str:
+    return "-" if cores is None else f"{cores:.2f}"
 
 
 def _drift(row: StatusRow) -> str:

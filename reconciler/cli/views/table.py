@@ -6,7 +6,7 @@ Knows nothing of what the columns mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.cli.views.style import Style, cells, fit_middle, harmless, pad
 
@@ -16,13 +16,19 @@ _GAP = 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """`weight` says how long a column is kept: the lightest goes first, the heaviest stays whatever happens.
-    `least` is the width it may be shortened to; None is never shortened. `codes` colours each value."""
+    `least` is the width it may be shortened to; None is never shortened. `codes` colours each value; `right` aligns
+    numbers."""
 
     title: str
     values: Sequence[str]
     weight: int
     least: int | None = None
     codes: Sequence[tuple[int, ...]] = ()
+    right: bool = False
+
+    def cell(self, value: str, width: int) -> str:
+        text = fit_middle(value, width)
+        return " " * max(0, width - cells(text)) + text if self.right else pad(text, width)
 
     @property
     def natural(self) -> int:
@@ -31,30 +37,32 @@ class Column:
 
 def table(columns: Sequence[Column], *, width: int, style: Style) -> list[str]:
     """Header and one line per row, at most `width` columns each; columns without any value are left out."""
-    safe = [_harmless(column) for column in columns]
-    filled = [column for column in safe if any(value not in ("", "-") for value in column.values)]
-    shown, hidden = list(filled), []
-    while (widths := _widths(shown, width)) is None:
-        lightest = min(shown, key=lambda column: column.weight)
-        shown.remove(lightest)
-        hidden.append(lightest.title)
-    lines = [style.bold(_line([column.title for column in shown], widths))]
+    shown, widths, hidden = _shown(columns, width)
+    titles = [column.cell(column.title, size) for column, size in zip(shown, widths, strict=True)]
+    lines = [style.bold((" " * _GAP).join(titles).rstrip())]
     count = len(shown[0].values) if shown else 0
     lines += [_row(shown, widths, index, style) for index in range(count)]
     if hidden:
-        titles = [column.title for column in filled if column.title in hidden]
-        lines.append(style.dim(f"(no room for: {', '.join(titles)})"))
+        lines.append(style.dim(f"(no room for: {', '.join(hidden)})"))
     return lines
 
 
+def without_room(columns: Sequence[Column], *, width: int) -> list[str]:
+    """The titles of the columns that `table` has to leave out at that width."""
+    return _shown(columns, width)[2]
+
+
+def _shown(columns: Sequence[Column], width: int) -> tuple[list[Column], list[int], list[str]]:
+    """Those columns that fit, their widths, and the titles of the others."""
+    filled = [column for column in map(_harmless, columns) if any(v not in ("", "-") for v in column.values)]
+    shown = list(filled)
+    while (widths := _widths(shown, width)) is None:
+        shown.remove(min(shown, key=lambda column: column.weight))
+    return shown, widths, [column.title for column in filled if column not in shown]
+
+
 def _harmless(column: Column) -> Column:
-    return Column(
-        title=column.title,
-        values=[harmless(value) for value in column.values],
-        weight=column.weight,
-        least=column.least,
-        codes=column.codes,
-    )
+    return replace(column, values=[harmless(value) for value in column.values])
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int] | None:
@@ -75,16 +83,12 @@ def _widths(columns: Sequence[Column], width: int) -> list[int] | None:
     return [max(1, width)]
 
 
-def _line(values: Sequence[str], widths: Sequence[int]) -> str:
-    shown = [pad(fit_middle(value, size), size) for value, size in zip(values, widths, strict=True)]
-    return (" " * _GAP).join(shown).rstrip()
-
-
 def _row(columns: Sequence[Column], widths: Sequence[int], index: int, style: Style) -> str:
     parts = []
     for column, size in zip(columns, widths, strict=True):
-        text = pad(fit_middle(column.values[index], size), size)
+        text = column.cell(column.values[index], size)
         codes = column.codes[index] if column.codes else ()
-        bare = text.rstrip()
-        parts.append(style.paint(bare, *codes) + text[len(bare) :])
+        bare = text.strip()
+        before, _, after = text.partition(bare) if bare else (text, "", "")
+        parts.append(before + style.paint(bare, *codes) + after)
     return (" " * _GAP).join(parts).rstrip()

@@ -50,6 +50,17 @@ def size(count: int) -> str:
     return str(count)
 
 
+def about(count: int | None) -> str:
+    """Bytes in three figures: 31Mi, 1.2Gi; a dash when it is not known."""
+    if count is None:
+        return "-"
+    for unit, factor in _UNITS:
+        if count >= factor:
+            amount = count / factor
+            return f"{amount:.1f}{unit}" if amount < 9.95 else f"{amount:.0f}{unit}"
+    return str(count)
+
+
 def duration(seconds: float) -> str:
     """0.4s, 12.3s, 3m05s, 2h07m."""
     if seconds < 99.95:

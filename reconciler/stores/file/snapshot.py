@@ -158,6 +158,7 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 _TEXT = _is("a text", lambda v: isinstance(v, str))
 _NAME = _is("a text that is not empty", lambda v: isinstance(v, str) and v != "")
 _NUMBER = _is("a number", lambda v: type(v) in (float, int) and abs(v) < 1e300)
+_SWITCH = _is("true or false", lambda v: type(v) is bool)
 _COUNT = _is("a whole number from 0", lambda v: type(v) is int and v >= 0)
 _PORT = _is("a port number", lambda v: type(v) is int and 0 <= v <= 65535)
 _STATUS = _is(f"one of {', '.join(Status)}", lambda v: isinstance(v, str) and v in list(Status))
@@ -191,7 +192,8 @@ _RECORD = _object(
         "created_at": _NUMBER,
         "updated_at": _NUMBER,
         "error": _TEXT,
-    }
+    },
+    {"imported": _SWITCH},
 )
 _STATE = _object(
     {
