@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= auto
 COVERAGE_FLOOR ?= 87
+CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
 .PHONY: help run test check lint types imports docs bench wheel clean
@@ -28,12 +29,12 @@ run: $(VENV)/.installed
 	@$(BIN)/python examples/tour.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: lint types imports $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest -n $(WORKERS) -rs --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
-	.ci/wheel $(BIN)/python
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rs --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
+	.ci/wheel $(BIN)/python $(CLEAN_VENV)
 	@echo "make check: all is well"
 
 lint: $(VENV)/.dev

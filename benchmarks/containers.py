@@ -301,6 +301,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        plain_sdk(*sys.argv[1:5], int(sys.argv[5]))
+        verb, host, image, label, number = sys.argv[1:]
+        plain_sdk(verb, host, image, label, int(number))
     else:
         main()

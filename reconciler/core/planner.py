@@ -97,6 +97,15 @@ def _last_error(rule: Rule, record: SandboxRecord | None) -> str:
     return record.error if record and rule.reason is Reason.FAILED_BEFORE else ""
 
 
+def _each_once(candidates: Iterable[ObservedSandbox]) -> list[ObservedSandbox]:
+    """Without what was seen before: two backends of one engine both show all that is there, and what counts as seen
+    through one is no leftover as seen through the other."""
+    found: dict[object, ObservedSandbox] = {}
+    for seen in candidates:
+        found.setdefault(seen.info.container_id or (seen.backend, seen.info.sandbox_id), seen)
+    return list(found.values())
+
+
 @dataclass(slots=True)
 class _Canonical:
     """Canonical forms, and what labels say of them, computed once per spec object and kind of backend: replicas share
@@ -232,7 +241,7 @@ class _Planner:
             generation = seen.owner.generation if seen.owner else 0
             return (recorded, seen.backend == backend, generation, seen.info.sandbox_id)
 
-        candidates = sorted(self.live.get(address, ()), key=rank, reverse=True)
+        candidates = _each_once(sorted(self.live.get(address, ()), key=rank, reverse=True))
         return (candidates[0], candidates[1:]) if candidates else (None, [])
 
     def _changes(

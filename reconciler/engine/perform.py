@@ -112,8 +112,8 @@ class Performer:
         dead, detail = answer.dead, answer.detail
         if not dead and self._may_ask(info.sandbox_id, started):
             dead = not backend.is_alive(info)
-        if dead:
-            told = answer.detail if answer.dead else ""  # the answer of a sandbox that lived explains no death
+        if dead:  # what a sandbox answered while it lived does not explain its death
+            told = answer.detail if answer.dead else ""
             detail = self._cause_of_death(backend, info, "it stopped before it was ready", told)
         last_chance = call.timeout < PROBE_TIMEOUT and time.monotonic() - started >= call.timeout - 0.02
         tail = self._log_tail(backend, info) if dead or last_chance else ()

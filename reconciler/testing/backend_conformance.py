@@ -24,10 +24,10 @@ from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Unsup
 from reconciler.model.desired import Address, Owner, Resources, SandboxSpec, Secret, SecretRef, fingerprint
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
-_IN_PLACE = {  # fields that some backends change in place, with a value before and after
-    "resources.pids": (200, 400),
-    "resources.memory": (256 * 2**20, 512 * 2**20),
-    "resources.cpu": (0.5, 1.0),
+_IN_PLACE = {  # fields that some backends change in place, before and after
+    "resources.pids": (Resources(pids=200), Resources(pids=400)),
+    "resources.memory": (Resources(memory=256 * 2**20), Resources(memory=512 * 2**20)),
+    "resources.cpu": (Resources(cpu=0.5), Resources(cpu=1.0)),
 }
 RUNNING = (Phase.PENDING, Phase.STARTING, Phase.READY, Phase.UNREADY)
 
@@ -308,12 +308,13 @@ class BackendConformance:
         path = next((path for path in _IN_PLACE if backend.capabilities.updates_in_place(path)), None)
         if path is None:
             pytest.skip("none of the fields known here changes in place")
-        before, after = (Resources(**{path.rpartition(".")[2]: value}) for value in _IN_PLACE[path])
+        before, after = _IN_PLACE[path]
         info = backend.create(None, new_id(), spec=self.spec(resources=before))
-        backend.update(info, self.spec(resources=after))
+        wanted = self.spec(resources=after)
+        backend.update(info, wanted)
         [seen] = self.another(backend).look_closely([info.sandbox_id])
         assert seen.attributes is not None
-        assert seen.attributes[path] == _IN_PLACE[path][1]
+        assert seen.attributes[path] == wanted.canonical()[path]
         assert (seen.info.container_id, seen.owner) == (
             info.container_id,
             an_owner() if backend.capabilities.owns else None,

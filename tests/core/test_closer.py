@@ -14,6 +14,8 @@ from tests.support.build import ABLE, desired, record, seen, state, wanted
 
 HIDES = replace(ABLE, unlisted=("resources", "mounts"))
 PLAIN = wanted("a", image="one")
+OTHER = wanted("a", image="two")
+REFERRING = wanted("a", image="two", references=["b"])
 LIMITED = wanted("a", image="one", resources=Resources(memory=5))
 
 
@@ -32,6 +34,8 @@ CASES = {
     "it was declared before": (PLAIN, state(record(LIMITED)), seen(LIMITED), True),
     "it is declared from now on": (LIMITED, state(record(PLAIN)), seen(PLAIN), True),
     "nothing of the kind is declared": (PLAIN, state(record(PLAIN)), seen(PLAIN), False),
+    "it is declared otherwise than it was recorded": (OTHER, state(record(PLAIN)), seen(PLAIN), True),
+    "what it refers to is not known yet": (REFERRING, state(record(PLAIN)), seen(PLAIN), False),
     "nobody recorded that object": (PLAIN, state(), seen(PLAIN), True),
     "there is no state at all": (PLAIN, None, seen(PLAIN), True),
     "the record means another object": (PLAIN, state(record(PLAIN, generation=2)), seen(PLAIN), True),

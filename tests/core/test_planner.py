@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reconciler.core.planner import make_plan
@@ -141,6 +143,13 @@ class TestChanges:
         )
         assert plan.empty
 
+    def test_a_live_value_of_a_field_that_the_backend_goes_without_is_no_drift(self) -> None:
+        able = replace(ABLE, fields={"runtime": Support.NOTED})
+        of = wanted("a", runtime="runsc")
+        there = seen(of, attributes={"runtime": "runc"})
+        assert plan_of((of,), state(record(of)), there, capabilities=able).empty
+        assert not plan_of((of,), state(record(of)), there).empty
+
     def test_drift_towards_the_new_configuration_is_no_change(self) -> None:
         before, after = wanted("a", resources=Resources(memory=1)), wanted("a", resources=Resources(memory=2))
         plan = plan_of((after,), state(record(before)), seen(before, attributes={"resources.memory": 2}))
@@ -191,6 +200,17 @@ class TestOwnership:
         live = (seen(A, labelled=False), seen(other, labelled=False))
         plan = plan_of((), state(record(A)), *live, capabilities=plain)
         assert [step.address for step in plan.steps] == ["a"]
+
+    @pytest.mark.parametrize("known", [True, False], ids=["recorded", "not recorded"])
+    def test_what_two_backends_of_one_engine_show_is_one_object(self, known: bool) -> None:
+        live = (seen(A, backend="other"), seen(A), seen(A, backend="third"))
+        plan = plan_of((A,), state(record(A)) if known else state(), *live, third=ABLE)
+        assert not any(step.destroys for step in plan.steps)
+
+    def test_a_leftover_that_two_backends_show_goes_once(self) -> None:
+        live = (seen(A, generation=2), seen(A, generation=1), seen(A, generation=1, backend="other"))
+        [step] = plan_of((A,), state(record(A, generation=2)), *live).steps
+        assert (step.action, step.generation) == (Action.DESTROY, 1)
 
     def test_the_leftover_of_a_replacement_goes_first(self) -> None:
         live = (seen(A, generation=1), seen(A, generation=2))

@@ -25,6 +25,7 @@ CASES: dict[str, Facts] = {
     "nobody can tell how it is": Facts(declared=True, recorded=Status.READY, phase=Phase.UNKNOWN, changed=1),
     "half destroyed": Facts(declared=True, recorded=Status.DESTROYING, phase=UP),
     "dead": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED),
+    "paused, and can go on": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED, resumable=True),
     "paused": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED),
     "never became ready": Facts(declared=True, recorded=Status.TAINTED, phase=UP),
     "an import that cannot become as declared in place": Facts(

@@ -114,6 +114,16 @@ def _bound(port: int, *, chosen: bool = False) -> View:
     return view
 
 
+def _addresses(port: int) -> View:
+    """The addresses of the host that lead there, but for the newer family's "any"."""
+
+    def view(live: Live) -> object:
+        bound = live.item["NetworkSettings"]["Ports"].get(f"{port}/tcp") or []
+        return sorted(entry["HostIp"] for entry in bound if entry["HostIp"] != "::")
+
+    return view
+
+
 def _both(*views: View) -> View:
     return lambda live: [view(live) for view in views]
 
@@ -124,7 +134,12 @@ def _mount(target: str) -> View:
     def view(live: Live) -> object:
         for mount in live.item["Mounts"]:
             if mount["Destination"] == target:
-                return [mount["Type"], mount.get("Name") or mount["Source"], mount["RW"], _writes(live, target)]
+                return [
+                    mount["Type"],
+                    mount.get("Name") or mount["Source"],
+                    mount["RW"],
+                    _writes(live, target),
+                ]
         return None
 
     return view
@@ -186,7 +201,7 @@ def _first(live: Live) -> object:
 
 
 _MI = 1024 * 1024
-_NOW = "readiness: {exec: [\"true\"]}"  # for those without a way in
+_NOW = 'readiness: {exec: ["true"]}'  # for those without a way in
 _STAYS = _config("Hostname")  # the engine takes it from the id: the same means the same container
 SERVE = "exec httpd -f -p 8080 -h /www"
 
@@ -272,6 +287,13 @@ ROWS: tuple[Row, ...] = (
     _replaces("ports: removed", "ports: [{name: debug, container: 9000}]", "",
               dict.fromkeys(("ports.debug.container", "ports.debug.host", "ports.debug.bind"), "<self>"),
               _bound(9000, chosen=True), [("127.0.0.1", "chosen")], []),
+    _replaces("ports: a second name for one container port", "ports: [{name: one, container: 9000, host: <port 5>}]",
+              "ports: [{name: one, container: 9000, host: <port 5>}, {name: two, container: 9000, bind: 127.0.0.2}]",
+              {"ports.two.container": "9000", "ports.two.host": "{name: two", "ports.two.bind": "127.0.0.2"},
+              _addresses(9000), ["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]),
+    _replaces("ports: on every address", "ports: [{name: debug, container: 9000}]",
+              "ports: [{name: debug, container: 9000, bind: 0.0.0.0}]", {"ports.debug.bind": "0.0.0.0"},
+              _addresses(9000), ["127.0.0.1"], ["0.0.0.0"]),
     # -- what it gets to see
     _replaces("mounts: added", "", "mounts: [{source: one, target: /mnt/data}]",
               {"mounts./mnt/data.source": "one", "mounts./mnt/data.read_only": "{source"}, _mount("/mnt/data"),
@@ -302,6 +324,9 @@ ROWS: tuple[Row, ...] = (
     _replaces("mounts: a tmpfs added", "", "mounts: [{type: tmpfs, target: /mnt/data}]",
               {"mounts./mnt/data.type": "tmpfs", "mounts./mnt/data.read_only": "{type"}, _mount("/mnt/data"), None,
               ["tmpfs", "", True, True]),
+    _replaces("mounts: a tmpfs that is read-only", "mounts: [{type: tmpfs, target: /mnt/data}]",
+              "mounts: [{type: tmpfs, target: /mnt/data, read_only: true}]", {"mounts./mnt/data.read_only": "true"},
+              _mount("/mnt/data"), ["tmpfs", "", True, True], ["tmpfs", "", False, False]),
     _replaces("mounts: a tmpfs gets a size", "mounts: [{type: tmpfs, target: /mnt/data, size: 1Mi}]",
               "mounts: [{type: tmpfs, target: /mnt/data, size: 2Mi}]", {"mounts./mnt/data.size": "2Mi"},
               _tmpfs("/mnt/data"), 1024, 2048),
@@ -348,6 +373,8 @@ ROWS: tuple[Row, ...] = (
     _replaces("network: named", "network: {mode: open}", "network: {name: <network 1>}",
               {"network.name": "<network 1>"}, _networks,
               ["bridge"], ["<network 1>"]),
+    _nothing("network: named as it is anyway", "network: {mode: open}", "network: {name: bridge}",
+             _both(_STAYS, _networks), ["<same>", ["bridge"]]),
     _replaces("network: named otherwise", "network: {name: <network 1>}", "network: {name: <network 2>}",
               {"network.name": "<network 2>"}, _networks, ["<network 1>"], ["<network 2>"]),
     _replaces("network: named no more", "network: {name: <network 1>}", "network: {mode: open}",
@@ -368,7 +395,7 @@ ROWS: tuple[Row, ...] = (
     _nothing("security: all dropped, as it is anyway", "", "security: {cap_drop: [ALL]}",
              _both(_STAYS, _host("CapDrop")), ["<same>", ["ALL"]]),
     _nothing("security: capabilities by another spelling", "security: {cap_drop: [NET_RAW, CHOWN]}",
-             "security: {cap_drop: [CAP_CHOWN, net_raw]}", _STAYS, "<same>"),
+             "security: {cap_drop: [CAP_CHOWN, net_raw, NET_RAW]}", _STAYS, "<same>"),
     _replaces("security: a capability added", "", "security: {cap_add: [NET_BIND_SERVICE]}",
               {"security.cap_add": "[NET_BIND"}, _both(_host("CapAdd"), _status("CapEff")),
               [[], "0000000000000000"], [["NET_BIND_SERVICE"], "0000000000000400"]),
@@ -390,8 +417,10 @@ ROWS: tuple[Row, ...] = (
     _replaces("security: another text of the same profile", "security: {seccomp: moving.json}",
               "security: {seccomp: moving.json}", {"security.seccomp": "moving.json"}, _security,
               ["no-new-privileges", "refuses rmdir"], ["no-new-privileges", "refuses chown"]),
-    _replaces("security: another user", "", "security: {user: 1000}", {"security.user": "1000"},
-              _both(_config("User"), lambda live: live.run("id", "-u")), ["", "0"], ["1000", "1000"]),
+    _replaces("security: another user", "secrets: {TOKEN: {env: FIRST}}",
+              "secrets: {TOKEN: {env: FIRST}}\nsecurity: {user: 1000}", {"security.user": "1000"},
+              _both(_config("User"), lambda live: live.run("id", "-u"), _secret("TOKEN")),
+              ["", "0", ["<first>", False]], ["1000", "1000", ["<first>", False]]),
     _replaces("security: the image's user again", "security: {user: gem}", "", {"security.user": "<self>"},
               _config("User"), "gem", ""),
     _replaces("security: no init", "", "security: {init: false}", {"security.init": "false"},

@@ -55,7 +55,12 @@ def _something(name: str, kind: Any) -> Any:
         return list(kind)[-1]
     if dataclasses.is_dataclass(kind):
         return _everything(kind)
-    plain: dict[Any, Any] = {str: "environment" if name == "delivery" else "x", int: 1, float: 1.0, bool: True}
+    plain: dict[Any, Any] = {
+        str: "environment" if name == "delivery" else "x",
+        int: 1,
+        float: 1.0,
+        bool: True,
+    }
     return plain.get(kind)
 
 

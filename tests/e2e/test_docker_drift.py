@@ -83,7 +83,7 @@ class Scene:
     def limits(self, container: str, **body: Any) -> None:
         """What `docker update` sends; the SDK's own method does not know all of it."""
         api = self.stack.client.api
-        api._raise_for_status(api._post_json(api._url("/containers/{0}/update", container), data=body))  # type: ignore[no-untyped-call]
+        api._raise_for_status(api._post_json(api._url("/containers/{0}/update", container), data=body))
 
 
 Do = Callable[[Scene, str], object]

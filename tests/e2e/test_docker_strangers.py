@@ -189,9 +189,11 @@ class TestANameOfOursIsTaken:
         before = frozen(stack, stranger)
         declare(project, stack, "a", "b", level="debug")
         for act in (project.plan, project.apply):
-            with pytest.raises(Refused, match="needs the id .* which belongs to stack") as error:
+            with pytest.raises(
+                Refused, match=f"a needs the id '{identity}' .* which belongs to stack"
+            ) as error:
                 act()
-            assert "another" in str(error.value)
+            assert theirs[f"{PREFIX}{which}"] in error.value.message
         assert frozen(stack, stranger) == before
         assert stack.container("b")["Config"]["Env"].count("LEVEL=info") == 1
         declare(project, stack, "b")

@@ -54,7 +54,9 @@ def test_what_was_imported_is_marked_and_nothing_else_is() -> None:
     written = json.loads(snapshot.encode(mixed))["sandboxes"]
 
     assert written["a"]["imported"] is True
-    assert "imported" not in written["b"]  # as every state before there were imports: those read as not imported
+    assert (
+        "imported" not in written["b"]
+    )  # as every state before there were imports: those read as not imported
     assert decode(snapshot.encode(mixed)) == mixed
     ALLOWS.validate(json.loads(snapshot.encode(mixed)))
 

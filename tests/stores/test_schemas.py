@@ -124,6 +124,7 @@ STEP = {
     "key": "a",
     "address": "a",
     "action": "update",
+    "create_first": False,
     "reason": "drifted",
     "detail": "",
     "backend": "main",

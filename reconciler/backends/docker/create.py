@@ -92,7 +92,10 @@ class Creation:
         for last in (False, True):
             try:
                 with self._engine.translated():
-                    return str(client.create_container_from_config(body(order), name)["Id"])
+                    made = client.create_container_from_config(body(order), name)
+                if not isinstance(made, dict) or not isinstance(made.get("Id"), str):
+                    raise self._engine.nonsense("a new container without an id")
+                return str(made["Id"])
             except NotFound as error:
                 if last or "image" not in error.message.lower():
                     raise

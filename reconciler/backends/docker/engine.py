@@ -93,7 +93,7 @@ class Engine:
             try:
                 return json.loads(body)
             except ValueError as error:
-                raise self._nonsense("an answer that is no JSON") from error
+                raise self.nonsense("an answer that is no JSON") from error
         raise failure(status, _message(body), self.name)
 
     def _ask(self, target: str) -> tuple[int, bytes]:
@@ -128,7 +128,7 @@ class Engine:
         filters = json.dumps({"label": list(labels)})
         found = self.get("/containers/json", {"all": 1, "filters": filters})
         if not isinstance(found, list) or not all(isinstance(item, dict) and "Id" in item for item in found):
-            raise self._nonsense("a listing that is none")
+            raise self.nonsense("a listing that is none")
         return found
 
     def inspect(self, container: str) -> Json:
@@ -139,11 +139,11 @@ class Engine:
         except NotFound as error:
             if "no such container" in error.message.lower():
                 raise
-            raise self._nonsense(f"a 404 that is about no container: {error.message[:200]}") from error
+            raise self.nonsense(f"a 404 that is about no container: {error.message[:200]}") from error
         if not isinstance(found, dict) or not all(
             isinstance(found.get(key), kind) for key, kind in _INSPECTED
         ):
-            raise self._nonsense("an inspection that is none")
+            raise self.nonsense("an inspection that is none")
         return found
 
     def facts(self) -> Json:
@@ -151,7 +151,7 @@ class Engine:
         if self._facts is None:
             found = self.get("/info")
             if not isinstance(found, dict):
-                raise self._nonsense("no description of itself")
+                raise self.nonsense("no description of itself")
             self._facts = found
         return self._facts
 
@@ -161,7 +161,8 @@ class Engine:
         options = self.facts().get("SecurityOptions") or ()
         return any("userns" in str(option) or "rootless" in str(option) for option in options)
 
-    def _nonsense(self, gave: str) -> Unavailable:
+    def nonsense(self, gave: str) -> Unavailable:
+        """An answer that no engine gives: nothing is known of what happened."""
         return Unavailable(
             f"the engine at {self.name} gave {gave}",
             hint="is that a Docker engine? `host:` of the backend, or DOCKER_HOST, says where it is",

@@ -59,7 +59,7 @@ class Images:
     def _pull_once(self, image: str, sandbox_id: str, *, since: float) -> None:
         """One pull for all that wait for it; those who come while it runs hear of it and share its end. A success
         counts when it came after `since`, a failure only for those who waited for it."""
-        came = time.monotonic()
+        came, ours = time.monotonic(), None
         with self._lock:
             lock = self._locks.setdefault(image, threading.Lock())
             self._waiting.setdefault(image, []).append(sandbox_id)
@@ -67,10 +67,12 @@ class Images:
             with lock:
                 end = self._ends.get(image)
                 if end is None or end.at <= (came if end.error else since):
-                    end = self._ends[image] = self._pull(image)
+                    end = ours = self._ends[image] = self._pull(image)
         finally:
             with self._lock:
                 self._waiting[image].remove(sandbox_id)
+        if end.error is not None and end is ours:
+            raise end.error
         if end.error is not None:
             raise type(end.error)(end.error.message, hint=end.error.hint) from end.error
 
@@ -89,6 +91,7 @@ class Images:
                     self._say(image, _progress(image, layers))
         except BackendError as failed:
             error = _pull_error(image, failed)
+            error.__cause__ = failed
         return _End(at=time.monotonic(), error=error)
 
     def _events(self, image: str) -> Iterator[Mapping[str, Any]]:
@@ -199,7 +202,7 @@ _LOGIN = "is the name right? `docker login` to that registry first, as the user 
 _REACHABLE = "is the registry up, and does the engine reach it? Then try again"
 _REGISTRY: tuple[tuple[tuple[str, ...], type[BackendError], str], ...] = (
     (("manifest unknown", "not found: does not exist"), NotFound, "check its name and tag, or build it first"),
-    (("unauthorized", "denied", "no basic auth credentials", "authentication required"), Permanent, _LOGIN),
+    (("unauthorized", "denied", "forbidden", "no basic auth credentials", "authentication required"), Permanent, _LOGIN),
     (("toomanyrequests", "too many requests"), Transient, "the registry limits pulls: `docker login`, or wait"),
     (
         ("http response to https client",),

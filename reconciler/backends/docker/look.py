@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,8 @@ from reconciler.model.desired import Scalar
 from reconciler.model.observed import Astray, ObservedSandbox, Phase, SandboxInfo
 
 Json = Mapping[str, Any]
+Published = Mapping[int, tuple[tuple[str, int], ...]]
+"""Container port → addresses and ports of the host that lead there."""
 
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _PHASE = {
@@ -60,11 +63,11 @@ class Reader:
             state, int(exit_code[1]) if exit_code else None, unhealthy="(unhealthy)" in status
         )
         name = _name((item.get("Names") or [""])[0])
-        published = {
-            port["PrivatePort"]: (port.get("IP", ""), port["PublicPort"])
-            for port in reversed(item.get("Ports") or [])
+        published = _published(
+            (port["PrivatePort"], port.get("IP", ""), port["PublicPort"])
+            for port in item.get("Ports") or ()
             if port.get("PublicPort")
-        }
+        )
         return self._seen(
             item["Id"], name, labels, phase, detail, int(item["Created"]), published, networks, None
         )
@@ -78,11 +81,11 @@ class Reader:
         phase, detail = phase_of(status, state.get("ExitCode"), unhealthy=health)
         if phase.is_dead:
             detail = _death(state, detail)
-        published = {
-            int(port.partition("/")[0]): (bound[0].get("HostIp", ""), int(bound[0]["HostPort"]))
+        published = _published(
+            (int(port.partition("/")[0]), one.get("HostIp", ""), int(one["HostPort"]))
             for port, bound in (settings.get("Ports") or {}).items()
-            if bound
-        }
+            for one in bound or ()
+        )
         networks = settings.get("Networks") or {}
         created = int(datetime.fromisoformat(_seconds(item["Created"])).timestamp())
         name = _name(item.get("Name") or "")
@@ -98,7 +101,7 @@ class Reader:
         phase: Phase,
         detail: str,
         created: int,
-        published: Mapping[int, tuple[str, int]],
+        published: Published,
         networks: Mapping[str, Any],
         attributes: dict[str, Scalar] | None,
     ) -> ObservedSandbox:
@@ -109,9 +112,7 @@ class Reader:
             container_name=name,
             container_id=container,
             created_at=float(created),
-            ports={
-                name: published[number][1] for name, number in named(labels).items() if number in published
-            },
+            ports={name: port for name, (_, port) in _placed(labels, published).items()},
         )
         ours = SANDBOX_ID in labels
         return ObservedSandbox(
@@ -123,15 +124,13 @@ class Reader:
             astray=self._astray(name, labels, phase, networks) if ours and not phase.is_dead else (),
         )
 
-    def _url(
-        self, labels: Mapping[str, str], published: Mapping[int, tuple[str, int]], networks: Mapping[str, Any]
-    ) -> str:
+    def _url(self, labels: Mapping[str, str], published: Published, networks: Mapping[str, Any]) -> str:
         """At the published port; at the container's own address where nothing is published, as on an internal
         network; "" where there is no way in."""
         names = named(labels)
         inside = names.get("http", HTTP_PORT)
         if inside in published:
-            host, port = published[inside]
+            host, port = _placed(labels, published).get("http", published[inside][0])
             return url_of(self._url_host or host, port)
         addresses = [network.get("IPAddress") for _, network in sorted(networks.items())]
         address = next((address for address in addresses if address), None)
@@ -197,8 +196,34 @@ def named(labels: Mapping[str, str]) -> dict[str, int]:
     text = labels.get(PORTS)
     if text is None:
         return {"http": HTTP_PORT}
-    pairs = (entry.partition("=") for entry in text.split(",") if entry)
+    pairs = (entry.partition("@")[0].partition("=") for entry in text.split(",") if entry)
     return {name: int(number) for name, _, number in pairs if number.isdecimal()}
+
+
+def _published(entries: Iterable[tuple[int, str, int]]) -> Published:
+    """By container port, from entries in any order. What is open on every address has one of each family: the older
+    one first."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    for number, address, port in entries:
+        found.setdefault(number, []).append((address, port))
+    return {
+        number: tuple(sorted(places, key=lambda place: (":" in place[0], place)))
+        for number, places in found.items()
+    }
+
+
+def _placed(labels: Mapping[str, str], published: Published) -> dict[str, tuple[str, int]]:
+    """Where each name is published. Two names of one container port are told apart by what was asked for."""
+    asked = {entry.partition("=")[0]: entry.partition("@")[2] for entry in labels.get(PORTS, "").split(",")}
+    found: dict[str, tuple[str, int]] = {}
+    for name, number in named(labels).items():
+        address, _, host = asked.get(name, "").partition("#")
+        for place in published.get(number, ()):
+            meant = address in ("", place[0]) and host in ("", str(place[1]))
+            if meant and not (address and place in found.values()):
+                found[name] = place
+                break
+    return found
 
 
 def _name(text: str) -> str:
@@ -270,7 +295,9 @@ def _positive(value: int | None) -> int | None:
 
 
 def _network_name(mode: str | None) -> str | None:
-    return None if mode in (None, "", "default", "bridge", NO_NETWORK, "host") else mode
+    if mode == "default":
+        return "bridge"
+    return None if mode in (None, "", NO_NETWORK, "host") else mode
 
 
 def _capabilities(names: list[str] | None) -> str:
@@ -280,8 +307,10 @@ def _capabilities(names: list[str] | None) -> str:
 def _ports(host: Json, labels: Mapping[str, str]) -> dict[str, Scalar]:
     bindings = host.get("PortBindings") or {}
     attributes: dict[str, Scalar] = {}
+    met: Counter[int] = Counter()
     for name, number in named(labels).items():
-        bound = bindings.get(f"{number}/tcp") or []
+        bound = (bindings.get(f"{number}/tcp") or [])[met[number] :]  # in the order of the names
+        met[number] += 1
         if bound:
             wanted = bound[0].get("HostPort") or "0"
             attributes[f"ports.{name}.container"] = number

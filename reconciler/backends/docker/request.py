@@ -14,7 +14,7 @@ from reconciler.backends.containers import HTTP_PORT, PREFIX, labels_of, ports_t
 from reconciler.errors import Permanent
 from reconciler.model.desired import Mount, MountKind, NetworkMode, Port, Resources, SandboxSpec
 
-PORTS = f"{PREFIX}ports"  # label: name=container port of each published one, comma separated
+PORTS = f"{PREFIX}ports"  # label: name=container port[@address[#host port]] of each published one, comma separated
 NETWORK = f"{PREFIX}network"  # label: what it was attached to at the beginning
 DEFAULT_PIDS = 4096  # bounds a fork bomb, and leaves room for a browser's threads
 NO_NETWORK = "none"
@@ -50,7 +50,7 @@ def body(order: Order) -> Json:
     labels = {
         **spec.labels,
         **labels_of(order.sandbox_id, spec.owner, order.thread_id),
-        PORTS: ",".join(f"{port.name}={port.container}" for port in ports),
+        PORTS: ",".join(_label(port, ports) for port in ports),
         NETWORK: network_of(spec),
     }
     made: Json = {
@@ -67,6 +67,14 @@ def body(order: Order) -> Json:
     if spec.security.user is not None:
         made["User"] = spec.security.user
     return made
+
+
+def _label(port: Port, ports: tuple[Port, ...]) -> str:
+    """What tells two names of one container port apart is said of those alone."""
+    text = f"{port.name}={port.container}"
+    if sum(other.container == port.container for other in ports) == 1:
+        return text
+    return f"{text}@{port.bind}" + ("" if port.host is None else f"#{port.host}")
 
 
 def network_of(spec: SandboxSpec) -> str:

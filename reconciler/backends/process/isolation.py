@@ -118,7 +118,8 @@ def find_bubblewrap() -> Bubblewrap:
     path = shutil.which("bwrap") if sys.platform == "linux" else None
     if path is None:
         return Bubblewrap(path="", detail="bubblewrap is not installed")
-    words = [path, *_NAMESPACES, "--unshare-net", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    # Not all of `/`: what a container engine mounts below it comes and goes, and would fail the trial.
+    words = [path, *_NAMESPACES, "--unshare-net", *_system(), "--dev", "/dev", "--proc", "/proc"]
     words += [
         "--size",
         "65536",
@@ -223,11 +224,7 @@ def jailed(bwrap: str, jail: Jail, command: Sequence[Word]) -> list[Word]:
         words.append("--unshare-net")
     if jail.user is not None:
         words += ["--uid", str(jail.user[0]), "--gid", str(jail.user[1])]
-    for path in _SYSTEM:
-        if os.path.islink(path) and not path.startswith("/etc/"):
-            words += ["--symlink", os.readlink(path), path]
-        elif os.path.exists(path):
-            words += ["--ro-bind", path, path]
+    words += _system()
     for path in python_places():
         words += ["--ro-bind", path, path]
     words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777"]
@@ -241,6 +238,17 @@ def jailed(bwrap: str, jail: Jail, command: Sequence[Word]) -> list[Word]:
     for name in jail.secrets:
         words += ["--perms", "0400", "--file", ("fd", f"secret:{name}"), f"{SECRETS}/{name}"]
     return [*words, "--remount-ro", SECRETS, "--remount-ro", "/", "--chdir", HOME, "--", *command]
+
+
+def _system() -> list[str]:
+    """The directories that programs need, read-only."""
+    words: list[str] = []
+    for path in _SYSTEM:
+        if os.path.islink(path) and not path.startswith("/etc/"):
+            words += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            words += ["--ro-bind", path, path]
+    return words
 
 
 def _mounted(mount: Mount) -> list[str]:

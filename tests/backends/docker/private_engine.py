@@ -88,6 +88,14 @@ class PrivateEngine:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        # Its containerd dies with it, a moment later; a new engine that finds that process id waits for it in vain.
+        kept = self.folder / "x" / "containerd" / "containerd.pid"
+        with contextlib.suppress(OSError, ValueError):
+            process = int(kept.read_text())
+            os.kill(process, signal.SIGKILL)
+            while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.01)
+        kept.unlink(missing_ok=True)
 
     @property
     def runs(self) -> bool:

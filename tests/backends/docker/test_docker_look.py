@@ -60,6 +60,28 @@ def test_ports_go_by_their_names() -> None:
     assert info.sandbox_url == "http://127.0.0.1:1"
 
 
+def test_two_names_of_one_port_are_told_apart_by_what_was_asked_for() -> None:
+    labels = {**labels_of("a-1", an_owner(), None), PORTS: "http=8080,one=9@127.0.0.1,two=9@127.0.0.2#5"}
+    ports = [
+        {"IP": address, "PrivatePort": number, "PublicPort": public, "Type": "tcp"}
+        for address, number, public in (
+            ("127.0.0.2", 9, 5),
+            ("127.0.0.1", 9, 32769),
+            ("127.0.0.1", 8080, 32768),
+        )
+    ]
+    assert listed(Labels=labels, Ports=ports).info.ports == {"http": 32768, "one": 32769, "two": 5}
+    assert listed(Labels=labels, Ports=ports[::-1]).info.ports == {"http": 32768, "one": 32769, "two": 5}
+
+
+def test_a_port_on_every_address_is_reached_by_the_older_family() -> None:
+    ports = [
+        {"IP": address, "PrivatePort": 8080, "PublicPort": public, "Type": "tcp"}
+        for address, public in (("::", 32769), ("0.0.0.0", 32768))
+    ]
+    assert listed(Ports=ports).info.sandbox_url == "http://127.0.0.1:32768"
+
+
 @pytest.mark.parametrize(
     ("address", "host", "url"),
     [
