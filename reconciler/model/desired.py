@@ -216,7 +216,9 @@ class SandboxSpec:
             _put(flat, f"ports.{port.name}.bind", port.bind)
         for mount in self.mounts:
             _put(flat, f"mounts.{mount.target}.source", mount.source or None)
-            _put(flat, f"mounts.{mount.target}.type", None if mount.kind is MountKind.BIND else str(mount.kind))
+            _put(
+                flat, f"mounts.{mount.target}.type", None if mount.kind is MountKind.BIND else str(mount.kind)
+            )
             _put(flat, f"mounts.{mount.target}.size", mount.size)
             _put(flat, f"mounts.{mount.target}.read_only", mount.read_only)
         for name in ("cpu", "memory", "pids", "shm"):

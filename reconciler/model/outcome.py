@@ -119,7 +119,9 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"  # something it needs failed
     STALE = "stale"  # the object moved since the plan
-    INTERRUPTED = "interrupted"  # the run was stopped while it waited for readiness: done, but nobody knows how well
+    INTERRUPTED = (
+        "interrupted"  # the run was stopped while it waited for readiness: done, but nobody knows how well
+    )
     NOT_STARTED = "not started"  # the run was stopped first
 
 

@@ -7,8 +7,9 @@ once, and each way is judged by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,16 +18,13 @@ from reconciler.backends.containers import PREFIX
 from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import Action, Plan, Reason, Step
 from tests.support.docker import EngineStack, Images, engine_stack, eventually
+from tests.support.once import Verdicts, judged, once, passed
 from tests.support.project import Project
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-pytestmark = [
-    pytest.mark.usefixtures("docker_engine"),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("docker-drift"),
-]
+pytestmark = [pytest.mark.usefixtures("docker_engine"), pytest.mark.slow]
 
 _MI = 1024 * 1024
 TEXT = """\
@@ -87,6 +85,7 @@ class Scene:
 
 
 Do = Callable[[Scene, str], object]
+Check = Callable[[Scene], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,33 +180,40 @@ BREAKS: tuple[Break, ...] = (
 
 
 @pytest.fixture(scope="module")
-def scene(
+def verdicts(
     docker_client: DockerClient, images: Images, docker_engine: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("drift")
-    (folder / "data").mkdir()
-    with engine_stack(docker_client, images, docker_engine) as stack:
-        made = Scene(stack, Project(folder, environ={"TOKEN": "a-secret-8d2f"}))
-        names = ", ".join([broken.says for broken in BREAKS] + ["left alone"])
-        made.project.write(
-            TEXT.format(stack=stack.name, folder=folder, image=images.agent, names=names,
-                        volume=stack.volume(), network=stack.network())
-        )  # fmt: skip
-        made.project.applied()
-        made.at_rest = [made.project.plan(), made.project.plan_closely()]
-        made.before = made.look()
-        for broken in BREAKS:
-            broken.do(made, made.before[broken.address]["Id"])
-        made.limits(made.before["bare[0]"]["Id"], Memory=64 * _MI, MemorySwap=64 * _MI, PidsLimit=77)
-        report = made.project.apply()
-        made.plan, made.results = report.plan, {str(result.address): result for result in report.results}
-        made.again = [made.project.plan(), made.project.plan_closely()]
-        made.after = made.look()
-        yield made
+) -> Verdicts:
+    def make() -> dict[str, str]:
+        with engine_stack(docker_client, images, docker_engine) as stack:
+            project = Project(tmp_path_factory.mktemp("drift"), environ={"TOKEN": "a-secret-8d2f"})
+            return judged(_played(Scene(stack, project)), CHECKS)
+
+    return once(tmp_path_factory, "docker-drift", make)
 
 
-@pytest.mark.parametrize("broken", [pytest.param(broken, id=broken.says) for broken in BREAKS])
-def test_it_is_named_and_put_right(broken: Break, scene: Scene) -> None:
+def _played(scene: Scene) -> Scene:
+    """Made, broken, and put right."""
+    stack, project = scene.stack, scene.project
+    (project.folder / "data").mkdir()
+    names = ", ".join([broken.says for broken in BREAKS] + ["left alone"])
+    project.write(
+        TEXT.format(stack=stack.name, folder=project.folder, image=stack.images.agent, names=names,
+                    volume=stack.volume(), network=stack.network())
+    )  # fmt: skip
+    project.applied()
+    scene.at_rest = [project.plan(), project.plan_closely()]
+    scene.before = scene.look()
+    for broken in BREAKS:
+        broken.do(scene, scene.before[broken.address]["Id"])
+    scene.limits(scene.before["bare[0]"]["Id"], Memory=64 * _MI, MemorySwap=64 * _MI, PidsLimit=77)
+    report = project.apply()
+    scene.plan, scene.results = report.plan, {str(result.address): result for result in report.results}
+    scene.again = [project.plan(), project.plan_closely()]
+    scene.after = scene.look()
+    return scene
+
+
+def _is_named_and_put_right(broken: Break, scene: Scene) -> None:
     step = scene.step(broken.address)
     assert step is not None, "the plan does not see it"
     told = Plan(stack="s", lineage="l", serial=0, steps=(step,)).text()
@@ -259,12 +265,12 @@ def _essence(item: Mapping[str, Any], first: Mapping[str, Any]) -> Mapping[str, 
     }
 
 
-def test_at_rest_there_is_nothing_to_do(scene: Scene) -> None:
+def _at_rest_there_is_nothing_to_do(scene: Scene) -> None:
     for plan in scene.at_rest:
         assert plan.empty, plan.text()
 
 
-def test_nothing_else_is_touched(scene: Scene) -> None:
+def _nothing_else_is_touched(scene: Scene) -> None:
     assert scene.plan is not None
     assert {step.address for step in scene.plan.steps} == {broken.address for broken in BREAKS}
     before, after = (dict(look['full["left alone"]']) for look in (scene.before, scene.after))
@@ -273,13 +279,35 @@ def test_nothing_else_is_touched(scene: Scene) -> None:
     assert before == after
 
 
-def test_what_is_not_declared_may_be_anything(scene: Scene) -> None:
+def _what_is_not_declared_may_be_anything(scene: Scene) -> None:
     """Limits put on a sandbox that declares none are nobody's business."""
     assert scene.step("bare[0]") is None
     host = scene.after["bare[0]"]["HostConfig"]
     assert (host["Memory"], host["PidsLimit"]) == (64 * _MI, 77)
 
 
-def test_afterwards_there_is_nothing_to_do(scene: Scene) -> None:
+def _afterwards_there_is_nothing_to_do(scene: Scene) -> None:
     for plan in scene.again:
         assert plan.empty, plan.text()
+
+
+WHOLE: Mapping[str, Check] = {
+    "at rest there is nothing to do": _at_rest_there_is_nothing_to_do,
+    "nothing else is touched": _nothing_else_is_touched,
+    "what is not declared may be anything": _what_is_not_declared_may_be_anything,
+    "afterwards there is nothing to do": _afterwards_there_is_nothing_to_do,
+}
+CHECKS: Mapping[str, Check] = {
+    **{broken.says: partial(_is_named_and_put_right, broken) for broken in BREAKS},
+    **WHOLE,
+}
+
+
+@pytest.mark.parametrize("broken", [broken.says for broken in BREAKS])
+def test_it_is_named_and_put_right(broken: str, verdicts: Verdicts) -> None:
+    passed(verdicts, broken)
+
+
+@pytest.mark.parametrize("check", WHOLE)
+def test_of_all_of_them(check: str, verdicts: Verdicts) -> None:
+    passed(verdicts, check)

@@ -175,11 +175,12 @@ def podman_lacks() -> str:
 
 
 @pytest.fixture(scope="session")
-def podman_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def podman_socket() -> Iterator[str]:
     """The URL of a Podman of this worker's own that runs containers. Skips where it cannot; in CI that fails."""
     lacks = podman_lacks()
     skip_unless(not lacks, lacks)
-    with Podman(tmp_path_factory.mktemp("podman") / "p") as podman:
+    # Podman takes no path of more than 50 characters for what it keeps while it runs; a test's own folder is longer.
+    with tempfile.TemporaryDirectory(prefix="rtest", dir="/tmp") as name, Podman(Path(name) / "p") as podman:
         lacks = podman.wait() or lacks_containers(podman)
         skip_unless(not lacks, f"podman runs no containers here: {lacks}")
         yield podman.url

@@ -19,6 +19,9 @@ from reconciler.engine.context import BackendPool, Context
 from reconciler.engine.refresh import look
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.workflow import ApplyOptions, ApplyReport, apply, plan
+from reconciler.model.capabilities import Capabilities
+from reconciler.model.desired import Scalar
+from reconciler.model.observed import Observed
 from reconciler.model.outcome import StepStatus
 from reconciler.model.plan import Plan
 from reconciler.stores.registry import open_store
@@ -66,14 +69,25 @@ class Project:
     def plan_closely(self) -> Plan:
         """The plan of one that looks at every sandbox as closely as its backend can, whatever is declared."""
         with self.opened() as context:
-            state = context.store.read()
-            names = sorted({wanted.backend for wanted in context.desired.sandboxes.values()})
-            observed = look(
-                {name: context.backends.get(name) for name in names},
-                closer=lambda _, listed: [seen.info.sandbox_id for seen in listed if seen.owner],
-            )
-            options = PlanOptions(new_lineage="new", capabilities=context.backends.capabilities(names))
-            return make_plan(context.desired, state, observed, options)
+            desired, capabilities = context.desired, _capabilities(context)
+            options = PlanOptions(new_lineage="new", capabilities=capabilities)
+            return make_plan(desired, context.store.read(), _look(context), options)
+
+    def unread(self) -> dict[str, dict[str, tuple[Scalar, Scalar]]]:
+        """By address, the declared fields that a close look does not show as they are declared, each with the
+        declared and the live value; None for one that it does not show. References are not resolved."""
+        with self.opened() as context:
+            found = {}
+            for seen in _look(context).sandboxes:
+                wanted = None if seen.owner is None else context.desired.sandboxes.get(seen.owner.address)
+                if wanted is not None:
+                    live = seen.attributes or {}
+                    flat = wanted.spec.canonical()
+                    pairs = {path: (value, live.get(path)) for path, value in flat.items()}
+                    found[str(wanted.address)] = {
+                        path: pair for path, pair in pairs.items() if pair[0] != pair[1]
+                    }
+            return found
 
     def apply(self, *, destroy: bool = False, parallelism: int | None = None) -> ApplyReport:
         """Whatever became of it."""
@@ -91,6 +105,18 @@ class Project:
         ]
         assert not failed, "not everything was done:\n" + "\n".join(failed)
         return report.plan
+
+
+def _capabilities(context: Context) -> Mapping[str, Capabilities]:
+    return context.backends.capabilities(wanted.backend for wanted in context.desired.sandboxes.values())
+
+
+def _look(context: Context) -> Observed:
+    """At everything with labels, closely."""
+    return look(
+        {name: context.backends.get(name) for name in _capabilities(context)},
+        closer=lambda _, listed: [seen.info.sandbox_id for seen in listed if seen.owner],
+    )
 
 
 def _output(argv: Sequence[str]) -> str:

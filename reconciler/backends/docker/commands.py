@@ -125,7 +125,7 @@ def check(engine: Engine) -> Sequence[tuple[str, bool, str]]:
     try:
         facts = engine.facts()
     except BackendError as error:
-        return (("engine", False, f"{error.message}: {error.hint}" if error.hint else error.message),)
+        return (("engine", False, f"{error.message}\n{error.hint}" if error.hint else error.message),)
     name = f"{facts.get('ServerVersion', '?')} at {engine.name}, {facts.get('OperatingSystem', '?')}"
     rows = [("engine", True, f"{name}, {facts.get('NCPU', '?')} processors")]
     lacking = [
@@ -148,5 +148,5 @@ def check(engine: Engine) -> Sequence[tuple[str, bool, str]]:
     try:
         engine.sdk()
     except BackendError as error:
-        rows.append(("sdk", False, f"{error.message}: {error.hint}" if error.hint else error.message))
+        rows.append(("sdk", False, f"{error.message}\n{error.hint}" if error.hint else error.message))
     return tuple(rows)

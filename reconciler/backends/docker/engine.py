@@ -204,6 +204,12 @@ class Engine:
         client = APIClient(
             base_url=url, version=spoken, timeout=self.timeout, tls=tls, max_pool_size=_POOL, num_pools=_POOL
         )
+        if self.socket_path is not None:
+            from reconciler.backends.docker.transport import Adapter
+
+            own = Adapter(f"http+unix://{self.socket_path}", self.timeout, _POOL, _POOL)
+            client._custom_adapter = own
+            client.mount("http+docker://", own)
         version = tuple(int(part) for part in client.api_version.split("."))
         if version < _OLDEST_API:
             raise Permanent(

@@ -24,7 +24,7 @@ from reconciler.errors import (
     Unavailable,
     Unsupported,
 )
-from reconciler.model.desired import Mount, Network, NetworkMode, Resources, SandboxSpec, Security
+from reconciler.model.desired import Mount, Network, NetworkMode, Resources, Security
 from reconciler.model.observed import Phase, SandboxInfo
 from tests.backends.docker.conftest import Lab
 from tests.backends.docker.private_engine import PrivateEngine
@@ -75,6 +75,18 @@ class TestTheEngineCannotBeUsed:
         assert told.count("no permission to use the engine at") == 2
         assert told.count("Permanent") == 2
         assert told.count("usermod -aG docker") == 2
+
+    def test_no_socket_is_left_open_by_those_who_wait_for_an_engine(self, lab: Lab, wire: Wire) -> None:
+        backend, spec = lab.make(wire.url), lab.spec()
+        backend.create(None, lab.id(), spec=spec)
+        wire.close()
+        before, sandbox_id = open_sockets(), lab.id()
+        kept = []  # what an error refers to is not collected, and neither would a forgotten socket be
+        for _ in range(8):
+            with pytest.raises(Unavailable) as raised:
+                backend.create(None, sandbox_id, spec=spec)
+            kept.append(raised)
+        assert open_sockets() <= before
 
     def test_an_engine_that_is_too_old(self, lab: Lab, wire: Wire) -> None:
         backend = lab.make(wire.url)
@@ -272,17 +284,17 @@ class TestAnEngineOfItsOwn:
             return lab.make(dockerd.url, image=Images(client).agent)
 
     def test_disk_full(self, dockerd: PrivateEngine, backend: DockerBackend, lab: Lab) -> None:
-        lives = backend.create(None, lab.id(), spec=offline(lab))
+        lives = backend.create(None, lab.id(), spec=lab.spec())
         sandbox_id = lab.id()
         with dockerd.full():
             with pytest.raises(Permanent, match="no space left on device") as raised:
-                backend.create(None, sandbox_id, spec=offline(lab))
+                backend.create(None, sandbox_id, spec=lab.spec())
             assert "docker system df" in raised.value.hint
             assert backend.look(sandbox_id) is None
             assert backend.is_alive(lives)
             backend.destroy(lives)  # which is how to make room
         assert backend.look(lives.sandbox_id) is None
-        info = backend.create(None, sandbox_id, spec=offline(lab))
+        info = backend.create(None, sandbox_id, spec=lab.spec())
         assert backend.is_alive(info)
         backend.destroy(info)
 
@@ -297,7 +309,7 @@ class TestAnEngineOfItsOwn:
             deadline = time.monotonic() + 60
             while True:
                 try:
-                    return backend.create(None, sandbox_id, spec=offline(lab))
+                    return backend.create(None, sandbox_id, spec=lab.spec())
                 except Transient as error:
                     failed.append(error)
                     assert time.monotonic() < deadline
@@ -313,7 +325,7 @@ class TestAnEngineOfItsOwn:
         assert failed
         assert all(isinstance(error, (Unavailable, Transient)) for error in failed)
         # What was there when it was killed has died with it: creating the same again mends that, and doubles nothing.
-        again = [backend.create(None, sandbox_id, spec=offline(lab)) for sandbox_id in ids]
+        again = [backend.create(None, sandbox_id, spec=lab.spec()) for sandbox_id in ids]
         assert all(backend.is_alive(info) for info in again)
         ours = [seen.info for seen in backend.observe() if seen.info.sandbox_id in ids]
         assert sorted(info.sandbox_id for info in ours) == sorted(ids)
@@ -325,7 +337,7 @@ class TestAnEngineOfItsOwn:
     def test_killed_and_back_between_two_looks(
         self, dockerd: PrivateEngine, backend: DockerBackend, lab: Lab
     ) -> None:
-        info = backend.create(None, lab.id(), spec=offline(lab))
+        info = backend.create(None, lab.id(), spec=lab.spec())
         dockerd.kill()
         for ask in (backend.list_running, lambda: backend.is_alive(info), lambda: backend.destroy(info)):
             with pytest.raises(Unavailable):
@@ -338,8 +350,13 @@ class TestAnEngineOfItsOwn:
         assert backend.look(info.sandbox_id) is None
 
 
-def offline(lab: Lab) -> SandboxSpec:
-    return lab.spec(network=Network(mode=NetworkMode.ISOLATED))
+def open_sockets() -> int:
+    """Of this process."""
+    names = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(entry))
+    return sum(name.startswith("socket:") for name in names)
 
 
 def as_nobody(script: str, *args: str) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Conflict, NotFound, Permanent, Unavailable
-from reconciler.model.desired import Network, NetworkMode, Resources, SandboxSpec
+from reconciler.model.desired import Network, Resources, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
-from tests.backends.docker.conftest import Lab
+from tests.backends.docker.conftest import OPEN, Lab
 from tests.backends.docker.wire import Wire
 from tests.support.docker import get_json
 
@@ -148,12 +148,12 @@ def test_renamed_and_the_name_given_to_a_stranger_is_a_conflict(lab: Lab) -> Non
 
 
 def test_taken_off_its_network_and_put_on_another_is_put_back_and_reached_again(lab: Lab) -> None:
-    api, info, other = lab.stack.client.api, lab.running(), lab.stack.network()
+    api, info, other = lab.stack.client.api, lab.running(network=OPEN), lab.stack.network()
     api.disconnect_container_from_network(info.container_id, "bridge")
     api.connect_container_to_network(info.container_id, other)
     [astray] = look(lab, info).astray
     assert (astray.path, astray.live, astray.meant) == ("container.networks", other, "bridge")
-    after = lab.backend.update(info, lab.spec())
+    after = lab.backend.update(info, lab.spec(network=OPEN))
     assert look(lab, info).astray == ()
     assert get_json(after.sandbox_url)["success"] is True  # perhaps on another port: the engine chose again
     assert lab.backend.discover(info.sandbox_id) == after
@@ -182,10 +182,9 @@ def test_a_network_that_is_gone_is_told_and_is_not_the_sandboxs_absence(lab: Lab
 
 
 def test_an_isolated_one_stays_isolated(lab: Lab) -> None:
-    fields = {"network": Network(mode=NetworkMode.ISOLATED)}
-    info = lab.running(**fields)
+    info = lab.running()
     lab.stack.client.api.pause(info.container_id)
-    lab.backend.update(info, lab.spec(**fields))
+    lab.backend.update(info, lab.spec())
     assert (look(lab, info).phase, look(lab, info).astray) == (Phase.STARTING, ())
     interfaces = lab.backend.exec(info, ["ls", "/sys/class/net"]).stdout.split()
     assert "eth0" not in interfaces
