@@ -232,7 +232,10 @@ def _is_named_and_put_right(broken: Break, scene: Scene) -> None:
     assert result.status is StepStatus.DONE, f"{result.error} ({result.hint})"
     now = scene.after[broken.address]
     assert (now["Id"] == container["Id"]) == (broken.action is Action.UPDATE)
-    assert _essence(now, container) == _essence(container, now)
+    essence, before = _essence(now, container), _essence(container, now)
+    assert {key: value for key, value in essence.items() if value != before[key]} == {}, (
+        "not as it was at first"
+    )
     for plan in scene.again:
         left = [step for step in plan.steps if step.address == broken.address]
         assert not left, plan.text()
@@ -258,10 +261,10 @@ def _essence(item: Mapping[str, Any], first: Mapping[str, Any]) -> Mapping[str, 
         "name": item["Name"] if same else "",
         "state": (item["State"]["Status"], item["State"]["Paused"]),
         "networks": sorted(item["NetworkSettings"]["Networks"]),
-        "config": config,
-        "host": host,
         "labels": labels,
         "mounts": mounts,
+        **{f"Config.{key}": value for key, value in config.items()},
+        **{f"HostConfig.{key}": value for key, value in host.items()},
     }
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 STACK_LABEL = f"{PREFIX}stack"
+# Podman looks for a free port, closes it, and publishes on it later: others may be quicker.
+PORT_TAKEN, PORT_TRIES = "address already in use", 5
 MADE_BY_TEST = "reconciler-test/stack"  # label of what a test makes beside the reconciler
 
 requires_docker = pytest.mark.usefixtures("docker_engine")
@@ -185,9 +187,19 @@ class EngineStack:
     def stranger(self, name: str, *, reference: str | None = None, **options: Any) -> str:
         """A running container that is not the reconciler's: its id. `options` as `containers.run` takes them."""
         labels = {**options.pop("labels", {}), MADE_BY_TEST: self.name}
-        made = self.client.containers.run(
-            reference or self.images.agent, name=name, labels=labels, detach=True, **options
-        )
+        from docker.errors import APIError
+
+        for attempt in range(PORT_TRIES):
+            try:
+                made = self.client.containers.run(
+                    reference or self.images.agent, name=name, labels=labels, detach=True, **options
+                )
+            except APIError as error:
+                if PORT_TAKEN not in str(error) or attempt == PORT_TRIES - 1:
+                    raise
+                _remove(self.client, name)
+            else:
+                break
         return str(made.id)
 
     def volume(self, suffix: str = "data") -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.docker import EngineStack, Images, connect, engine_stack
+from tests.support.docker import PORT_TAKEN, PORT_TRIES, EngineStack, Images, connect, engine_stack
 from tests.support.images import image, static_busybox
 from tests.support.required import skip_unless
 
@@ -157,7 +157,10 @@ def lacks_containers(podman: Podman) -> str:
     loaded = podman.run("load", stdin=made.archive())
     if loaded.returncode:
         return f"it loads no image: {loaded.stderr.decode(errors='replace').strip()[-500:]}"
-    tried = podman.run("run", "--rm", "--init", "--publish", "127.0.0.1::8080", made.reference, "true")
+    for _ in range(PORT_TRIES):
+        tried = podman.run("run", "--rm", "--init", "--publish", "127.0.0.1::8080", made.reference, "true")
+        if PORT_TAKEN not in tried.stderr.decode(errors="replace"):
+            break
     return "" if tried.returncode == 0 else tried.stderr.decode(errors="replace").strip()[-500:]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import socket
 import threading
@@ -244,6 +245,23 @@ def test_behaviour_16_whatever_else_the_engine_says_raises(lab: Lab, wire: Wire,
         ):
             with pytest.raises(Transient):
                 ask()
+
+
+def test_behaviour_16_a_state_nobody_knows_is_neither_alive_nor_dead(lab: Lab, wire: Wire) -> None:
+    info, backend = lab.running(), lab.make(wire.url)
+    listing, close = lab.labelled(info.sandbox_id), lab.raw(info)
+    for item in listing:
+        item["State"] = "hibernating"
+    close["State"]["Status"] = "hibernating"
+    with (
+        wire.fault(r"GET /containers/json", answer=answer(200, json.dumps(listing))),
+        wire.fault(r"GET /containers/", answer=answer(200, json.dumps(close))),
+    ):
+        for ask in (lambda: backend.is_alive(info), lambda: backend.discover(info.sandbox_id)):
+            with pytest.raises(Transient, match="cannot be told: the engine calls it 'hibernating'"):
+                ask()
+        assert backend.list_running() == [info]  # not known to have ended
+        assert _phase(backend, info) is Phase.UNKNOWN
 
 
 @pytest.mark.parametrize(

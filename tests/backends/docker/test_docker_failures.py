@@ -154,10 +154,10 @@ class TestAnAnswerIsLost:
         assert lab.labelled(info.sandbox_id) == []
 
     def test_a_slow_engine_that_answers_too_late_is_told_and_found_again(self, lab: Lab, wire: Wire) -> None:
-        sandbox_id, backend = lab.id(), lab.make(wire.url, timeout=1)
+        sandbox_id, backend = lab.id(), lab.make(wire.url, timeout=2)
         with (
-            wire.fault(r"POST \S*/containers/create", first=lambda: time.sleep(2), times=1),
-            pytest.raises(Unavailable, match="did not answer within 1s") as raised,
+            wire.fault(r"POST \S*/containers/create", first=lambda: time.sleep(3.5), times=1),
+            pytest.raises(Unavailable, match="did not answer within 2s") as raised,
         ):
             backend.create(None, sandbox_id, spec=lab.spec())
         assert "raise `timeout:`" in raised.value.hint

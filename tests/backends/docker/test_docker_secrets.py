@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import stat
@@ -20,7 +21,7 @@ from reconciler.model.desired import Security
 from reconciler.model.observed import SandboxInfo
 from tests.backends.docker.conftest import Lab, a_secret
 from tests.backends.docker.test_docker_failures import as_nobody, needs_root
-from tests.backends.docker.wire import Wire
+from tests.backends.docker.wire import Wire, answer
 from tests.support.docker import eventually
 
 pytestmark = [pytest.mark.usefixtures("docker_engine"), pytest.mark.slow]
@@ -68,6 +69,19 @@ def test_a_user_by_name_can_read_it_too(lab: Lab) -> None:
     """Its number is known inside the image alone; outside the directories above keep everybody out."""
     info = lab.running(secrets=SECRETS, security=Security(user="gem"))
     assert inside(lab.backend, info, "stat", "-c", "%a", f"{FOLDER}/TOKEN") == "444"
+    assert inside(lab.backend, info, "cat", f"{FOLDER}/TOKEN") == CANARY
+
+
+@pytest.mark.parametrize("says", ["name=rootless", "name=userns"])
+def test_where_users_inside_are_others_outside_everybody_inside_may_read_it(
+    lab: Lab, wire: Wire, says: str
+) -> None:
+    """No file can be given to a user whose number here nobody knows."""
+    facts = answer(200, json.dumps({"SecurityOptions": ["name=seccomp,profile=default", says]}))
+    with wire.fault(r"GET /info", answer=facts):
+        info = lab.make(wire.url).create(None, lab.id(), spec=lab.spec(secrets=SECRETS))
+    [file] = kept(lab)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
     assert inside(lab.backend, info, "cat", f"{FOLDER}/TOKEN") == CANARY
 
 
