@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.backends.docker.engine import Engine, failure
+from reconciler.backends.docker.engine import Engine
+from reconciler.backends.docker.failures import failure
 from reconciler.errors import BackendError, NotFound, Permanent, Transient
 
 Tell = Callable[[str, str], None]

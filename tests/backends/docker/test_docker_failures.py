@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.docker import DockerBackend
-from reconciler.backends.docker.engine import failure
+from reconciler.backends.docker.failures import failure
 from reconciler.errors import (
     BackendError,
     Conflict,
