@@ -78,8 +78,11 @@ class Project:
         declared and the live value; None for one that it does not show. References are not resolved."""
         with self.opened() as context:
             found = {}
+            desired = context.desired
             for seen in _look(context).sandboxes:
-                wanted = None if seen.owner is None else context.desired.sandboxes.get(seen.owner.address)
+                if seen.owner is None or seen.owner.stack != desired.stack:
+                    continue  # an engine may hold stacks of the same configuration
+                wanted = desired.sandboxes.get(seen.owner.address)
                 if wanted is not None:
                     live = seen.attributes or {}
                     flat = wanted.spec.canonical()
