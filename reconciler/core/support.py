@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Desired, DesiredSandbox, Lifecycle, ProbeKind
+from reconciler.model.desired import Desired, DesiredSandbox, Lifecycle, NetworkMode, ProbeKind
 from reconciler.model.diagnostic import Diagnostic, Severity
 
 
@@ -61,8 +61,37 @@ def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, kind: str) -> Iterat
             fix=f"use one of: {', '.join(sorted(able.probes))}",
             position=wanted.at("readiness"),
         )
+    if able.seals_isolated and wanted.spec.network.mode is NetworkMode.ISOLATED:
+        yield from _sealed(wanted, kind)
     if wanted.lifecycle.create_first:
         yield from _of_two_at_once(wanted, able, kind)
+
+
+def _sealed(wanted: DesiredSandbox, kind: str) -> Iterator[Diagnostic]:
+    """What would have to come in through a network that is not there."""
+    isolated = (("isolated here", wanted.at("network.mode")),)
+    told = (
+        f"{wanted.group} is isolated: on {wanted.backend!r} ({kind}) nothing reaches it through the network"
+    )
+    for port in wanted.spec.ports:
+        yield Diagnostic(
+            severity=Severity.ERROR,
+            code="unsupported",
+            summary=f"{told}, so its port `{port.name}` leads nowhere",
+            fix="remove the port, or name an internal network of the engine: `network: {name: …}`",
+            position=wanted.at(f"ports.{port.name}.container"),
+            related=isolated,
+        )
+    probe = wanted.spec.readiness.kind
+    if probe in (ProbeKind.HTTP, ProbeKind.TCP):
+        yield Diagnostic(
+            severity=Severity.ERROR,
+            code="unsupported",
+            summary=f"{told}, so its readiness probe by {probe} cannot succeed",
+            fix="write `readiness: {exec: [COMMAND, …]}`, or `readiness: none`",
+            position=wanted.at("readiness"),
+            related=isolated,
+        )
 
 
 def _exposed(wanted: DesiredSandbox, kind: str) -> Iterator[Diagnostic]:

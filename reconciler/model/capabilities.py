@@ -23,7 +23,8 @@ class Capabilities:
     says for people, by the same keys, why something is not enforced. `updatable` are the prefixes that change in place.
     `probes` are the readiness kinds that work. `owns` is False for a backend that cannot label its objects (the seed's
     contract alone): ownership then rests on the recorded id. `exposes_environment`: whoever may inspect a sandbox reads
-    its environment.
+    its environment. `seals_isolated`: with `network: isolated` nothing gets in either, so ports and probes through the
+    network make no sense.
     """
 
     fields: Mapping[str, Support] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Capabilities:
     unlisted: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
     exposes_environment: bool = False
+    seals_isolated: bool = False
     logs: bool = False
     exec: bool = False
     events: bool = False

@@ -39,6 +39,7 @@ CAPABILITIES = Capabilities(
     unlisted=IN_PLACE,
     relabels=False,
     exposes_environment=True,
+    seals_isolated=True,
     probes=frozenset({"http", "tcp", "exec", "none"}),
     logs=True,
     exec=True,
