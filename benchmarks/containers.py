@@ -35,8 +35,9 @@ sandboxes:
     image: {image}
     labels: {{{label}: "yes"}}
     environment: {{LOG_LEVEL: info}}
-    resources: {{cpu: 0.5, memory: 64Mi, pids: 64}}
 """
+# Limits are what an engine's listing does not show: declared, they cost one inspection of each sandbox.
+LIMITS = "    resources: {cpu: 0.5, memory: 64Mi, pids: 64}\n"
 # What the peers are asked for is the same container: loopback port, limits, no capabilities, an init.
 COMPOSE = """    image: {image}
     labels: {{{label}: "yes"}}
@@ -62,14 +63,14 @@ class Place:
     folder: Path
     label: str
 
-    def configure(self, count: int, host: str | None = None) -> Path:
+    def configure(self, count: int, host: str | None = None, *, limits: bool = True) -> Path:
         """A folder with our configuration of so many, and with an empty state."""
         folder = self.folder / f"ours-{uuid.uuid4().hex[:8]}"
         folder.mkdir()
         text = OURS.format(
             stack=self.label, host=host or self.host, count=count, image=self.image, label=self.label
         )
-        (folder / "sandboxes.yaml").write_text(text)
+        (folder / "sandboxes.yaml").write_text(text + (LIMITS if limits else ""))
         return folder
 
     def compose(self, count: int) -> Path:
@@ -215,19 +216,24 @@ def created_and_destroyed(place: Place) -> None:
 
 
 def planned_again(place: Place) -> None:
-    """Both fleets are up: ours is planned and theirs brought up again, by turns."""
-    took: dict[str, list[float]] = {"reconciler plan": []}
-    folder = place.configure(COUNT)
-    process([*reconciler(), "apply", "--auto-approve", "-q"], folder, runs=1, warmup=0)
+    """All fleets are up: ours are planned and theirs brought up again, by turns."""
+    plain, limited = "reconciler plan", "with limits declared"
+    folders = {plain: place.configure(COUNT, limits=False), limited: place.configure(COUNT)}
+    (folders[limited] / "sandboxes.yaml").write_text(
+        (folders[limited] / "sandboxes.yaml").read_text().replace(place.label, f"{place.label}-2", 1)
+    )
+    took: dict[str, list[float]] = {name: [] for name in folders}
+    for folder in folders.values():
+        process([*reconciler(), "apply", "--auto-approve", "-q"], folder, runs=1, warmup=0)
     if docker_compose():
         process(_compose(place, "up", "-d"), place.compose(COUNT), runs=1, warmup=0)
         took["docker-compose up"] = []
     for _ in range(ROUNDS + 2):
-        took["reconciler plan"].append(_plan(folder))
+        for name, folder in folders.items():
+            took[name].append(_plan(folder))
         if docker_compose():
-            took["docker-compose up"].append(
-                process(_compose(place, "up", "-d"), place.folder / "compose", runs=1, warmup=0).wall
-            )
+            again = process(_compose(place, "up", "-d"), place.folder / "compose", runs=1, warmup=0)
+            took["docker-compose up"].append(again.wall)
     _tell(f"no-op of {COUNT}", took, {"docker-compose up": 0.25})
     place.clear()
 
@@ -235,19 +241,21 @@ def planned_again(place: Place) -> None:
 def calls(place: Place) -> None:
     """How many questions the engine is asked; with many containers the time of a plan too."""
     with proxy(place.folder, place.host) as before:
-        for count in (COUNT, MANY):
-            folder = place.configure(count, before.url)
+        for count, limits in ((COUNT, False), (COUNT, True), (MANY, False), (MANY, True)):
+            folder = place.configure(count, before.url, limits=limits)
+            which_ones = f"{count}{' with limits' if limits else ''}"
             before.reset()
             cost = process([*reconciler(), "apply", "--auto-approve", "-q"], folder, runs=1, warmup=0)
-            print(f"{count} created: {cost.wall:.2f} s; calls: {_listed(before.calls)}")
+            print(f"{which_ones} created: {cost.wall:.2f} s; calls: {_listed(before.calls)}")
             before.reset()
             _plan(folder)
-            print(f"no-op plan of {count}: calls: {_listed(before.calls)} (goal: one list call)")
+            goal = "" if limits else " (goal: one list call)"
+            print(f"no-op plan of {which_ones}: calls: {_listed(before.calls)}{goal}")
             cost = process([*reconciler(), "plan", "--detailed-exitcode"], folder, runs=ROUNDS + 2)
-            print(f"no-op plan of {count}: {cost}")
+            print(f"no-op plan of {which_ones}: {cost}")
             before.reset()
             cost = process([*reconciler(), "destroy", "--auto-approve", "-q"], folder, runs=1, warmup=0)
-            print(f"{count} destroyed: {cost.wall:.2f} s; calls: {_listed(before.calls)}")
+            print(f"{which_ones} destroyed: {cost.wall:.2f} s; calls: {_listed(before.calls)}")
             place.clear()
 
 

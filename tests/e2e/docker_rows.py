@@ -151,7 +151,7 @@ def _mount(target: str) -> View:
 
 
 def _writes(live: Live, folder: str) -> bool:
-    return live.run("sh", "-c", f"touch {folder}/.probe && echo yes") == "yes"
+    return live.run("sh", "-c", f"touch {folder}/.probe 2>/dev/null && echo yes || echo no") == "yes"
 
 
 def _tmpfs(target: str) -> View:

@@ -137,7 +137,11 @@ class Matrix:
         item = self.stages[-1].items[row.name]
 
         def run(*command: str) -> str:
-            done = self.stack.client.containers.get(item["Id"]).exec_run(list(command))
+            container = self.stack.client.containers.get(item["Id"])
+            for _ in range(3):  # a busy engine sometimes loses the output of a command that ends at once
+                done = container.exec_run(list(command))
+                if done.output or done.exit_code:
+                    break
             return str(done.output.decode().strip()) if done.exit_code == 0 else ""
 
         try:

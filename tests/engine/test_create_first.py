@@ -20,11 +20,13 @@ from reconciler.model.plan import Action, Reason
 from tests.support.build import desired, wanted
 from tests.support.running import Stack
 
-READY_AFTER = 0.03  # seconds: long enough to be probed more than once
+READY_AFTER = 0.03  # seconds
 
 
 def sandbox(image: str, timeout: float = 10.0) -> DesiredSandbox:
-    return wanted("a", image=image, create_first=True, readiness=Readiness(timeout=timeout))
+    """Two good answers are asked for, so that there is always a second probe, however slow this machine is."""
+    readiness = Readiness(timeout=timeout, successes=2, interval=0.01)
+    return wanted("a", image=image, create_first=True, readiness=readiness)
 
 
 def serving() -> Stack:
