@@ -61,7 +61,7 @@ _CONTAINER_HINTS = """\
     # ports: [{name: http, container: 8080, host: auto}] # a free port of 127.0.0.1; or a number, for one sandbox alone
     # mounts: [{source: ./workspace, target: /mnt/user-data}, {type: tmpfs, target: /scratch, size: 256Mi}]
     # security: {cap_add: [NET_BIND_SERVICE], user: "1000"} # no capability, no new privileges and an init without it
-    # network: {mode: isolated} # nothing can be reached, and no port is published
+    # network: {name: NETWORK} # one of the engine's; an internal one lets nothing out
     # restart: unless-stopped # without it only `apply` starts a sandbox again
 """
 _WITHOUT_IMAGE = ("process", "memory", "remote")

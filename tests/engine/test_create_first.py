@@ -23,7 +23,7 @@ from tests.support.running import Stack
 READY_AFTER = 0.03  # seconds
 
 
-def sandbox(image: str, timeout: float = 10.0) -> DesiredSandbox:
+def sandbox(image: str, timeout: float = 2.0) -> DesiredSandbox:
     """Two good answers are asked for, so that there is always a second probe, however slow this machine is."""
     readiness = Readiness(timeout=timeout, successes=2, interval=0.01)
     return wanted("a", image=image, create_first=True, readiness=readiness)

@@ -26,6 +26,7 @@ from reconciler.errors import (
     Permanent,
     ReconcilerError,
     Unavailable,
+    Unsupported,
 )
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
@@ -229,13 +230,24 @@ class Engine:
         return found.Host, found.TLSConfig or False
 
     def update(self, container: str, body: Mapping[str, object]) -> None:
-        """Change limits of a running container. The SDK's own method knows neither processors nor pids."""
+        """Change limits of a running container. The SDK's own method knows neither processors nor pids.
+
+        Raises Unsupported for an engine that knows no such call, as Podman 4.3.
+        """
         client = self.sdk()
-        with self.translated():
-            client._result(
-                client._post_json(client._url("/containers/{0}/update", container), data=dict(body)),
-                json=True,
-            )
+        try:
+            with self.translated():
+                client._result(
+                    client._post_json(client._url("/containers/{0}/update", container), data=dict(body)),
+                    json=True,
+                )
+        except NotFound as error:
+            if error.message != "Not Found":  # of a container it is "No such container: …"
+                raise
+            raise Unsupported(
+                f"the engine at {self.name} cannot change limits of a running container",
+                hint=f"remove it (`podman rm -f {container[:12]}`): the next apply makes it with the new limits",
+            ) from error
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:

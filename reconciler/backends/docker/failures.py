@@ -16,7 +16,10 @@ def failure(status: int, message: str, engine: str) -> BackendError:
     low = text.lower()
     if status == 404 and low.startswith(("no such container", "no such image")):
         return NotFound(text)  # before the words below, one of which may be its name
-    if status == 409:
+    # Podman gives both of these status 500.
+    if low.endswith(": no such container"):
+        return NotFound(text)
+    if status == 409 or ("container name" in low and "already in use" in low):
         return Conflict(text)
     for words, hint, kind in _KNOWN:
         if any(word in low for word in words):

@@ -263,6 +263,8 @@ class TestAContainerCannotBeMade:
             (404, "No such container: reconciler-unauthorized-1", NotFound, ""),
             (409, 'The container name "/reconciler-unauthorized" is already in use', Conflict, ""),
             (400, "no", Permanent, ""),
+            (500, "container 8076236eda24 does not exist in database: no such container", NotFound, ""),  # Podman's
+            (500, 'creating container storage: the container name "a" is already in use by 21e786', Conflict, ""),
         ],
     )  # fmt: skip
     def test_what_the_engine_says_has_a_meaning(
