@@ -94,6 +94,7 @@ class Run:
     destroyed: bool = False
     counted: bool = False  # counts towards sandboxes in start-up
     ready: bool | None = None
+    recovering: bool | None = None  # runs again although it was to be replaced; False once it did not last
     info: SandboxInfo | None = None
     waiting: Waiting | None = None
     call: Call | None = None  # the one in flight
@@ -118,7 +119,7 @@ class Run:
     def info_of(self, stage: CallKind) -> SandboxInfo | None:
         if stage is CallKind.CREATE:
             return None
-        if stage is CallKind.PROBE and (self.info is not None or self.step.create_first):
+        if self.recovering or (stage is CallKind.PROBE and (self.info is not None or self.step.create_first)):
             return self.info
         return None if self.step.current is None else self.step.current.info
 
@@ -137,6 +138,10 @@ class Run:
 def asks_nothing(step: Step) -> bool:
     """Whether the step's sandbox is declared to be ready as soon as it runs."""
     return step.desired is not None and step.desired.spec.readiness.kind is ProbeKind.NONE
+
+
+RECOVERY = (CallKind.RECORD, CallKind.PROBE)
+"""What comes before all that a repair still has to do, when its object runs again."""
 
 
 def stages_of(step: Step) -> deque[CallKind]:

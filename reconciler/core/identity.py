@@ -7,8 +7,8 @@ import re
 
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Address, FlatSpec, SandboxId, fingerprint
-from reconciler.model.observed import ObservedSandbox
-from reconciler.model.plan import Action, Step
+from reconciler.model.observed import ObservedSandbox, Phase
+from reconciler.model.plan import Action, Reason, Step
 
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
 _SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
@@ -55,8 +55,22 @@ def moved(step: Step, seen: ObservedSandbox | None) -> str:
         return f"it is another object now ({seen.info.container_id or 'no id'})"
     if seen.owner != planned.owner:
         return "its labels changed"
-    if step.action is Action.REPAIR and planned.phase.is_dead and not seen.phase.is_dead:
-        return f"it runs again ({seen.phase})"
+    if step.reason is Reason.DEAD and seen.phase is Phase.UNKNOWN:
+        return "nobody can tell any more whether it runs"
+    if (
+        recovers(step, seen)
+        and step.changes
+        and not any(change.forces_replacement for change in step.changes)
+    ):
+        return f"it runs again ({seen.phase}), so what changed can be changed in place"
     if step.action in (Action.UPDATE, Action.ADOPT) and seen.phase.is_dead:
         return f"it stopped ({seen.detail or seen.phase})"
     return ""
+
+
+def recovers(step: Step, seen: ObservedSandbox | None) -> bool:
+    """Whether what was to be replaced only because it was dead runs again: started by hand, by the engine's restart
+    policy, or by a start that a killed run left behind."""
+    if step.reason is not Reason.DEAD or seen is None:
+        return False
+    return not (seen.phase.is_dead or seen.phase in (Phase.PAUSED, Phase.UNKNOWN))

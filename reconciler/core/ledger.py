@@ -55,7 +55,7 @@ class Ledger:
                 address=call.step.address,
                 sandbox_id=_target(call),
                 backend=call.backend,
-                generation=call.step.generation,
+                generation=_generation(call),
                 spec=flat,
                 spec_hash="" if destroys else self._hash(flat),
                 depends_on=call.step.desired.depends_on if call.step.desired else (),
@@ -98,7 +98,7 @@ class Ledger:
             at=at,
             operation=operation,
             address=step.address,
-            sandbox_id=step.sandbox_id,
+            sandbox_id=step.sandbox_id if result.info is None else result.info.sandbox_id,
             info=result.info,
             error=error,
         )
@@ -151,7 +151,15 @@ def _takes_over(call: Call) -> bool:
 
 
 def _target(call: Call) -> str:
-    """The object a call is about: a destroy goes for the one that is there."""
-    if call.kind is CallKind.DESTROY and call.info is not None:
+    """The object a call is about: a destroy goes for the one that is there, and what is recorded is there already."""
+    if call.kind in (CallKind.DESTROY, CallKind.RECORD) and call.info is not None:
         return call.info.sandbox_id
     return call.step.sandbox_id
+
+
+def _generation(call: Call) -> int:
+    """A repair whose object recovered records that one, not the successor that was planned."""
+    current = call.step.current
+    if call.kind is CallKind.RECORD and current is not None and current.owner is not None:
+        return current.owner.generation or call.step.generation
+    return call.step.generation

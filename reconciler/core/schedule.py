@@ -14,11 +14,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
-from reconciler.core.identity import moved
+from reconciler.core.calls import RECOVERY, Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
+from reconciler.core.identity import moved, recovers
 from reconciler.core.readiness import Again, Fleet, GaveUp, Ready, Waiting, decide, first_probe, probe_timeout
 from reconciler.model.desired import Readiness
 from reconciler.model.event import Activity, Event, StepEnded, StepProgress, StepStarted
+from reconciler.model.observed import SandboxInfo
 from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import Action, Plan
 
@@ -315,6 +316,24 @@ class Scheduler:
             return
         if seen is None:
             run.destroyed = True
+        elif run.recovering is None and not run.step.changes and recovers(run.step, seen):
+            self._recover(run, seen.info, now)
+            return
+        self._advance(run, now)
+
+    def _recover(self, run: Run, info: SandboxInfo, now: float) -> None:
+        """What broke runs again: it is destroyed only if it does not become ready, and looked at again before that."""
+        run.recovering = True
+        run.info = info
+        run.stages.extendleft(reversed(RECOVERY))
+        run.attempts = 0
+        self._progress(run, Activity.CHECKING, now, note="it runs again: it is kept if it becomes ready")
+        self._enqueue(run)
+
+    def _relapse(self, run: Run, why: str, now: float) -> None:
+        run.recovering = False
+        run.info = None
+        self._progress(run, Activity.CHECKING, now, note=f"it ran again, but {why}")
         self._advance(run, now)
 
     def _probed(self, run: Run, answer: Answer, now: float) -> None:
@@ -335,10 +354,14 @@ class Scheduler:
                 if not asks_nothing(run.step):
                     self._fleet.learn(now - run.waiting.started)
                 run.ready = True
+                if run.recovering:
+                    run.stages = deque([CallKind.PROBE])
                 self._advance(run, now)
             case Again(at, waiting):
                 run.waiting = waiting
                 self._at(at, run)
+            case GaveUp(why) if run.recovering:
+                self._relapse(run, why, now)
             case GaveUp(why):
                 run.ready = False
                 self._end(run, StepStatus.FAILED, now, why, log_tail=answer.log_tail)

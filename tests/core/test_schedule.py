@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from reconciler.model.desired import DesiredSandbox, ProbeKind, Readiness
 from reconciler.model.event import Activity, StepProgress
 from reconciler.model.observed import Observed, ObservedSandbox, Phase
 from reconciler.model.outcome import StepStatus
-from reconciler.model.state import State
+from reconciler.model.state import State, Status
 from tests.support.build import desired, options, record, seen, state, wanted
 
 
@@ -160,8 +161,6 @@ MOVES = {
 
 @pytest.mark.parametrize("move", MOVES)
 def test_an_object_that_moved_is_not_touched(move: str) -> None:
-    from dataclasses import replace
-
     old = wanted("a", image="one")
     driver = Driver(known=state(record(old)), live=(seen(old),))
     driver.answer(driver.one(CallKind.CHECK), seen=replace(seen(old), **MOVES[move]))  # type: ignore[arg-type]
@@ -169,11 +168,84 @@ def test_an_object_that_moved_is_not_touched(move: str) -> None:
     assert driver.statuses() == {"a": "stale"}
 
 
-def test_a_dead_one_that_runs_again_is_not_destroyed() -> None:
+class TestADeadOneThatRunsAgain:
+    def run(self, to: DesiredSandbox | None = None, **found: Any) -> tuple[Driver, ObservedSandbox]:
+        of = wanted("a")
+        driver = Driver(to or of, known=state(record(of)), live=(seen(of, phase=Phase.FAILED),))
+        again = replace(seen(of), **{"phase": Phase.STARTING, **found})
+        driver.answer(driver.one(CallKind.CHECK), seen=again)
+        return driver, again
+
+    def test_is_recorded_awaited_and_kept(self) -> None:
+        driver, again = self.run(info=replace(seen(wanted("a")).info, sandbox_url="http://elsewhere:9"))
+        noted = driver.one(CallKind.RECORD)
+        assert noted.info == again.info
+        driver.answer(noted, info=noted.info)
+        probe = driver.one(CallKind.PROBE)
+        assert probe.info == again.info
+        driver.answer(probe, ready=True)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.ready, result.info) == (StepStatus.DONE, True, again.info)
+        assert notes(driver) == [(Activity.CHECKING, "it runs again: it is kept if it becomes ready")]
+
+    def relapsed(self) -> Driver:
+        driver, again = self.run()
+        driver.answer(driver.one(CallKind.RECORD), info=again.info)
+        driver.answer(driver.one(CallKind.PROBE), dead=True, detail="exit code 1")
+        return driver
+
+    def test_and_dies_again_is_replaced(self) -> None:
+        driver = self.relapsed()
+        old = seen(wanted("a"))
+        driver.answer(driver.one(CallKind.CHECK), seen=old)  # up for a third time: once is enough
+        gone = driver.one(CallKind.DESTROY)
+        assert gone.info == old.info
+        driver.answer(gone)
+        new = replace(old.info, sandbox_id="new")
+        driver.answer(driver.one(CallKind.CREATE), info=new)
+        probe = driver.one(CallKind.PROBE)
+        assert probe.info == new
+        driver.answer(probe, ready=True)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.ready, result.info) == (StepStatus.DONE, True, new)
+
+    def test_and_becomes_another_while_it_is_awaited_is_left_alone(self) -> None:
+        driver = self.relapsed()
+        other = replace(seen(wanted("a")), info=replace(seen(wanted("a")).info, container_id="other"))
+        driver.answer(driver.one(CallKind.CHECK), seen=other)
+        assert driver.statuses() == {"a": "stale"}
+
+    def test_is_interrupted_with_what_is_known_of_it(self) -> None:
+        driver, again = self.run()
+        driver.answer(driver.one(CallKind.RECORD), info=again.info)
+        driver.answer(driver.one(CallKind.PROBE), detail="not yet")
+        driver.scheduler.stop(driver.now)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.ready, result.info) == (StepStatus.INTERRUPTED, None, again.info)
+
+    def test_but_is_declared_otherwise_now_is_replaced(self) -> None:
+        driver, _ = self.run(to=wanted("a", image="two"))
+        assert driver.one(CallKind.DESTROY)
+
+    def test_but_could_be_changed_in_place_is_left_to_the_next_plan(self) -> None:
+        driver, _ = self.run(to=wanted("a", labels={"team": "two"}))
+        assert driver.statuses() == {"a": "stale"}
+
+    @pytest.mark.parametrize("phase", [Phase.FAILED, Phase.STOPPED, Phase.PAUSED])
+    def test_needs_to_run_for_that(self, phase: Phase) -> None:
+        driver, _ = self.run(phase=phase)
+        assert driver.one(CallKind.DESTROY)
+
+    def test_but_nobody_can_tell_is_left_alone(self) -> None:
+        driver, _ = self.run(phase=Phase.UNKNOWN)
+        assert driver.statuses() == {"a": "stale"}
+
+
+def test_what_never_became_ready_is_replaced_although_it_runs() -> None:
     of = wanted("a")
-    driver = Driver(of, known=state(record(of)), live=(seen(of, phase=Phase.FAILED),))
-    driver.answer(driver.one(CallKind.CHECK), seen=seen(of, phase=Phase.STARTING))
-    assert driver.statuses() == {"a": "stale"}
+    driver = Driver(of, known=state(record(of, status=Status.TAINTED)), live=(seen(of),))
+    driver.answer(driver.one(CallKind.CHECK), seen=seen(of))
+    assert driver.one(CallKind.DESTROY)
 
 
 class TestLimits:

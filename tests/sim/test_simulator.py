@@ -34,9 +34,10 @@ MOODS = (
     Chaos(transient=0.05, permanent=0.1),
     Chaos(silent=0.05, slow=0.1),
     Chaos(never_ready=0.1, dies=0.1),
+    Chaos(dies=0.4, wakes=0.5),
     Chaos(destroy_lies=0.2, listing_omits=0.1),
     Chaos(listing_fails=0.3),
-    Chaos(0.1, 0.05, 0.02, 0.05, 0.05, 0.05, 0.05, 0.05, 0.1),
+    Chaos(0.1, 0.05, 0.02, 0.05, 0.05, 0.05, 0.05, 0.05, 0.1, 0.3),
 )
 
 

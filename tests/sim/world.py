@@ -55,6 +55,7 @@ class Chaos:
     destroy_lies: float = 0.0
     listing_omits: float = 0.0
     listing_fails: float = 0.0
+    wakes: float = 0.0  # of what is dead when a plan is made: that it runs again right after
 
 
 CALM = Chaos()
@@ -82,6 +83,7 @@ class World:
     most_alive: Counter[Address] = field(default_factory=Counter)
     may_be_two: set[Address] = field(default_factory=set)  # declared as such at some time
     answered: set[str] = field(default_factory=set)  # ids of sandboxes that have been ready
+    fallen: set[str] = field(default_factory=set)  # ids of those that died and have not answered since
     # by address: who must be ready before a leftover goes
     successors: dict[Address, set[str]] = field(default_factory=dict)
     creations: int = 0
@@ -133,23 +135,35 @@ class World:
         observed = self.look(set(CAPABILITIES))  # the state remembers every backend that was used
         options = PlanOptions(new_lineage="lineage-1", capabilities=CAPABILITIES, destroy=destroy)
         plan = make_plan(desired, state, observed, options)
+        self._wake()
         base = state or State(stack=desired.stack, lineage=plan.lineage)
         self._expect({} if destroy else desired.sandboxes, plan, base)
         entries, run = self._carry_out(plan, crash_after, limits or Limits(parallelism=16, retry_budget=1000))
         return replace(fold_all(base, entries), serial=base.serial + 1), run
+
+    def _wake(self) -> None:
+        for thing in self.things.values():
+            if not thing.phase.is_dead:
+                continue
+            self._die(thing)
+            if self._odds(self.chaos.wakes):
+                thing.phase = Phase.STARTING
+                thing.ready_at = NEVER if self._odds(0.3) else self.now + self.rng.uniform(0.1, 3)
 
     def _expect(self, declared: Mapping[Address, DesiredSandbox], plan: Plan, state: State) -> None:
         """Note for each sandbox whose new one comes first which ones count as its successors."""
         first = {address for address, wanted in declared.items() if wanted.lifecycle.create_first}
         self.may_be_two |= first
         recorded = {a: r.sandbox_id for a, r in state.sandboxes.items() if r.status is Status.READY}
-        self.answered |= set(recorded.values())
+        self.answered |= set(recorded.values()) - self.fallen
         own = {step.address: step for step in plan.steps if step.reason is not Reason.SUPERSEDED}
         self.successors = {}
         for address in first:
             step = own.get(address)
             known = {recorded[address]} if address in recorded else set()
             broken = step is not None and step.action in (Action.REPAIR, Action.CREATE)
+            if step is not None and step.reason is Reason.DEAD and step.current is not None:
+                known, broken = {step.current.info.sandbox_id}, False  # unless it runs again and answers
             self.successors[address] = ({step.sandbox_id} if step else set()) | (set() if broken else known)
 
     def _carry_out(self, plan: Plan, crash_after: int | None, limits: Limits) -> tuple[list[Entry], Run]:
@@ -240,6 +254,11 @@ class World:
     def _check_successor(self, call: Call) -> None:
         """What runs and is to go after its successor goes when that has answered, and never before."""
         step = call.step
+        if step.reason is Reason.DEAD and not step.changes:
+            assert call.info is not None
+            assert call.info.sandbox_id not in self.answered, (
+                f"{step.key}: it runs again, and goes all the same"
+            )
         if step.current is None or step.current.phase.is_dead or step.current.phase is Phase.PAUSED:
             return
         if step.create_first:
@@ -292,8 +311,13 @@ class World:
         )
         self.most_alive[address] = max(self.most_alive[address], alive - self.lies[address])
         if self._odds(self.chaos.dies):
-            self._land(self.now + self.rng.uniform(0, 5), lambda: setattr(thing, "phase", Phase.FAILED))
+            self._land(self.now + self.rng.uniform(0, 5), lambda: self._die(thing))
         return Answer(info=info)
+
+    def _die(self, thing: Thing) -> None:
+        thing.phase = thing.phase if thing.phase.is_dead else Phase.FAILED
+        self.answered.discard(thing.info.sandbox_id)
+        self.fallen.add(thing.info.sandbox_id)
 
     def _update(self, call: Call, spec: SandboxSpec) -> Answer:
         assert call.info is not None
@@ -323,4 +347,5 @@ class World:
         ready = self.now >= thing.ready_at
         if ready:
             self.answered.add(thing.info.sandbox_id)
+            self.fallen.discard(thing.info.sandbox_id)
         return Answer(ready=ready, detail="connection refused")
