@@ -15,6 +15,7 @@ What the rules keep true:
   destroyed to be replaced is recorded from the intent on, and its record stays until the intent to create: a run that
   dies in between must not leave an address that only an entry of `imports` speaks of.
 * A record that is being destroyed hears nothing but the outcome of that, or a new intent.
+* `healthy` remembers what an address was last ready with, from the moment it is to be something else until that is ready.
 * Folding a complete run a second time changes nothing.
 """
 
@@ -24,30 +25,40 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
-from reconciler.model.desired import fingerprint
+from reconciler.model.desired import Address, FlatSpec, fingerprint
 from reconciler.model.outcome import Entry, Intent, Operation, Outcome
 from reconciler.model.state import SandboxRecord, State, Status
 
 
 def fold(state: State, entry: Entry) -> State:
     """The state after one entry; the given one when the entry does not concern it."""
-    before = state.sandboxes.get(entry.address)
-    after = fold_record(before, entry)
-    if after is before:
-        return state
-    return state.without(entry.address) if after is None else state.with_record(after)
+    return fold_all(state, (entry,))
 
 
 def fold_all(state: State, entries: Iterable[Entry]) -> State:
-    """The state after all entries, in order; linear in records plus entries."""
+    """The state after all entries, in order; linear in records plus entries. The given one when none concerns it."""
     records = dict(state.sandboxes)
+    released = dict(state.released)
     for entry in entries:
+        if isinstance(entry, Intent):
+            _note_release(released, entry)
         after = fold_record(records.get(entry.address), entry)
         if after is None:
             records.pop(entry.address, None)
         else:
             records[entry.address] = after
-    return replace(state, sandboxes=records)
+    if records == state.sandboxes and released == state.released:
+        return state
+    return replace(state, sandboxes=records, released=released)
+
+
+def _note_release(released: dict[tuple[str, str], Address], intent: Intent) -> None:
+    """What is let go is nobody's until it is taken over again, or destroyed under the same name."""
+    key = (intent.backend, intent.sandbox_id)
+    if intent.operation is Operation.RELEASE:
+        released[key] = intent.address
+    elif released:
+        released.pop(key, None)
 
 
 def fold_record(record: SandboxRecord | None, entry: Entry) -> SandboxRecord | None:
@@ -60,7 +71,7 @@ def fold_record(record: SandboxRecord | None, entry: Entry) -> SandboxRecord | N
 def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord | None:
     match intent.operation:
         case Operation.CREATE:
-            return _meant(intent, status=Status.PENDING)
+            return replace(_meant(intent, status=Status.PENDING), healthy=_healthy(record, intent))
         case Operation.ADOPT:
             return _kept(record, _meant(intent, status=Status.CREATED))
         case Operation.UPDATE:
@@ -68,7 +79,15 @@ def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord
         case Operation.DESTROY:
             if record is None or record.sandbox_id != intent.sandbox_id:
                 return _meant(intent, status=Status.DESTROYING) if intent.imported else record
-            return replace(record, status=Status.DESTROYING, error="", updated_at=intent.at)
+            return replace(
+                record,
+                status=Status.DESTROYING,
+                error="",
+                updated_at=intent.at,
+                healthy=record.spec if record.status is Status.READY else record.healthy,
+            )
+        case Operation.RELEASE:
+            return None if record is None or record.sandbox_id == intent.sandbox_id else record
         case Operation.READY | Operation.FORGET:
             return record  # looking and forgetting change nothing until they are done
         case _:
@@ -88,7 +107,19 @@ def _meant(intent: Intent, *, status: Status) -> SandboxRecord:
         created_at=intent.at,
         updated_at=intent.at,
         imported=intent.imported,
+        protected=intent.protected,
+        triggers=intent.triggers,
     )
+
+
+def _healthy(record: SandboxRecord | None, intent: Intent) -> FlatSpec | None:
+    """What the address was last ready with, as long as that is not what it is to be now."""
+    return None if record is None else _last_healthy(record, intent.spec)
+
+
+def _last_healthy(record: SandboxRecord, spec: FlatSpec) -> FlatSpec | None:
+    last = record.spec if record.status is Status.READY else record.healthy
+    return None if last == spec else last
 
 
 def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
@@ -97,6 +128,7 @@ def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
         return meant
     return replace(
         meant,
+        healthy=_last_healthy(record, meant.spec),
         created_at=record.created_at,
         info=record.info,
         imported=meant.imported or record.imported,
@@ -126,6 +158,9 @@ def _after_outcome(record: SandboxRecord | None, outcome: Outcome) -> SandboxRec
         updated_at=outcome.at,
         error=outcome.error,
         imported=record.imported,
+        protected=record.protected,
+        triggers=record.triggers,
+        healthy=None if status is Status.READY else record.healthy,
     )
 
 
@@ -142,7 +177,7 @@ def _verdict(record: SandboxRecord, outcome: Outcome) -> tuple[Status, str]:
             return (Status.READY if outcome.ok else Status.TAINTED), record.spec_hash
         case Operation.DESTROY:  # a failed destroy may have taken half of it
             return Status.DESTROYING, record.spec_hash
-        case Operation.FORGET:
+        case Operation.FORGET | Operation.RELEASE:
             return record.status, record.spec_hash
         case _:
             assert_never(outcome.operation)

@@ -21,17 +21,23 @@ from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
-from reconciler.model.plan import Action, FieldChange, Plan, Reason, Step
+from reconciler.model.plan import Action, FieldChange, Plan, Reason, Selection, Step
 from reconciler.model.state import SandboxRecord, State, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """`new_lineage` is used when neither a state nor live labels tell one. `capabilities` by backend name."""
+    """`new_lineage` is used when neither a state nor live labels tell one. `capabilities` by backend name. `now` in
+    seconds since the epoch."""
 
     new_lineage: str
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
-    destroy: bool = False
+    selection: Selection = Selection()
+    now: float = 0.0
+
+    @property
+    def destroy(self) -> bool:
+        return self.selection.destroy
 
 
 def make_plan(desired: Desired, state: State | None, observed: Observed, options: PlanOptions) -> Plan:
@@ -52,7 +58,7 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         outputs={} if options.destroy else desired.outputs,
         infos={address: info for address, info in planner.infos.items() if info is not None},
         lineage_found=found,
-        destroy=options.destroy,
+        selection=options.selection,
     )
 
 

@@ -17,7 +17,7 @@ from reconciler.errors import ConfigError
 from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import Observed, ObservedSandbox
-from reconciler.model.plan import Plan, Reason
+from reconciler.model.plan import Plan, Reason, Selection
 from reconciler.model.state import State
 
 
@@ -60,9 +60,10 @@ def validate(context: Context) -> tuple[Diagnostic, ...]:
     return (*map(context.illustrate, remarks), *notes)
 
 
-def survey(context: Context, *, destroy: bool = False) -> View:
+def survey(context: Context, selection: Selection = Selection()) -> View:
     """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
     be listed, and what `make_plan` raises."""
+    destroy = selection.destroy
     state = context.store.read()
     context.backends.remember(state)
     context.backends.check_places(state)
@@ -84,7 +85,9 @@ def survey(context: Context, *, destroy: bool = False) -> View:
         unlabelled=_unlabelled(desired, state, destroy=destroy),
         closer=None if destroy else closer,
     )
-    options = PlanOptions(new_lineage=str(uuid.uuid4()), capabilities=capabilities, destroy=destroy)
+    options = PlanOptions(
+        new_lineage=str(uuid.uuid4()), capabilities=capabilities, selection=selection, now=context.clock.now()
+    )
     made = make_plan(desired, state, observed, options)
     found = (_lineage_found(made),) if made.lineage_found else ()
     made = replace(made, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks))

@@ -16,7 +16,7 @@ from reconciler.errors import Refused, StoreError
 from reconciler.model.desired import Address
 from reconciler.model.event import ApplyEnded, Planned
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import Action, Plan
+from reconciler.model.plan import Action, Plan, Selection
 from reconciler.model.state import SandboxRecord, State
 from reconciler.stores.base import Lease
 
@@ -30,10 +30,14 @@ MASK = "•••"
 class ApplyOptions:
     """`parallelism` None takes what each backend bears; `lock_timeout` in seconds."""
 
-    destroy: bool = False
+    selection: Selection = Selection()
     parallelism: int | None = None
     lock_timeout: float = 0.0
     fail_fast: bool = False
+
+    @property
+    def destroy(self) -> bool:
+        return self.selection.destroy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +52,9 @@ class ApplyReport:
     seconds: float = 0.0
 
 
-def plan(context: Context, *, destroy: bool = False) -> Plan:
+def plan(context: Context, selection: Selection = Selection()) -> Plan:
     """The difference between what should be and what is. Writes nothing, and calls only observing verbs."""
-    return survey(context, destroy=destroy).plan
+    return survey(context, selection).plan
 
 
 def apply(
@@ -64,7 +68,7 @@ def apply(
     else's run comes between. Raises LockHeld, and whatever `survey` raises."""
     operation = "destroy" if options.destroy else "apply"
     with locked(context, operation, options.lock_timeout) as lease:
-        view = survey(context, destroy=options.destroy)
+        view = survey(context, options.selection)
         context.emit(Planned(plan=view.plan))
         _refuse_takeover(view.plan)
         if not view.plan.empty and not confirm(view.plan):

@@ -24,7 +24,7 @@ class Capabilities:
     `probes` are the readiness kinds that work. `owns` is False for a backend that cannot label its objects (the seed's
     contract alone): ownership then rests on the recorded id. `exposes_environment`: whoever may inspect a sandbox reads
     its environment. `seals_isolated`: with `network: isolated` nothing gets in either, so ports and probes through the
-    network make no sense.
+    network make no sense. `restarts`: what ended, or does not answer, can be stopped and started with everything it holds.
     """
 
     fields: Mapping[str, Support] = field(default_factory=dict)
@@ -37,6 +37,7 @@ class Capabilities:
     why: Mapping[str, str] = field(default_factory=dict)
     exposes_environment: bool = False
     seals_isolated: bool = False
+    restarts: bool = False
     logs: bool = False
     exec: bool = False
     events: bool = False

@@ -11,22 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
 
+from reconciler.model.address import Address as Address
+from reconciler.model.address import SandboxId as SandboxId
+from reconciler.model.address import address_order as address_order
+from reconciler.model.lifecycle import Lifecycle as Lifecycle
+from reconciler.model.lifecycle import Move, Policy, Removal, Rollout
 from reconciler.model.position import Position
 
-Address = NewType("Address", str)  # researcher, researcher[0], region["eu"]
-SandboxId = NewType("SandboxId", str)  # ^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$
 Scalar = str | int | float | bool | None
 FlatSpec = Mapping[str, Scalar]  # canonical form: "environment.LOG_LEVEL" -> "info", sorted by path
 LABEL_PREFIX = "sandbox-reconciler/"  # of every label of ours on an object; nobody else's begins with it
-
-
-def address_order(address: str) -> tuple[str, int, str]:
-    """A sort key under which `a[2]` comes before `a[10]`."""
-    group, _, key = address.partition("[")
-    key = key.removesuffix("]")
-    return (group, int(key) if key.isdecimal() else -1, key)
 
 
 class Secret:
@@ -162,13 +157,15 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Written on every object we create, as labels: what makes it ours and what it was made from."""
+    """Written on every object we create, as labels: what makes it ours and what it was made from. `protected`: it was
+    declared with `prevent_destroy` when it was made, so that the protection outlives the declaration and the state."""
 
     stack: str
     lineage: str
     address: Address
     generation: int
     spec_hash: str
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,14 +244,6 @@ def fingerprint(flat: FlatSpec) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lifecycle:
-    """How it is replaced. `create_first`: the new one is ready before the old one goes. Not part of the
-    fingerprint: changing it changes nothing on the object."""
-
-    create_first: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredSandbox:
     """A sandbox of the configuration, expanded. `group` is the name in the YAML that it came from.
 
@@ -272,6 +261,7 @@ class DesiredSandbox:
     depends_on: tuple[Address, ...] = ()
     references: tuple[Address, ...] = ()
     lifecycle: Lifecycle = Lifecycle()
+    rollout: Rollout | None = None  # None: all replicas at once
 
     def at(self, path: str) -> Position:
         """The closest known position of a field: its own, else its parent's, else the sandbox's."""
@@ -327,5 +317,8 @@ class Desired:
     store: StoreConfig = StoreConfig()
     outputs: Mapping[str, Output] = field(default_factory=dict)
     imports: Mapping[Address, Import] = field(default_factory=dict)
+    moved: tuple[Move, ...] = ()
+    removed: tuple[Removal, ...] = ()
+    policy: Policy = Policy()
     directory: str = "."  # absolute; what relative paths are relative to
     files: tuple[str, ...] = ()

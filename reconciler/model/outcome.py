@@ -22,12 +22,14 @@ class Operation(StrEnum):
     READY = "ready"  # the verdict on readiness after a create, update or adopt
     DESTROY = "destroy"
     FORGET = "forget"
+    RELEASE = "release"  # it is let go: an intent alone, for nothing is done to the object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """`operation` is about to be done to `sandbox_id`. `spec` is canonical: digests, never secrets. `imported`: the
-    object was made by others and is taken over with this; it is not written when False."""
+    object was made by others and is taken over with this. `protected` and `triggers` as in a record. None of the three is
+    written when it says nothing."""
 
     at: float
     operation: Operation
@@ -39,6 +41,8 @@ class Intent:
     spec_hash: str = ""
     depends_on: tuple[Address, ...] = ()
     imported: bool = False
+    protected: bool = False
+    triggers: Mapping[Address, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -53,6 +57,8 @@ class Intent:
             "spec_hash": self.spec_hash,
             "depends_on": list(self.depends_on),
             **({"imported": True} if self.imported else {}),
+            **({"protected": True} if self.protected else {}),
+            **({"triggers": dict(self.triggers)} if self.triggers else {}),
         }
 
 
@@ -101,6 +107,8 @@ def entry_from_dict(data: Mapping[str, Any]) -> Entry:
             spec_hash=data["spec_hash"],
             depends_on=tuple(Address(a) for a in data["depends_on"]),
             imported=bool(data.get("imported", False)),
+            protected=bool(data.get("protected", False)),
+            triggers={Address(a): str(was) for a, was in data.get("triggers", {}).items()},
         )
     if data["kind"] == "outcome":
         return Outcome(
@@ -129,7 +137,8 @@ class StepStatus(StrEnum):
 class StepResult:
     """How one step of the plan ended. Every step of a run ends in exactly one of these. `log_tail` holds the last
     lines of a sandbox that did not become ready; `seconds` is from first call to verdict. `ready` is the verdict on
-    readiness: True it answered (or need not), False it never did, None nobody knows."""
+    readiness: True it answered (or need not), False it never did, None nobody knows. `tried` are the cheaper rungs of a repair
+    and what came of each ("restarted: it ended again (exit code 1)")."""
 
     address: Address
     action: str
@@ -141,3 +150,4 @@ class StepResult:
     seconds: float = 0.0
     attempts: int = 1
     log_tail: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()

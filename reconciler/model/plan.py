@@ -58,6 +58,13 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     DESTROY_ALL = "destroy_all"
     GONE = "gone"
+    ASKED = "asked"
+    EXPIRED = "expired"
+    TRIGGERED = "triggered"
+    MOVED = "moved"
+    LET_GO = "let_go"
+    SEEN = "seen"
+    REVERTED = "reverted"
 
     @property
     def text(self) -> str:
@@ -82,7 +89,21 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.SUPERSEDED: "left over from a replacement",
     Reason.DESTROY_ALL: "everything of this stack is to be destroyed",
     Reason.GONE: "gone already: only its record is left",
+    Reason.ASKED: "its replacement was asked for",
+    Reason.EXPIRED: "it is older than its `max_lifetime`",
+    Reason.TRIGGERED: "what it is to be replaced with was replaced",
+    Reason.MOVED: "it has another address now",
+    Reason.LET_GO: "declared in `removed` without `destroy`: it runs on, and is nobody's",
+    Reason.SEEN: "recorded as it is seen",
+    Reason.REVERTED: "its rollout failed, so it goes back to what was healthy",
 }
+
+
+class Rung(StrEnum):
+    """A cheaper repair than replacing, from the cheapest on. The wire value is stable."""
+
+    PROBE = "probe"  # wait for it once more
+    RESTART = "restart"  # stop and start it, with everything it holds
 
 
 UNKNOWN_VALUE = "(known after apply)"
@@ -108,6 +129,9 @@ class Step:
 
     `current` is the object it was planned on: it is looked at again right before acting. `generation` and
     `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
+    `rungs`, of a REPAIR: what is tried before it is replaced, in order; `passed_over` says why a rung is not among them.
+    `wave`, from 1 on: it is part of a rollout, and begins when the wave before is healthy. `needed_by`: it was not selected,
+    but something that was needs it. `triggers` is what to record of the addresses of `replace_triggered_by`.
     `spec` is the canonical form with references resolved as far as known; `needs` are the keys of the steps that
     must be done before this one. `create_first`, of a REPLACE: the old object goes only when the new one is ready.
     """
@@ -128,6 +152,12 @@ class Step:
     cost: str = ""
     needs: tuple[str, ...] = ()
     create_first: bool = False
+    rungs: tuple[Rung, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    wave: int = 0
+    needed_by: str = ""
+    protected: bool = False
+    triggers: Mapping[Address, str] = field(default_factory=dict)
 
     @property
     def symbol(self) -> str:
@@ -144,11 +174,52 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What of the whole plan was asked for. Patterns as in `core.select`: addresses, groups, globs, `label:k=v`.
+    `refresh` False plans on what is recorded, without asking a backend."""
+
+    targets: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    refresh_only: bool = False
+    refresh: bool = True
+    destroy: bool = False
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.targets or self.excludes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A record that gets another address; its object stays as it is."""
+
+    source: Address
+    target: Address
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waves:
+    """How a rollout goes through a group: the keys of its steps, wave after wave. `canary`: the first wave is one."""
+
+    group: str
+    waves: tuple[tuple[str, ...], ...]
+    size: int  # of the group
+    at_once: int
+    min_healthy: float = 0.0
+    canary: bool = False
+    auto_revert: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`steps` are sorted destroys first, then by address; a leftover that waits for its successor comes right after
     that. `unchanged` counts addresses with nothing to do;
     `lineage_found` says the lineage was taken from live labels because no state was there; `infos` are the
-    connection details that stay as they are while the plan is carried out."""
+    connection details that stay as they are while the plan is carried out. `left_out` are addresses with something to do
+    that was not selected. `refusals` are why it must not be carried out, each with what tripped. `expiring` are seconds until
+    `max_lifetime` is over, of what it is not over yet."""
 
     stack: str
     lineage: str
@@ -159,11 +230,20 @@ class Plan:
     outputs: Mapping[str, Output] = field(default_factory=dict)
     infos: Mapping[Address, SandboxInfo] = field(default_factory=dict)
     lineage_found: bool = False
-    destroy: bool = False
+    selection: Selection = Selection()
+    moves: tuple[Moved, ...] = ()
+    rollouts: tuple[Waves, ...] = ()
+    left_out: tuple[Address, ...] = ()
+    refusals: tuple[Diagnostic, ...] = ()
+    expiring: Mapping[Address, float] = field(default_factory=dict)
+
+    @property
+    def destroy(self) -> bool:
+        return self.selection.destroy
 
     @property
     def empty(self) -> bool:
-        return not self.steps
+        return not self.steps and not self.moves
 
     def count(self, *actions: Action) -> int:
         wanted = frozenset(actions)
@@ -177,12 +257,20 @@ class Plan:
         lines = [
             f"plan {self.stack} serial {self.serial}: {len(self.steps)} to do, {len(self.unchanged)} unchanged"
         ]
+        lines += [f"refused: {refusal.summary}" for refusal in self.refusals]
+        lines += [f"moved {move.source} -> {move.target}" for move in self.moves]
         for step in self.steps:
             why = f"{step.reason}" + (f" ({step.detail})" if step.detail else "")
             lines.append(f"{step.symbol} {step.address} [{step.backend}] {why} -> {step.sandbox_id}")
             lines += [f"    {_change_text(change)}" for change in step.changes]
+            if step.rungs:
+                lines.append(f"    tries {', '.join(step.rungs)} first")
+            if step.wave:
+                lines.append(f"    wave {step.wave}")
             if step.needs:
                 lines.append(f"    needs {', '.join(step.needs)}")
+            if step.needed_by:
+                lines.append(f"    needed by {step.needed_by}")
         return "\n".join(lines) + "\n"
 
 

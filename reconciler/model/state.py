@@ -29,7 +29,9 @@ class Status(StrEnum):
 class SandboxRecord:
     """`spec` is the canonical form (secrets as keyed digests) that `spec_hash` was made of. Times in seconds since
     the epoch. `depends_on` is kept so that removed sandboxes can still be destroyed in order. `imported`: others made
-    it, it carries no labels of ours, and it is ours because it is recorded."""
+    it, it carries no labels of ours, and it is ours because it is recorded. `protected`: no plan destroys or replaces it,
+    whatever its labels say. `triggers` are what the addresses of `replace_triggered_by` were when it was made. `healthy` is
+    the last specification it was ready with, where that is not `spec`."""
 
     address: Address
     sandbox_id: str
@@ -44,6 +46,9 @@ class SandboxRecord:
     updated_at: float = 0.0
     error: str = ""
     imported: bool = False
+    protected: bool = False
+    triggers: Mapping[Address, str] = field(default_factory=dict)
+    healthy: FlatSpec | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -59,6 +64,9 @@ class SandboxRecord:
             "updated_at": self.updated_at,
             "error": self.error,
             **({"imported": True} if self.imported else {}),
+            **({"protected": True} if self.protected else {}),
+            **({"triggers": dict(self.triggers)} if self.triggers else {}),
+            **({} if self.healthy is None else {"healthy": dict(self.healthy)}),
         }
 
     @classmethod
@@ -78,13 +86,18 @@ class SandboxRecord:
             updated_at=float(data["updated_at"]),
             error=data.get("error", ""),
             imported=bool(data.get("imported", False)),
+            protected=bool(data.get("protected", False)),
+            triggers={Address(a): str(was) for a, was in data.get("triggers", {}).items()},
+            healthy=dict(data["healthy"]) if "healthy" in data else None,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """`serial` grows by one with each snapshot written; `lineage` is drawn once and never changes; `backends`
-    remembers how to reach what was created, so that a sandbox whose backend left the YAML can still be found."""
+    remembers how to reach what was created, so that a sandbox whose backend left the YAML can still be found. `released`
+    are objects that were let go: (backend, sandbox id) to the address they had. They carry our labels for ever, and are
+    nobody's all the same."""
 
     stack: str
     lineage: str
@@ -94,6 +107,7 @@ class State:
         default_factory=dict
     )  # name -> {"type": …, "options": …}
     outputs: Mapping[str, str] = field(default_factory=dict)  # sensitive ones are never stored
+    released: Mapping[tuple[str, str], Address] = field(default_factory=dict)
     updated_at: float = 0.0
 
     def with_record(self, record: SandboxRecord) -> State:
@@ -112,6 +126,7 @@ class State:
             "backends": {name: dict(value) for name, value in sorted(self.backends.items())},
             "outputs": dict(sorted(self.outputs.items())),
             "sandboxes": {a: r.to_dict() for a, r in sorted(self.sandboxes.items())},
+            **({"released": _released(self.released)} if self.released else {}),
         }
 
     @classmethod
@@ -126,4 +141,15 @@ class State:
             backends={name: dict(value) for name, value in data["backends"].items()},
             outputs=dict(data.get("outputs", {})),
             sandboxes={Address(a): SandboxRecord.from_dict(a, r) for a, r in data["sandboxes"].items()},
+            released={
+                (str(entry["backend"]), str(entry["sandbox_id"])): Address(entry["address"])
+                for entry in data.get("released", ())
+            },
         )
+
+
+def _released(released: Mapping[tuple[str, str], Address]) -> list[dict[str, str]]:
+    return [
+        {"backend": backend, "sandbox_id": sandbox_id, "address": address}
+        for (backend, sandbox_id), address in sorted(released.items())
+    ]

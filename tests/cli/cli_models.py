@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.model.desired import Address, DesiredSandbox, SandboxSpec, Scalar
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Action, FieldChange, Plan, Reason, Step
+from reconciler.model.plan import Action, FieldChange, Plan, Reason, Selection, Step
 from reconciler.model.position import Position
 
 FILE = "sandboxes.yaml"
@@ -56,6 +56,8 @@ def create(address: str, spec: Mapping[str, Scalar], **more: Any) -> Step:
 
 
 def plan(*steps: Step, **more: Any) -> Plan:
+    if more.pop("destroy", False):
+        more["selection"] = Selection(destroy=True)
     return Plan(stack="research", lineage="2f6c", serial=7, steps=steps, **more)
 
 

@@ -88,7 +88,7 @@ RULES = (
         "a create of the next generation replaces the record whole",
         record(error="x"),
         intent(Operation.CREATE, "a-2", generation=2, depends_on=(B,)),
-        replace(PENDING, sandbox_id="a-2", generation=2, depends_on=(B,)),
+        replace(PENDING, sandbox_id="a-2", generation=2, depends_on=(B,), healthy=OLD),
     ),
     Rule(
         "a create tried again forgets the last error",
@@ -96,7 +96,12 @@ RULES = (
         intent(Operation.CREATE),
         PENDING,
     ),
-    Rule("an update that is meant makes no spec trusted", record(), intent(Operation.UPDATE), HALF_UPDATED),
+    Rule(
+        "an update that is meant makes no spec trusted",
+        record(),
+        intent(Operation.UPDATE),
+        replace(HALF_UPDATED, healthy=OLD),
+    ),
     Rule(
         "an update of what is not recorded makes a record without an info",
         None,
@@ -125,7 +130,38 @@ RULES = (
         "a destroy that is meant is destroying and keeps the rest",
         record(error="x"),
         intent(Operation.DESTROY, spec={}, spec_hash=""),
-        record(status=Status.DESTROYING, updated_at=10.0),
+        record(status=Status.DESTROYING, updated_at=10.0, healthy=OLD),
+    ),
+    Rule(
+        "what was healthy is known through a replacement that was begun",
+        record(status=Status.DESTROYING, healthy=OLD),
+        intent(Operation.CREATE, "a-2", generation=2),
+        replace(PENDING, sandbox_id="a-2", generation=2, healthy=OLD),
+    ),
+    Rule(
+        "what was healthy before a failure stays known when that is tried again",
+        record(spec=NEW, status=Status.TAINTED, healthy=OLD),
+        intent(Operation.CREATE, "a-2", generation=2),
+        replace(PENDING, sandbox_id="a-2", generation=2, healthy=OLD),
+    ),
+    Rule(
+        "going back to what was healthy leaves nothing to remember",
+        record(spec=NEW, status=Status.TAINTED, healthy=OLD),
+        intent(Operation.CREATE, "a-2", generation=2, spec=OLD, spec_hash=OLD_HASH),
+        replace(PENDING, sandbox_id="a-2", generation=2, spec=OLD, spec_hash=OLD_HASH),
+    ),
+    Rule(
+        "what is ready is what was healthy last",
+        record(spec=NEW, spec_hash=NEW_HASH, status=Status.CREATED, healthy=OLD),
+        outcome(Operation.READY),
+        record(spec=NEW, spec_hash=NEW_HASH, updated_at=10.0),
+    ),
+    Rule("what is let go has no record", record(), intent(Operation.RELEASE), None),
+    Rule(
+        "another object than the recorded one is let go without a word",
+        record(),
+        intent(Operation.RELEASE, "a-0"),
+        record(),
     ),
     Rule(
         "destroying a leftover leaves the record alone", record(), intent(Operation.DESTROY, "a-0"), record()
@@ -154,7 +190,7 @@ RULES = (
         "what was taken over stays that when it is changed",
         record(imported=True),
         intent(Operation.UPDATE),
-        replace(HALF_UPDATED, imported=True),
+        replace(HALF_UPDATED, imported=True, healthy=OLD),
     ),
     Rule(
         "what was taken over stays that when it answers",
@@ -265,7 +301,7 @@ RULES = (
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.says)
 def test_rule(rule: Rule) -> None:
     neighbour = record(address=B, sandbox_id="b-1")
-    assert fold(state(rule.before, neighbour), rule.entry) == state(rule.after, neighbour)
+    assert fold(state(rule.before, neighbour), rule.entry).sandboxes == state(rule.after, neighbour).sandboxes
 
 
 def test_a_run_that_dies_between_intent_and_outcome_of_an_update_is_looked_at_again() -> None:
@@ -413,3 +449,11 @@ def test_folding_never_touches_what_it_was_given(journal: list[Entry]) -> None:
     copy = before.to_dict()
     fold_all(before, journal)
     assert before.to_dict() == copy
+
+
+def test_what_is_let_go_is_remembered_until_it_is_taken_over_again() -> None:
+    gone = fold(state(record()), intent(Operation.RELEASE))
+    assert gone.released == {("main", "a-1"): A}
+    assert State.from_dict(gone.to_dict()) == gone
+    assert fold(gone, intent(Operation.ADOPT)).released == {}
+    assert fold(gone, intent(Operation.CREATE, "a-2")).released == {("main", "a-1"): A}

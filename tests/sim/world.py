@@ -22,7 +22,7 @@ from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec,
 from reconciler.model.event import StepEnded
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.outcome import Entry, StepResult
-from reconciler.model.plan import Action, Plan, Reason
+from reconciler.model.plan import Action, Plan, Reason, Selection
 from reconciler.model.state import State, Status
 
 ABLE = Capabilities(default=Support.ENFORCED, updatable=("labels",))
@@ -133,7 +133,9 @@ class World:
     ) -> tuple[State, Run]:
         """Plan and carry out. Raises what `make_plan` raises. `crash_after` answers the run is killed."""
         observed = self.look(set(CAPABILITIES))  # the state remembers every backend that was used
-        options = PlanOptions(new_lineage="lineage-1", capabilities=CAPABILITIES, destroy=destroy)
+        options = PlanOptions(
+            new_lineage="lineage-1", capabilities=CAPABILITIES, selection=Selection(destroy=destroy)
+        )
         plan = make_plan(desired, state, observed, options)
         self._wake()
         base = state or State(stack=desired.stack, lineage=plan.lineage)

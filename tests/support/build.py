@@ -21,6 +21,7 @@ from reconciler.model.desired import (
     fingerprint,
 )
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.plan import Selection
 from reconciler.model.position import Position
 from reconciler.model.state import SandboxRecord, State, Status
 
@@ -149,5 +150,5 @@ def options(
     return PlanOptions(
         new_lineage=LINEAGE,
         capabilities={"main": capabilities, "other": capabilities, **others},
-        destroy=destroy,
+        selection=Selection(destroy=destroy),
     )

@@ -23,7 +23,7 @@ from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Scalar
 from reconciler.model.observed import Observed
 from reconciler.model.outcome import StepStatus
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Plan, Selection
 from reconciler.stores.registry import open_store
 
 
@@ -64,7 +64,7 @@ class Project:
 
     def plan(self, *, destroy: bool = False) -> Plan:
         with self.opened() as context:
-            return plan(context, destroy=destroy)
+            return plan(context, Selection(destroy=destroy))
 
     def plan_closely(self) -> Plan:
         """The plan of one that looks at every sandbox as closely as its backend can, whatever is declared."""
@@ -95,7 +95,7 @@ class Project:
     def apply(self, *, destroy: bool = False, parallelism: int | None = None) -> ApplyReport:
         """Whatever became of it."""
         with self.opened() as context:
-            options = ApplyOptions(destroy=destroy, parallelism=parallelism)
+            options = ApplyOptions(selection=Selection(destroy=destroy), parallelism=parallelism)
             return apply(context, options, confirm=lambda _: True, stop=StopRequest())
 
     def applied(self, *, destroy: bool = False) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from reconciler.backends.base import SandboxBackend
@@ -17,7 +17,7 @@ from reconciler.model.desired import BackendConfig, Desired, FlatSpec, SandboxSp
 from reconciler.model.event import Event
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.outcome import Entry
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Plan, Selection
 from reconciler.model.state import State
 from reconciler.stores.base import Lease
 from reconciler.stores.memory import MemoryStore
@@ -142,12 +142,14 @@ class Stack:
         self.events.append(event)
 
     def plan(self, **kwargs: Any) -> Plan:
-        return plan(self.context(), **kwargs)
+        return plan(self.context(), Selection(**kwargs))
 
     def apply(self, *, yes: bool = True, stop: StopRequest | None = None, **options: Any) -> ApplyReport:
-        return apply(
-            self.context(), ApplyOptions(**options), confirm=lambda _: yes, stop=stop or StopRequest()
-        )
+        """`options` are those of `ApplyOptions` and of `Selection`."""
+        chosen = {f.name for f in fields(Selection)} & set(options)
+        selection = Selection(**{name: options.pop(name) for name in chosen})
+        made = ApplyOptions(selection=selection, **options)
+        return apply(self.context(), made, confirm=lambda _: yes, stop=stop or StopRequest())
 
     def clear(self) -> None:
         self.log.clear()

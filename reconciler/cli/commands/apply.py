@@ -17,7 +17,7 @@ from reconciler.cli.progress import progress_for
 from reconciler.cli.views.report import outputs_text, report_text
 from reconciler.cli.wiring import load, opened
 from reconciler.errors import ReconcilerError
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Plan, Selection
 
 if TYPE_CHECKING:
     from reconciler.engine.workflow import ApplyOptions, ApplyReport
@@ -89,7 +89,10 @@ def _apply(
             hint=f"look at `reconciler plan`, then run `reconciler {verb} --auto-approve`",
         )
     options = ApplyOptions(
-        destroy=destroy, parallelism=parallelism, lock_timeout=lock_timeout, fail_fast=not keep_going
+        selection=Selection(destroy=destroy),
+        parallelism=parallelism,
+        lock_timeout=lock_timeout,
+        fail_fast=not keep_going,
     )
     report = _run(call, options, ask=not auto_approve)
     if report.declined:

@@ -9,6 +9,7 @@ from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Given, Invocation, command
 from reconciler.cli.wiring import opened
 from reconciler.model.event import Planned
+from reconciler.model.plan import Selection
 
 
 def _json_is_json(context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -35,7 +36,7 @@ def plan(call: Invocation, *, detailed_exitcode: bool, destroy: bool, form: str)
     from reconciler.engine import workflow
 
     with opened(call) as context:
-        made = workflow.plan(context, destroy=destroy)
+        made = workflow.plan(context, Selection(destroy=destroy))
     if call.settings.json:
         call.events(Planned(plan=made))
     elif form == "markdown":
