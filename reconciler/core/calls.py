@@ -12,17 +12,18 @@ from reconciler.core.readiness import Waiting
 from reconciler.model.desired import ProbeKind
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import Action, Step
+from reconciler.model.plan import Action, Rung, Step
 
 
 class CallKind(StrEnum):
-    """CHECK looks at the object again; RECORD asks nothing and only notes that the object is ours."""
+    """CHECK looks at the object again; RECORD asks nothing and only notes that the object is ours, and waited for."""
 
     CHECK = "check"
     DESTROY = "destroy"
     CREATE = "create"
     UPDATE = "update"
     RECORD = "record"
+    RESTART = "restart"
     PROBE = "probe"
 
 
@@ -42,7 +43,7 @@ class Call:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came back. `error` empty means it worked; `transient` that trying again may help. `seen` answers CHECK
-    (None is absent), `info` CREATE and UPDATE, `ready`, `dead` and `detail` PROBE."""
+    (None is absent), `info` CREATE, UPDATE and RESTART, `ready`, `dead` and `detail` PROBE."""
 
     error: str = ""
     hint: str = ""
@@ -94,7 +95,10 @@ class Run:
     destroyed: bool = False
     counted: bool = False  # counts towards sandboxes in start-up
     ready: bool | None = None
-    recovering: bool | None = None  # runs again although it was to be replaced; False once it did not last
+    rungs: deque[Rung] = field(default_factory=deque)  # of a repair, not tried yet
+    rung: str = ""  # the one that is being tried: what was done, in the past tense
+    came_back: bool = False  # it ran again although it was to be repaired
+    tried: list[str] = field(default_factory=list)
     info: SandboxInfo | None = None
     waiting: Waiting | None = None
     call: Call | None = None  # the one in flight
@@ -119,7 +123,7 @@ class Run:
     def info_of(self, stage: CallKind) -> SandboxInfo | None:
         if stage is CallKind.CREATE:
             return None
-        if self.recovering or (stage is CallKind.PROBE and (self.info is not None or self.step.create_first)):
+        if self.rung or (stage is CallKind.PROBE and (self.info is not None or self.step.create_first)):
             return self.info
         return None if self.step.current is None else self.step.current.info
 
@@ -138,10 +142,6 @@ class Run:
 def asks_nothing(step: Step) -> bool:
     """Whether the step's sandbox is declared to be ready as soon as it runs."""
     return step.desired is not None and step.desired.spec.readiness.kind is ProbeKind.NONE
-
-
-RECOVERY = (CallKind.RECORD, CallKind.PROBE)
-"""What comes before all that a repair still has to do, when its object runs again."""
 
 
 def stages_of(step: Step) -> deque[CallKind]:

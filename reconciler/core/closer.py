@@ -46,10 +46,10 @@ def _address(
 ) -> Address | None:
     """Whose it is in this stack, by its labels or, where it carries none, by the record; None for strangers."""
     owner = seen.owner
-    if owner is None:
-        return None if record is None else record.address
-    ours = owner.stack == stack and (state is None or owner.lineage == state.lineage)
-    return owner.address if ours else None
+    ours = owner is None or (owner.stack == stack and (state is None or owner.lineage == state.lineage))
+    if record is not None and ours:
+        return record.address
+    return owner.address if owner is not None and ours else None
 
 
 def _touches(paths: Iterable[str], prefixes: tuple[str, ...]) -> bool:

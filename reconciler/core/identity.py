@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from reconciler.model.capabilities import Capabilities
-from reconciler.model.desired import Address, FlatSpec, SandboxId, fingerprint
+from reconciler.model.desired import Address, FlatSpec, Owner, SandboxId, fingerprint
 from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.plan import Action, Reason, Step
 
@@ -53,7 +53,7 @@ def moved(step: Step, seen: ObservedSandbox | None) -> str:
         return "" if step.destroys else "it is gone"
     if seen.info.container_id != planned.info.container_id:
         return f"it is another object now ({seen.info.container_id or 'no id'})"
-    if seen.owner != planned.owner:
+    if planned.owner is not None and _made(seen.owner) != _made(planned.owner):
         return "its labels changed"
     if step.reason is Reason.DEAD and seen.phase is Phase.UNKNOWN:
         return "nobody can tell any more whether it runs"
@@ -66,6 +66,11 @@ def moved(step: Step, seen: ObservedSandbox | None) -> str:
     if step.action in (Action.UPDATE, Action.ADOPT) and seen.phase.is_dead:
         return f"it stopped ({seen.detail or seen.phase})"
     return ""
+
+
+def _made(owner: Owner | None) -> tuple[str, str, int, str] | None:
+    """What tells that it was made, or made over, by somebody else: a move and a protection change nothing on it."""
+    return None if owner is None else (owner.stack, owner.lineage, owner.generation, owner.spec_hash)
 
 
 def recovers(step: Step, seen: ObservedSandbox | None) -> bool:

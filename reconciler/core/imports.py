@@ -7,8 +7,8 @@ the state recorded it as imported. Must never let through what carries the label
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.diff import agrees
 from reconciler.core.identity import is_ours
@@ -41,14 +41,18 @@ def pending(desired: Desired, records: Mapping[Address, SandboxRecord]) -> Itera
 
 
 def takeovers(
-    desired: Desired, records: Mapping[Address, SandboxRecord], observed: Observed, lineage: str
+    desired: Desired,
+    records: Mapping[Address, SandboxRecord],
+    observed: Observed,
+    lineage: str,
+    released: Collection[Key] = (),
 ) -> Takeovers:
-    """What the pending entries mean for what is there. Raises Refused for an object that may not be taken over,
+    """What the pending entries mean for what is there. What was let go (`released`) may be taken back. Raises Refused for an object that may not be taken over,
     NotFound for one that is not there; each names every such entry."""
     found = Takeovers()
     refused: list[str] = []
     absent: list[str] = []
-    sandboxes = observed.sandboxes if desired.imports else ()
+    sandboxes = tuple(_as_seen(seen, released) for seen in observed.sandboxes) if desired.imports else ()
     there = {seen.owner.address for seen in sandboxes if seen.owner and is_ours(seen, desired.stack, lineage)}
     recorded = {(record.backend, record.sandbox_id): record.address for record in records.values()}
     for address, entry in pending(desired, records):
@@ -138,6 +142,11 @@ def _find(sandboxes: Iterable[ObservedSandbox], backend: str, name: str) -> Obse
         if name == seen.info.container_name or (len(name) >= _SHORT_ID and hexadecimal.startswith(name)):
             others = seen
     return others
+
+
+def _as_seen(seen: ObservedSandbox, released: Collection[Key]) -> ObservedSandbox:
+    """The labels of what was let go mean nothing any more."""
+    return replace(seen, owner=None) if (seen.backend, seen.info.sandbox_id) in released else seen
 
 
 def _is_this(seen: ObservedSandbox, address: Address, stack: str, lineage: str) -> bool:

@@ -11,19 +11,22 @@ from dataclasses import replace
 
 from reconciler.core.calls import Answer, Call, CallKind
 from reconciler.core.identity import label_hash
+from reconciler.core.lifecycle import trigger_token
 from reconciler.core.references import attribute_of, resolve_spec
+from reconciler.core.restore import restored
 from reconciler.errors import Permanent
 from reconciler.model.capabilities import Capabilities
-from reconciler.model.desired import Address, FlatSpec, Owner, SandboxSpec
+from reconciler.model.desired import Address, FlatSpec, Lifecycle, Owner, SandboxSpec
 from reconciler.model.event import StepEnded
 from reconciler.model.observed import SandboxInfo
-from reconciler.model.outcome import Intent, Operation, Outcome, StepStatus
+from reconciler.model.outcome import Entry, Intent, Operation, Outcome, StepStatus
 from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan, Reason, Step
 
 _OPERATION: Mapping[CallKind, Operation] = {
     CallKind.CREATE: Operation.CREATE,
     CallKind.UPDATE: Operation.UPDATE,
     CallKind.RECORD: Operation.ADOPT,
+    CallKind.RESTART: Operation.ADOPT,  # whatever comes of it, it is to be waited for
     CallKind.DESTROY: Operation.DESTROY,
 }
 _PLAIN = Capabilities()
@@ -48,7 +51,8 @@ class Ledger:
             if operation is None:
                 continue
             destroys = operation is Operation.DESTROY
-            flat = {} if destroys else self._resolved(call.step)[1]
+            flat = {} if destroys else self._flat(call)
+            rules = call.step.desired.lifecycle if call.step.desired else Lifecycle()
             yield Intent(
                 at=at,
                 operation=operation,
@@ -60,6 +64,10 @@ class Ledger:
                 spec_hash="" if destroys else self._hash(flat),
                 depends_on=call.step.desired.depends_on if call.step.desired else (),
                 imported=_takes_over(call),
+                protected=not destroys and _is_protected(call.step),
+                triggers={}
+                if destroys
+                else {a: trigger_token(self._infos.get(a)) for a in rules.replace_triggered_by},
             )
 
     def outcomes(self, call: Call, answer: Answer, at: float) -> Iterator[Outcome]:
@@ -81,9 +89,19 @@ class Ledger:
             error=answer.error,
         )
 
-    def verdicts(self, ended: StepEnded, at: float) -> Iterator[Outcome]:
-        """What the end of a step says: gone, forgotten, ready, or never ready."""
+    def verdicts(self, ended: StepEnded, at: float) -> Iterator[Entry]:
+        """What the end of a step says: gone, forgotten, let go, ready, or never ready."""
         result, step = ended.result, self._steps[ended.key]
+        if step.reason is Reason.LET_GO:
+            yield Intent(
+                at=at,
+                operation=Operation.RELEASE,
+                address=step.address,
+                sandbox_id=step.sandbox_id,
+                backend=step.backend,
+                generation=step.generation,
+            )
+            return
         if step.action is Action.FORGET:
             operation, error = Operation.FORGET, ""
         elif step.action is Action.DESTROY:
@@ -118,18 +136,28 @@ class Ledger:
             address=call.step.address,
             generation=call.step.generation,
             spec_hash=self._hash(flat, self._capabilities.get(call.step.backend, _PLAIN)),
+            protected=call.step.desired is not None and call.step.desired.lifecycle.prevent_destroy,
         )
         return replace(spec, owner=owner)
+
+    def _flat(self, call: Call) -> FlatSpec:
+        """What the record holds after a call."""
+        kept = call.step.kept
+        if kept is not None and call.kind in (CallKind.RECORD, CallKind.RESTART):
+            return kept
+        return self._resolved(call.step)[1]
 
     def _resolved(self, step: Step) -> tuple[SandboxSpec, FlatSpec]:
         """Replicas without references share what the plan computed."""
         desired = step.desired
         assert desired is not None
-        if not desired.references:
+        if step.reason is Reason.SEEN:
+            return desired.spec, step.spec
+        if not desired.references and not step.ignored:
             return desired.spec, step.spec
         if step.key not in self._specs:
-            spec = resolve_spec(desired.spec, self._lookup)
-            self._specs[step.key] = (spec, spec.canonical())
+            spec = resolve_spec(desired.spec, self._lookup) if desired.references else desired.spec
+            self._specs[step.key] = _with_ignored(spec, step) if step.ignored else (spec, spec.canonical())
         return self._specs[step.key]
 
     def _hash(self, flat: FlatSpec, able: Capabilities = _PLAIN) -> str:
@@ -150,9 +178,25 @@ def _takes_over(call: Call) -> bool:
     return call.step.reason is Reason.IMPORTED and call.kind is not CallKind.CREATE
 
 
+def _with_ignored(spec: SandboxSpec, step: Step) -> tuple[SandboxSpec, FlatSpec]:
+    """With the ignored fields as they are on the object. Secrets do not change in place, so theirs are left out of it."""
+    flat = {path: value for path, value in spec.canonical().items() if path not in step.ignored}
+    flat |= {path: step.spec[path] for path in step.ignored if path in step.spec}
+    plain = {path: value for path, value in flat.items() if not path.startswith("secrets.")}
+    made = replace(restored(plain, replace(spec, secrets={})), secrets=spec.secrets)
+    return made, dict(sorted(flat.items()))
+
+
+def _is_protected(step: Step) -> bool:
+    """As declared; recording what is seen leaves that as it was."""
+    if step.reason is Reason.SEEN or step.desired is None:
+        return step.protected
+    return step.desired.lifecycle.prevent_destroy
+
+
 def _target(call: Call) -> str:
     """The object a call is about: a destroy goes for the one that is there, and what is recorded is there already."""
-    if call.kind in (CallKind.DESTROY, CallKind.RECORD) and call.info is not None:
+    if call.kind in (CallKind.DESTROY, CallKind.RECORD, CallKind.RESTART) and call.info is not None:
         return call.info.sandbox_id
     return call.step.sandbox_id
 
@@ -160,6 +204,6 @@ def _target(call: Call) -> str:
 def _generation(call: Call) -> int:
     """A repair whose object recovered records that one, not the successor that was planned."""
     current = call.step.current
-    if call.kind is CallKind.RECORD and current is not None and current.owner is not None:
+    if call.kind in (CallKind.RECORD, CallKind.RESTART) and current is not None and current.owner is not None:
         return current.owner.generation or call.step.generation
     return call.step.generation

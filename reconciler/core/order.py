@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from reconciler.core.succession import goes_ahead, waits
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, address_order
-from reconciler.model.plan import Action, Reason, Step
+from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.plan import Action, Reason, Step, Waves
 from reconciler.model.state import SandboxRecord
 
 
@@ -59,6 +60,52 @@ def link(steps: Iterable[Step], records: Mapping[Address, SandboxRecord]) -> tup
                     if holder != step.key and not _reaches(needs, holder, step.key):
                         needs[step.key].add(holder)
     return tuple(replace(step, needs=tuple(sorted(needs[step.key]))) for step in ordered)
+
+
+def circular(steps: Iterable[Step], rollouts: Iterable[Waves]) -> tuple[Diagnostic, ...]:
+    """A refusal when waves and dependencies wait for each other, so that nothing of a rollout could ever begin."""
+    needs: dict[str, set[str]] = {step.key: set(step.needs) for step in steps}
+    gates: dict[str, str] = {}
+    for rollout in rollouts:
+        before = ""
+        for number, wave in enumerate(rollout.waves):
+            gate = f"\x00{rollout.group}\x00{number}"
+            gates[gate] = rollout.group
+            for key in wave if before else ():
+                needs[key].add(before)
+            needs[gate] = set(wave)
+            before = gate
+    stuck = _not_sorted(needs)
+    if not stuck:
+        return ()
+    groups = sorted({gates[key] for key in stuck if key in gates})
+    return (
+        Diagnostic(
+            severity=Severity.ERROR,
+            code="rollout-circle",
+            summary=f"the waves of {' and '.join(groups)} wait for each other through `depends_on`",
+            fix="give the group that others depend on a rollout of its own with `--target`, then the rest",
+        ),
+    )
+
+
+def _not_sorted(needs: Mapping[str, set[str]]) -> set[str]:
+    """What is in a circle, or behind one."""
+    open_needs = {key: {need for need in own if need in needs} for key, own in needs.items()}
+    dependents: dict[str, list[str]] = defaultdict(list)
+    for key, own in open_needs.items():
+        for need in own:
+            dependents[need].append(key)
+    todo = [key for key, own in open_needs.items() if not own]
+    left = set(needs)
+    while todo:
+        key = todo.pop()
+        left.discard(key)
+        for dependent in dependents.get(key, ()):
+            open_needs[dependent].discard(key)
+            if not open_needs[dependent]:
+                todo.append(dependent)
+    return left
 
 
 def _reaches(needs: Mapping[str, set[str]], start: str, goal: str) -> bool:

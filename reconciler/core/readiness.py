@@ -24,17 +24,22 @@ _FORGETTING = 1.02  # how fast the typical time follows when sandboxes become sl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """One wait in progress. Times in seconds on the driver's monotonic clock."""
+    """One wait in progress. Times in seconds on the driver's monotonic clock. It has to stay ready for `hold` seconds, and is
+    `since` then."""
 
     readiness: Readiness
     started: float
+    hold: float = 0.0
+    since: float | None = None
     successes: int = 0
     probes: int = 0
     last: str = ""
 
     @property
     def deadline(self) -> float:
-        return self.started + self.readiness.timeout
+        """Until when it must have answered; while it does, until that has lasted long enough."""
+        limit = self.started + self.readiness.timeout
+        return limit if self.since is None else max(limit, self.since + self.hold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +100,28 @@ def decide(
     if ready:
         successes = waiting.successes + 1
         if successes >= waiting.readiness.successes:
-            return Ready()
+            return _held(waiting, successes, now)
     else:
         successes = 0
         if dead:
             return GaveUp(detail or "it is not running any more")
-    after = replace(waiting, successes=successes, probes=waiting.probes + 1, last=detail or waiting.last)
-    if now >= waiting.deadline:
+    probes, last = waiting.probes + 1, detail or waiting.last
+    after = replace(waiting, successes=successes, since=None, probes=probes, last=last)
+    if now >= after.deadline:
         last = f"; last answer: {after.last}" if after.last else ""
         return GaveUp(f"not ready after {waiting.readiness.timeout:g}s{last}")
-    return Again(min(now + _delay(after, now, fleet), waiting.deadline), after)
+    return Again(min(now + _delay(after, now, fleet), after.deadline), after)
+
+
+def _held(waiting: Waiting, successes: int, now: float) -> Verdict:
+    """It answers: that is enough, or it has to go on for a while."""
+    since = now if waiting.since is None else waiting.since
+    if now - since >= waiting.hold:
+        return Ready()
+    after = replace(waiting, successes=successes, since=since, probes=waiting.probes + 1)
+    return Again(
+        min(now + max(LONGEST_DELAY, waiting.readiness.interval or 0.0), since + waiting.hold), after
+    )
 
 
 def _delay(waiting: Waiting, now: float, fleet: Fleet | None) -> float:

@@ -19,7 +19,9 @@ class Facts:
     `same_backend` compares where it is with where it should be; `changed` counts differing fields, `outside` how
     many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
     the state speaks of; `failed` that its last create is known to have failed; `resumable` that a paused one can be
-    made to go on. `importing`: it was made by others, and is to be taken over now."""
+    made to go on. `importing`: it was made by others, and is to be taken over now. `asked`, `expired`, `triggered`: it is to be
+    replaced whatever it is like. `let_go`: an entry of `removed` says that it runs on. `relabel`: its labels speak of
+    another address, and can be changed."""
 
     declared: bool
     destroy_all: bool = False
@@ -31,6 +33,11 @@ class Facts:
     failed: bool = False
     resumable: bool = False
     importing: bool = False
+    asked: bool = False
+    expired: bool = False
+    triggered: bool = False
+    let_go: bool = False
+    relabel: bool = False
     changed: int = 0
     outside: int = 0
     forced: int = 0
@@ -66,6 +73,13 @@ RULES: tuple[Rule, ...] = (
         action=Action.DESTROY,
         reason=Reason.DESTROY_ALL,
         why="the user asked for it; ownership was established before facts are made",
+    ),
+    Rule(
+        name="not declared, to be let go",
+        when=lambda f: not f.declared and f.live and f.let_go,
+        action=Action.FORGET,
+        reason=Reason.LET_GO,
+        why="an entry of `removed` says so; forgetting alone would make it an orphan, so that is remembered",
     ),
     Rule(
         name="not declared, recorded, live",
@@ -129,6 +143,27 @@ RULES: tuple[Rule, ...] = (
         action=None,
         reason=None,
         why="unknown is never absent and never broken: leave it alone and say so",
+    ),
+    Rule(
+        name="its replacement was asked for",
+        when=lambda f: f.asked,
+        action=Action.REPLACE,
+        reason=Reason.ASKED,
+        why="`--replace` names it",
+    ),
+    Rule(
+        name="too old",
+        when=lambda f: f.expired,
+        action=Action.REPLACE,
+        reason=Reason.EXPIRED,
+        why="its `max_lifetime` is over; repairing it or changing it in place would not make it younger",
+    ),
+    Rule(
+        name="what it is replaced with was replaced",
+        when=lambda f: f.triggered,
+        action=Action.REPLACE,
+        reason=Reason.TRIGGERED,
+        why="`replace_triggered_by` names something that has another object now, or gets one",
     ),
     Rule(
         name="half destroyed",
@@ -234,6 +269,13 @@ RULES: tuple[Rule, ...] = (
         action=Action.ADOPT,
         reason=Reason.UNFINISHED,
         why="an earlier run was interrupted before it answered: wait for it now",
+    ),
+    Rule(
+        name="labelled with the address it had before",
+        when=lambda f: f.relabel,
+        action=Action.UPDATE,
+        reason=Reason.MOVED,
+        why="it moved; with the right labels it is found again even without a state",
     ),
     Rule(
         name="as declared",

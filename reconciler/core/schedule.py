@@ -12,16 +12,19 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
-from reconciler.core.calls import RECOVERY, Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
+from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
+from reconciler.core.gates import Gates
 from reconciler.core.identity import moved, recovers
+from reconciler.core.lanes import Lane
 from reconciler.core.readiness import Again, Fleet, GaveUp, Ready, Waiting, decide, first_probe, probe_timeout
+from reconciler.core.repair import LOOK_AGAIN
 from reconciler.model.desired import Readiness
 from reconciler.model.event import Activity, Event, StepEnded, StepProgress, StepStarted
-from reconciler.model.observed import SandboxInfo
+from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Action, Plan
+from reconciler.model.plan import Action, Plan, Rung
 
 _ACTIVITY: Mapping[CallKind, Activity] = {
     CallKind.CHECK: Activity.CHECKING,
@@ -29,6 +32,7 @@ _ACTIVITY: Mapping[CallKind, Activity] = {
     CallKind.CREATE: Activity.CREATING,
     CallKind.UPDATE: Activity.UPDATING,
     CallKind.RECORD: Activity.UPDATING,
+    CallKind.RESTART: Activity.RESTARTING,
     CallKind.PROBE: Activity.WAITING,
 }
 
@@ -38,51 +42,18 @@ def _activity(run: Run, stage: CallKind) -> Activity:
     return Activity.CHECKING if stage is CallKind.PROBE and asks_nothing(run.step) else _ACTIVITY[stage]
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One backend's queues of verbs and what it has in flight.
-
-    `begun` goes first: a step half way through (destroyed, not created yet) is downtime. New creates go last, so
-    that what is to be destroyed has freed its place.
-    """
-
-    limit: int
-    begun: deque[Run] = field(default_factory=deque)
-    others: deque[Run] = field(default_factory=deque)
-    creates: deque[Run] = field(default_factory=deque)
-    in_flight: int = 0
-
-    @property
-    def idle(self) -> bool:
-        return not (self.begun or self.others or self.creates)
-
-    def put(self, run: Run) -> None:
-        if run.begun:
-            self.begun.append(run)
-        elif run.stage is CallKind.CREATE:
-            self.creates.append(run)
-        else:
-            self.others.append(run)
-
-    def take(self, *, may_create: bool) -> Run | None:
-        """The next run that has not ended meanwhile."""
-        for queue in (self.begun, self.others, self.creates if may_create else ()):
-            while queue:
-                run = queue.popleft()
-                if run.result is None:
-                    return run
-        return None
-
-
 class Scheduler:
     """`jitter()` yields numbers in [0, 1) and spreads retries; the simulator passes a seeded one."""
 
     def __init__(self, plan: Plan, limits: Limits, jitter: Callable[[], float]) -> None:
         self._limits = limits
         self._jitter = jitter
-        self._runs = {step.key: Run(step=step, stages=stages_of(step)) for step in plan.steps}
+        self._runs = {
+            step.key: Run(step=step, stages=stages_of(step), rungs=deque(step.rungs)) for step in plan.steps
+        }
+        self._gates = Gates(plan.rollouts)
         self._dependents: dict[str, list[Run]] = defaultdict(list)
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._timers: list[tuple[float, int, Run]] = []
         self._calls: dict[int, tuple[Call, Run]] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -105,7 +76,7 @@ class Scheduler:
             for key in run.waits_for:
                 self._dependents[key].append(run)
         for run in [run for run in self._runs.values() if not run.waits_for]:
-            self._enqueue(run)
+            self._enqueue_when_open(run)
 
     # -- what the driver asks ------------------------------------------------------------------------------------
 
@@ -176,7 +147,7 @@ class Scheduler:
             case CallKind.DESTROY:
                 run.destroyed = True
                 self._advance(run, now)
-            case CallKind.CREATE | CallKind.UPDATE | CallKind.RECORD:
+            case CallKind.CREATE | CallKind.UPDATE | CallKind.RECORD | CallKind.RESTART:
                 run.info = answer.info or run.info
                 self._advance(run, now)
 
@@ -207,6 +178,11 @@ class Scheduler:
 
     # -- starting calls ------------------------------------------------------------------------------------------
 
+    def _enqueue_when_open(self, run: Run) -> None:
+        """It needs nothing more; in a rollout its wave has to be open as well."""
+        if not run.waits_for and not run.begun and self._gates.may_begin(run.step.key):
+            self._enqueue(run)
+
     def _enqueue(self, run: Run) -> None:
         if run.result is not None:
             return
@@ -216,10 +192,10 @@ class Scheduler:
         backend = run.backend_of(run.stage)
         lane = self._lanes.get(backend)
         if lane is None:
-            lane = self._lanes[backend] = _Lane(limit=self._limits.lane(backend))
+            lane = self._lanes[backend] = Lane(limit=self._limits.lane(backend))
         lane.put(run)
 
-    def _drain(self, lane: _Lane, now: float) -> list[Call]:
+    def _drain(self, lane: Lane, now: float) -> list[Call]:
         calls: list[Call] = []
         ahead = self._limits.ahead
         while lane.in_flight < lane.limit + ahead and self._verbs < self._limits.parallelism + ahead:
@@ -316,25 +292,53 @@ class Scheduler:
             return
         if seen is None:
             run.destroyed = True
-        elif run.recovering is None and not run.step.changes and recovers(run.step, seen):
-            self._recover(run, seen.info, now)
+        elif run.step.action is Action.REPAIR and self._climb(run, seen, now):
             return
         self._advance(run, now)
 
-    def _recover(self, run: Run, info: SandboxInfo, now: float) -> None:
-        """What broke runs again: it is destroyed only if it does not become ready, and looked at again before that."""
-        run.recovering = True
-        run.info = info
-        run.stages.extendleft(reversed(RECOVERY))
+    def _climb(self, run: Run, seen: ObservedSandbox, now: float) -> bool:
+        """The next cheaper rung of a repair; False when only replacing it is left. What broke and runs again by itself is
+        only waited for, to begin with."""
+        if not run.came_back and not run.step.changes and recovers(run.step, seen):
+            run.came_back = True
+            self._try(run, seen, "waited", "it runs again: it is kept if it becomes ready", now)
+            return True
+        while run.rungs:
+            if run.rungs.popleft() is Rung.RESTART:
+                self._try(run, seen, "restarted", "restarting it: it is kept if it becomes ready", now)
+                return True
+            if not seen.phase.is_dead and seen.phase is not Phase.PAUSED and not run.came_back:
+                self._try(run, seen, "waited again", "waiting for it once more", now)
+                return True
+        if run.step.protected:
+            tried = f" ({'; '.join(run.tried)})" if run.tried else ""
+            told = f"it is broken and protected, so it is not replaced{tried}"
+            hint = "mend it by hand, or set `prevent_destroy: false` to have it replaced"
+            run.ready, run.info = False, seen.info
+            self._end(run, StepStatus.FAILED, now, told, hint=hint)
+            return True
+        return False
+
+    def _try(self, run: Run, seen: ObservedSandbox, how: str, note: str, now: float) -> None:
+        """One rung: it is kept if it becomes ready, and looked at again if not."""
+        run.rung = how
+        run.info = seen.info
         run.attempts = 0
-        self._progress(run, Activity.CHECKING, now, note="it runs again: it is kept if it becomes ready")
+        first = CallKind.RESTART if how == "restarted" else CallKind.RECORD
+        run.stages.extendleft((CallKind.PROBE, first))
+        self._progress(run, Activity.CHECKING, now, note=note)
         self._enqueue(run)
 
-    def _relapse(self, run: Run, why: str, now: float) -> None:
-        run.recovering = False
+    def _slip(self, run: Run, why: str, now: float) -> None:
+        """The rung was not enough: back to the look before the next one."""
+        run.tried.append(f"{run.rung}: {why}")
+        self._progress(run, Activity.CHECKING, now, note=f"{run.rung}, but {why}")
+        run.rung = ""
         run.info = None
-        self._progress(run, Activity.CHECKING, now, note=f"it ran again, but {why}")
-        self._advance(run, now)
+        run.attempts = 0
+        while run.stage is not CallKind.CHECK:
+            run.stages.popleft()
+        self._enqueue(run)
 
     def _probed(self, run: Run, answer: Answer, now: float) -> None:
         assert run.waiting is not None
@@ -354,14 +358,15 @@ class Scheduler:
                 if not asks_nothing(run.step):
                     self._fleet.learn(now - run.waiting.started)
                 run.ready = True
-                if run.recovering:
+                if run.rung:
+                    run.tried.append(f"{run.rung}: it answers")
                     run.stages = deque([CallKind.PROBE])
                 self._advance(run, now)
             case Again(at, waiting):
                 run.waiting = waiting
                 self._at(at, run)
-            case GaveUp(why) if run.recovering:
-                self._relapse(run, why, now)
+            case GaveUp(why) if run.rung:
+                self._slip(run, why, now)
             case GaveUp(why):
                 run.ready = False
                 self._end(run, StepStatus.FAILED, now, why, log_tail=answer.log_tail)
@@ -375,6 +380,9 @@ class Scheduler:
             and run.attempts < self._limits.attempts
             and self._retries_left > 0
         )
+        if not retry and run.rung:
+            self._slip(run, answer.error, now)
+            return
         if not retry:
             self._end(run, StepStatus.FAILED, now, answer.error, hint=answer.hint, log_tail=answer.log_tail)
             return
@@ -408,7 +416,12 @@ class Scheduler:
             return
         self._occupy(run)
         desired = run.step.desired
-        run.waiting = Waiting(readiness=desired.spec.readiness if desired else Readiness(), started=now)
+        readiness = desired.spec.readiness if desired else Readiness()
+        if run.rung == "waited again":
+            readiness = replace(readiness, timeout=min(readiness.timeout, LOOK_AGAIN))
+        rollout = desired.rollout if desired and run.step.wave else None
+        hold = rollout.min_healthy if rollout else 0.0
+        run.waiting = Waiting(readiness=readiness, started=now, hold=hold)
         self._at(first_probe(run.waiting.readiness, now, self._fleet), run)
 
     def _at(self, when: float, run: Run) -> None:
@@ -447,12 +460,27 @@ class Scheduler:
             seconds=max(0.0, now - run.started) if run.begun else 0.0,
             attempts=run.tries,
             log_tail=log_tail,
+            tried=tuple(run.tried),
         )
         self._open -= 1
         self._events.append(StepEnded(result=run.result, key=run.step.key))
         if status is StepStatus.FAILED and self._limits.fail_fast:
             self.stop(now, "stopped after the first failure", abandon=False)
         self._tell_dependents(run, status, now)
+        self._pass_gate(run, status, now)
+
+    def _pass_gate(self, run: Run, status: StepStatus, now: float) -> None:
+        """What its end means for its rollout: the next wave, or no more of it."""
+        if status is StepStatus.DONE:
+            for key in self._gates.passed(run.step.key):
+                self._enqueue_when_open(self._runs[key])
+        elif status is not StepStatus.NOT_STARTED:  # a run that was stopped has told everybody already
+            group, rest = self._gates.stopped_by(run.step.key)
+            for key in rest:
+                other = self._runs[key]
+                if other.result is None and not other.begun:
+                    why = f"the rollout of {group} stopped: {run.step.address} {status}"
+                    self._end(other, StepStatus.SKIPPED, now, why)
 
     def _leave(self, run: Run, now: float) -> None:
         """Nobody waits for its readiness any longer; the next run does."""
@@ -467,8 +495,7 @@ class Scheduler:
                     continue
                 if ending is StepStatus.DONE:
                     dependent.waits_for.discard(ended.step.key)
-                    if not dependent.waits_for:
-                        self._enqueue(dependent)
+                    self._enqueue_when_open(dependent)
                 else:
                     self._end(dependent, StepStatus.SKIPPED, now, f"{ended.step.address} it needs: {ending}")
 

@@ -21,12 +21,12 @@ def matches(pattern: str, address: Address, labels: Mapping[str, str]) -> bool:
     """`researcher` matches all its replicas; in a glob only `*` and `?` are special, since brackets are addresses'."""
     if pattern.startswith("label:"):
         key, equals, value = pattern.removeprefix("label:").partition("=")
-        return key in labels and (not equals or bool(_glob(value).fullmatch(labels[key])))
+        return key in labels and (not equals or bool(glob(value).fullmatch(labels[key])))
     if pattern == address or address.startswith(pattern + "["):
         return True
-    return bool(_glob(pattern).fullmatch(address))
+    return bool(glob(pattern).fullmatch(address))
 
 
 @lru_cache(maxsize=256)
-def _glob(pattern: str) -> re.Pattern[str]:
+def glob(pattern: str) -> re.Pattern[str]:
     return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern))

@@ -63,8 +63,10 @@ def cost(
     *,
     create_first: bool,
     create_cost: str,
+    tried_first: bool = False,
 ) -> str:
-    """What a step costs, for people; `create_cost` is the backend's word for a create, "" when it has none."""
+    """What a step costs, for people; `create_cost` is the backend's word for a create, "" when it has none. `tried_first`:
+    cheaper repairs come before."""
     also = f", {create_cost}" if create_cost else ""
     match action:
         case Action.CREATE:
@@ -75,6 +77,8 @@ def cost(
             return f"new one first, no downtime{also}"
         case Action.REPLACE | Action.REPAIR if wanted.lifecycle.create_first and stands_in(leftovers):
             return f"the one before it stays until the new one is ready{also}"
+        case Action.REPAIR if tried_first:
+            return "down until it answers again; what it holds is kept if that helps"
         case Action.REPLACE if wanted.lifecycle.create_first:
             return "down until the new one is ready: it carries no labels of ours, so it has to go first"
         case Action.REPLACE | Action.REPAIR:

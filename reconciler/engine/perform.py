@@ -86,6 +86,9 @@ class Performer:
                 return Answer(info=backend.update(call.info, self.spec_of(call)))
             case CallKind.RECORD:
                 return Answer(info=call.info)
+            case CallKind.RESTART:
+                assert call.info is not None
+                return Answer(info=backend.restart(call.info, self.spec_of(call)))
             case CallKind.PROBE:
                 assert call.info is not None
                 return self._probe(backend, call, call.info)

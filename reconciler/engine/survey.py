@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.closer import wants_closer_look
 from reconciler.core.imports import pending
+from reconciler.core.moves import moved_state
 from reconciler.core.planner import PlanOptions, make_plan
+from reconciler.core.recorded import as_recorded
 from reconciler.core.support import support_diagnostics
 from reconciler.engine.context import Context
 from reconciler.engine.refresh import look
@@ -23,7 +25,8 @@ from reconciler.model.state import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One consistent look: the state as read, what was observed, and the plan made of both."""
+    """One consistent look: the state as read, its records moved as `moved` says, what was observed, and the plan made of
+    both."""
 
     state: State | None
     observed: Observed
@@ -38,14 +41,17 @@ class View:
             owner = seen.owner
             ours = owner is not None and (owner.stack, owner.lineage) == (self.plan.stack, self.plan.lineage)
             recorded = by_id.get((seen.backend, seen.info.sandbox_id))
-            if owner is not None and ours and (recorded or owner.address not in found):
-                found[owner.address] = seen
-            elif owner is None and recorded is not None:
+            if recorded is not None and (ours or owner is None):
                 found[recorded] = seen
+            elif owner is not None and ours and not self._is_released(seen):
+                found.setdefault(owner.address, seen)
         for step in self.plan.steps:
-            if step.reason is Reason.IMPORTED and step.current is not None:
+            if step.reason in (Reason.IMPORTED, Reason.MOVED) and step.current is not None:
                 found.setdefault(step.address, step.current)
         return found
+
+    def _is_released(self, seen: ObservedSandbox) -> bool:
+        return self.state is not None and (seen.backend, seen.info.sandbox_id) in self.state.released
 
 
 def validate(context: Context) -> tuple[Diagnostic, ...]:
@@ -64,7 +70,8 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
     """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
     be listed, and what `make_plan` raises."""
     destroy = selection.destroy
-    state = context.store.read()
+    read = context.store.read()
+    state, _ = moved_state(read, context.desired.moved)
     context.backends.remember(state)
     context.backends.check_places(state)
     desired = context.desired
@@ -80,17 +87,24 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
     def closer(name: str, listed: Sequence[ObservedSandbox]) -> Collection[str]:
         return wants_closer_look(listed, state, desired, capabilities[name])
 
-    observed = look(
-        {name: context.backends.get(name) for name in sorted(names)},
-        unlabelled=_unlabelled(desired, state, destroy=destroy),
-        closer=None if destroy else closer,
+    observed = (
+        look(
+            {name: context.backends.get(name) for name in sorted(names)},
+            unlabelled=_unlabelled(desired, state, destroy=destroy),
+            closer=None if destroy else closer,
+        )
+        if selection.refresh
+        else as_recorded(state, capabilities)
     )
     options = PlanOptions(
         new_lineage=str(uuid.uuid4()), capabilities=capabilities, selection=selection, now=context.clock.now()
     )
-    made = make_plan(desired, state, observed, options)
+    made = make_plan(desired, read, observed, options)
     found = (_lineage_found(made),) if made.lineage_found else ()
-    made = replace(made, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks))
+    refusals = tuple(map(context.illustrate, made.refusals))
+    made = replace(
+        made, refusals=refusals, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks)
+    )
     return View(state=state, observed=observed, plan=made)
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.fold import fold_all
 from reconciler.core.references import attribute_of, resolve_text
+from reconciler.core.revert import reversal, reverting
 from reconciler.engine.context import Context
 from reconciler.engine.locking import locked
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
 from reconciler.errors import Refused, StoreError
 from reconciler.model.desired import Address
-from reconciler.model.event import ApplyEnded, Planned
+from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.event import ApplyEnded, Planned, Remark
 from reconciler.model.outcome import StepResult
 from reconciler.model.plan import Action, Plan, Selection
 from reconciler.model.state import SandboxRecord, State
@@ -42,10 +44,12 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyReport:
-    """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined."""
+    """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined. `reverts` are
+    those of taking failed rollouts back."""
 
     plan: Plan
     results: tuple[StepResult, ...] = ()
+    reverts: tuple[StepResult, ...] = ()
     outputs: tuple[tuple[str, str], ...] = ()
     declined: bool = False
     interrupted: bool = False
@@ -71,9 +75,11 @@ def apply(
         view = survey(context, options.selection)
         context.emit(Planned(plan=view.plan))
         _refuse_takeover(view.plan)
+        _refuse(view.plan)
         if not view.plan.empty and not confirm(view.plan):
             return ApplyReport(plan=view.plan, declined=True)
-        return _carry_out(context, options, view, lease, stop)
+        report = _carry_out(context, options, view, lease, stop)
+        return _taken_back(context, options, view, report, lease, stop)
 
 
 def _refuse_takeover(made: Plan) -> None:
@@ -89,6 +95,54 @@ def _refuse_takeover(made: Plan) -> None:
         )
 
 
+def _refuse(made: Plan) -> None:
+    """Raises Refused with everything that speaks against carrying it out."""
+    if not made.refusals:
+        return
+    raise Refused(
+        "\n".join(_told(refusal) for refusal in made.refusals),
+        hint="; ".join(dict.fromkeys(refusal.fix for refusal in made.refusals)),
+    )
+
+
+def _told(refusal: Diagnostic) -> str:
+    return f"{refusal.position.short}: {refusal.summary}" if refusal.position else refusal.summary
+
+
+def _taken_back(
+    context: Context,
+    options: ApplyOptions,
+    view: View,
+    report: ApplyReport,
+    lease: Lease,
+    stop: StopRequest,
+) -> ApplyReport:
+    """What failed in a rollout with `auto_revert` goes back to what was healthy, in a run of its own under the same lock.
+    Not when the run was stopped: then the next one goes on with it."""
+    back = None
+    if view.plan.rollouts and report.results and not stop.requested:
+        back = reversal(view.plan, report.results, view.state, context.desired)
+    if back is None:
+        return report
+    for diagnostic in back.diagnostics:
+        context.emit(Remark(diagnostic=context.illustrate(diagnostic)))
+    if not back.selection.targets:
+        return report
+    reverting_context = replace(context, desired=back.desired)
+    again = survey(reverting_context, back.selection)
+    steps = reverting(again.plan.steps)
+    again = replace(again, plan=replace(again.plan, steps=steps, refusals=()))
+    context.emit(Planned(plan=again.plan))
+    reverted = _carry_out(reverting_context, options, again, lease, stop)
+    return replace(
+        report,
+        reverts=reverted.results,
+        outputs=reverted.outputs,
+        interrupted=reverted.interrupted,
+        seconds=report.seconds + reverted.seconds,
+    )
+
+
 def _carry_out(
     context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
 ) -> ApplyReport:
@@ -96,7 +150,7 @@ def _carry_out(
     before = after = _first_state(context, view, lease)
     results: tuple[StepResult, ...] = ()
     unsaved: StoreError | None = None
-    execution = None if view.plan.empty else _execution(context, options, view, lease, stop)
+    execution = None if not view.plan.steps else _execution(context, options, view, lease, stop)
     try:
         if execution is not None:
             results = execution.run()
@@ -157,6 +211,9 @@ def _first_state(context: Context, view: View, lease: Lease) -> State:
     names |= {step.current.backend for step in view.plan.steps if step.current}
     names |= {record.backend for record in view.state.sandboxes.values()} if view.state else set()
     saved = context.backends.saved(names)
+    if view.state is not None and view.plan.moves:
+        moved = replace(view.state, backends=saved or view.state.backends, updated_at=context.clock.now())
+        return context.store.write(lease, moved)
     if view.state is not None and (view.plan.empty or dict(view.state.backends) == saved):
         return view.state
     base = view.state or State(stack=view.plan.stack, lineage=view.plan.lineage)

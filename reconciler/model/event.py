@@ -21,6 +21,7 @@ class Activity(StrEnum):
     DESTROYING = "destroying"
     CREATING = "creating"
     UPDATING = "updating"
+    RESTARTING = "restarting"
     WAITING = "waiting for readiness"
     RETRYING = "retrying"
 

@@ -131,7 +131,8 @@ class Step:
     `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
     `rungs`, of a REPAIR: what is tried before it is replaced, in order; `passed_over` says why a rung is not among them.
     `wave`, from 1 on: it is part of a rollout, and begins when the wave before is healthy. `needed_by`: it was not selected,
-    but something that was needs it. `triggers` is what to record of the addresses of `replace_triggered_by`.
+    but something that was needs it. `kept` is what a repaired object holds if it is not replaced, where that is not `spec`;
+    `ignored` are fields of `spec` that are left as they are, whatever is declared.
     `spec` is the canonical form with references resolved as far as known; `needs` are the keys of the steps that
     must be done before this one. `create_first`, of a REPLACE: the old object goes only when the new one is ready.
     """
@@ -157,7 +158,8 @@ class Step:
     wave: int = 0
     needed_by: str = ""
     protected: bool = False
-    triggers: Mapping[Address, str] = field(default_factory=dict)
+    kept: FlatSpec | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def symbol(self) -> str:

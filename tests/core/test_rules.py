@@ -14,6 +14,7 @@ CASES: dict[str, Facts] = {
     "destroy everything that is live": Facts(
         declared=False, destroy_all=True, recorded=Status.READY, phase=UP
     ),
+    "not declared, to be let go": Facts(declared=False, recorded=Status.READY, phase=UP, let_go=True),
     "not declared, recorded, live": Facts(declared=False, recorded=Status.READY, phase=UP),
     "not declared, not recorded, live": Facts(declared=False, phase=UP),
     "not declared, gone": Facts(declared=False, recorded=Status.READY),
@@ -23,6 +24,11 @@ CASES: dict[str, Facts] = {
     "declared, never there": Facts(declared=True),
     "live on another backend": Facts(declared=True, recorded=Status.READY, phase=UP, same_backend=False),
     "nobody can tell how it is": Facts(declared=True, recorded=Status.READY, phase=Phase.UNKNOWN, changed=1),
+    "its replacement was asked for": Facts(declared=True, recorded=Status.READY, phase=UP, asked=True),
+    "too old": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED, expired=True),
+    "what it is replaced with was replaced": Facts(
+        declared=True, recorded=Status.READY, phase=UP, triggered=True, changed=1
+    ),
     "half destroyed": Facts(declared=True, recorded=Status.DESTROYING, phase=UP),
     "dead": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED),
     "paused, and can go on": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED, resumable=True),
@@ -46,6 +52,9 @@ CASES: dict[str, Facts] = {
     "an update was interrupted": Facts(declared=True, recorded=Status.CREATED, phase=UP, half_updated=True),
     "live, ours, not recorded": Facts(declared=True, phase=UP),
     "created, readiness never awaited": Facts(declared=True, recorded=Status.CREATED, phase=UP),
+    "labelled with the address it had before": Facts(
+        declared=True, recorded=Status.READY, phase=UP, relabel=True
+    ),
     "as declared": Facts(declared=True, recorded=Status.READY, phase=UP),
 }
 

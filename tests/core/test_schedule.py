@@ -10,13 +10,16 @@ import pytest
 from reconciler.core.calls import Answer, Call, CallKind, Limits
 from reconciler.core.planner import make_plan
 from reconciler.core.readiness import SETTLE
+from reconciler.core.repair import LOOK_AGAIN
 from reconciler.core.schedule import Scheduler
-from reconciler.model.desired import DesiredSandbox, ProbeKind, Readiness
+from reconciler.model.capabilities import Capabilities
+from reconciler.model.desired import DesiredSandbox, Lifecycle, ProbeKind, Readiness
 from reconciler.model.event import Activity, StepProgress
+from reconciler.model.lifecycle import Rollout
 from reconciler.model.observed import Observed, ObservedSandbox, Phase
 from reconciler.model.outcome import StepStatus
 from reconciler.model.state import State, Status
-from tests.support.build import desired, options, record, seen, state, wanted
+from tests.support.build import ABLE, desired, options, record, seen, state, wanted
 
 
 class Driver:
@@ -27,9 +30,11 @@ class Driver:
         *config: DesiredSandbox,
         known: State | None = None,
         live: tuple[ObservedSandbox, ...] = (),
+        able: Capabilities = ABLE,
         **limits: Any,
     ) -> None:
-        self.plan = make_plan(desired(*config), known, Observed(sandboxes=live), options())
+        made_with = options(capabilities=able)
+        self.plan = make_plan(desired(*config), known, Observed(sandboxes=live), made_with)
         self.scheduler = Scheduler(self.plan, Limits(**limits), jitter=lambda: 1.0)
         self.now = 0.0
 
@@ -241,11 +246,189 @@ class TestADeadOneThatRunsAgain:
         assert driver.statuses() == {"a": "stale"}
 
 
-def test_what_never_became_ready_is_replaced_although_it_runs() -> None:
-    of = wanted("a")
-    driver = Driver(of, known=state(record(of, status=Status.TAINTED)), live=(seen(of),))
-    driver.answer(driver.one(CallKind.CHECK), seen=seen(of))
-    assert driver.one(CallKind.DESTROY)
+class TestTheRepairLadder:
+    """What never became ready is waited for once more, restarted where that can be done, and only then replaced."""
+
+    OF = wanted("a")
+
+    def repair(self, *, restarts: bool = True, status: Status = Status.TAINTED, **more: Any) -> Driver:
+        able = replace(ABLE, restarts=restarts)
+        driver = Driver(
+            self.OF, known=state(record(self.OF, status=status)), live=(seen(self.OF, **more),), able=able
+        )
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(self.OF, **more))
+        return driver
+
+    def fail(self, driver: Driver, **answer: Any) -> None:
+        """The probe that is due says for good that it is not ready; then it is looked at again."""
+        driver.answer(driver.one(CallKind.PROBE), **{"dead": True, "detail": "it ended", **answer})
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(self.OF, phase=Phase.FAILED))
+
+    def test_waiting_once_more_may_be_enough(self) -> None:
+        driver = self.repair()
+        driver.answer(driver.one(CallKind.RECORD), info=seen(self.OF).info)
+        driver.answer(driver.one(CallKind.PROBE), ready=True)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.tried) == (StepStatus.DONE, ("waited again: it answers",))
+        assert result.info == seen(self.OF).info
+
+    def test_then_it_is_restarted(self) -> None:
+        driver = self.repair()
+        driver.answer(driver.one(CallKind.RECORD), info=seen(self.OF).info)
+        self.fail(driver)
+        restart = driver.one(CallKind.RESTART)
+        assert restart.info == seen(self.OF).info
+        moved_on = replace(seen(self.OF).info, sandbox_url="http://elsewhere")
+        driver.answer(restart, info=moved_on)
+        probe = driver.one(CallKind.PROBE)
+        assert probe.info == moved_on
+        driver.answer(probe, ready=True)
+        [result] = driver.scheduler.results()
+        assert result.tried == ("waited again: it ended", "restarted: it answers")
+        assert result.info == moved_on
+
+    def test_then_it_is_replaced(self) -> None:
+        driver = self.repair()
+        driver.answer(driver.one(CallKind.RECORD), info=seen(self.OF).info)
+        self.fail(driver)
+        driver.answer(driver.one(CallKind.RESTART), info=seen(self.OF).info)
+        self.fail(driver)
+        assert driver.one(CallKind.DESTROY).info == seen(self.OF).info
+
+    def test_a_restart_that_fails_is_a_rung_that_was_not_enough(self) -> None:
+        driver = self.repair(status=Status.READY, phase=Phase.FAILED)
+        driver.answer(driver.one(CallKind.RESTART), error="no space left")
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(self.OF, phase=Phase.FAILED))
+        driver.answer(driver.one(CallKind.DESTROY))
+        driver.answer(driver.one(CallKind.CREATE), info=seen(self.OF, generation=2).info)
+        driver.answer(driver.one(CallKind.PROBE), ready=True)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.tried) == (StepStatus.DONE, ("restarted: no space left",))
+
+    def test_a_restart_is_tried_again_where_that_may_help(self) -> None:
+        driver = self.repair(status=Status.READY, phase=Phase.FAILED)
+        driver.answer(driver.one(CallKind.RESTART), error="busy", transient=True, retry_after=1.0)
+        assert driver.one(CallKind.RESTART, at=1.0)
+
+    def test_what_went_meanwhile_is_made_anew(self) -> None:
+        driver = self.repair(status=Status.READY, phase=Phase.FAILED)
+        driver.answer(driver.one(CallKind.RESTART), error="it is gone")
+        driver.answer(driver.one(CallKind.CHECK), seen=None)
+        assert driver.one(CallKind.CREATE)
+
+    def test_waiting_once_more_is_short(self) -> None:
+        of = wanted("a", readiness=Readiness(timeout=600))
+        driver = Driver(of, known=state(record(of, status=Status.TAINTED)), live=(seen(of),))
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(of))
+        driver.answer(driver.one(CallKind.RECORD), info=seen(of).info)
+        driver.answer(driver.one(CallKind.PROBE), detail="not yet")
+        driver.answer(driver.one(CallKind.PROBE, at=LOOK_AGAIN), detail="not yet")
+        assert driver.one(CallKind.CHECK)
+
+    def test_what_ended_is_not_waited_for(self) -> None:
+        driver = self.repair(phase=Phase.FAILED)
+        assert driver.one(CallKind.RESTART)
+
+    def test_without_restarts_it_is_waited_for_and_replaced(self) -> None:
+        driver = self.repair(restarts=False)
+        driver.answer(driver.one(CallKind.RECORD), info=seen(self.OF).info)
+        self.fail(driver)
+        assert driver.one(CallKind.DESTROY)
+
+    def test_what_changed_is_replaced_at_once(self) -> None:
+        driver = Driver(
+            wanted("a", image="two"),
+            known=state(record(self.OF, status=Status.TAINTED)),
+            live=(seen(self.OF),),
+            able=replace(ABLE, restarts=True),
+        )
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(self.OF))
+        assert driver.plan.steps[0].passed_over == ("not waited for again: image changed",)
+        assert driver.one(CallKind.DESTROY)
+
+    def test_what_is_protected_is_never_replaced(self) -> None:
+        of = wanted("a", lifecycle=Lifecycle(prevent_destroy=True))
+        known = replace(record(of, status=Status.READY), protected=True)
+        driver = Driver(
+            of, known=state(known), live=(seen(of, phase=Phase.FAILED),), able=replace(ABLE, restarts=True)
+        )
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(of, phase=Phase.FAILED))
+        driver.answer(driver.one(CallKind.RESTART), error="no")
+        driver.answer(driver.one(CallKind.CHECK), seen=seen(of, phase=Phase.FAILED))
+        [result] = driver.scheduler.results()
+        assert result.status is StepStatus.FAILED
+        assert result.error == "it is broken and protected, so it is not replaced (restarted: no)"
+
+
+class TestRollouts:
+    """Waves open one after the other, each when the one before is healthy."""
+
+    def rolling(self, count: int = 4, **rollout: Any) -> Driver:
+        old = [wanted(f"s[{i}]", image="one") for i in range(count)]
+        new = [wanted(f"s[{i}]", image="two", rollout=Rollout(**rollout)) for i in range(count)]
+        return Driver(*new, known=state(*map(record, old)), live=tuple(map(seen, old)))
+
+    def replaced(self, driver: Driver, *addresses: str, ready: bool = True) -> None:
+        """Each is checked, destroyed, created and probed to its end."""
+        calls = driver.due()
+        assert names(calls) == [f"check {address}" for address in addresses]
+        for kind in (CallKind.CHECK, CallKind.DESTROY, CallKind.CREATE):
+            for call in calls:
+                assert call.kind is kind
+                current = call.step.current
+                driver.answer(call, seen=current, info=seen(wanted(call.step.address), generation=2).info)
+            calls = driver.due()
+        for call in calls:
+            driver.answer(call, ready=ready, dead=not ready, detail="" if ready else "it ended")
+
+    def test_one_at_a_time(self) -> None:
+        driver = self.rolling(3)
+        for index in range(3):
+            self.replaced(driver, f"s[{index}]")
+        assert driver.statuses() == dict.fromkeys(("s[0]", "s[1]", "s[2]"), "done")
+
+    def test_a_canary_goes_alone(self) -> None:
+        driver = self.rolling(5, max_unavailable=2, canary=1)
+        self.replaced(driver, "s[0]")
+        self.replaced(driver, "s[1]", "s[2]")
+        self.replaced(driver, "s[3]", "s[4]")
+        assert driver.scheduler.done
+
+    def test_a_bad_wave_stops_it(self) -> None:
+        driver = self.rolling(4, max_unavailable=1)
+        self.replaced(driver, "s[0]")
+        self.replaced(driver, "s[1]", ready=False)
+        assert driver.due() == []
+        results = driver.scheduler.results()
+        assert [str(r.status) for r in results] == ["done", "failed", "skipped", "skipped"]
+        assert results[2].error == "the rollout of s stopped: s[1] failed"
+
+    def test_it_has_to_stay_ready_for_a_while(self) -> None:
+        driver = self.rolling(2, min_healthy=10.0)
+        self.replaced(driver, "s[0]")
+        for tick in range(1, 41):
+            [probe] = driver.due(tick * 0.25)
+            assert (probe.kind, probe.step.address) == (CallKind.PROBE, "s[0]")
+            driver.answer(probe, ready=True)
+        assert names(driver.due()) == ["check s[1]"]
+
+    def test_falling_back_meanwhile_begins_the_while_anew(self) -> None:
+        driver = self.rolling(1, min_healthy=1.0)
+        self.replaced(driver, "s[0]")
+        driver.answer(driver.one(CallKind.PROBE, at=0.5), ready=False)
+        driver.answer(driver.one(CallKind.PROBE, at=0.75), ready=True)
+        driver.answer(driver.one(CallKind.PROBE, at=1.5), ready=True)
+        assert driver.statuses() == {}
+        driver.answer(driver.one(CallKind.PROBE, at=1.75), ready=True)
+        assert driver.statuses() == {"s[0]": "done"}
+
+    def test_not_ready_any_more_at_its_deadline_is_a_failure(self) -> None:
+        driver = self.rolling(1, min_healthy=60.0)  # of a readiness timeout of 10 s
+        self.replaced(driver, "s[0]")
+        for tick in range(1, 48):
+            driver.answer(driver.one(CallKind.PROBE, at=tick * 0.25), ready=True)
+        driver.answer(driver.one(CallKind.PROBE, at=12.0), ready=False, detail="status 500")
+        assert driver.statuses() == {"s[0]": "failed"}
 
 
 class TestLimits:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.identity import sandbox_id
 from reconciler.engine.explain import why
 from reconciler.engine.importing import ImportReport, import_sandbox
 from reconciler.engine.inspect import locate, status
@@ -91,10 +92,10 @@ class TestByTheFile:
     def test_leaving_the_file_destroys_it(self) -> None:
         stack = stack_of()
         stack.apply()
-        stack.desired = desired()
-        [step] = stack.apply().plan.steps
+        stack.desired = desired(wanted("other"))
+        step, _ = stack.apply().plan.steps
         assert (step.action, step.detail) == (Action.DESTROY, "imported")
-        assert stack.ids() == []
+        assert stack.ids() == [sandbox_id(STACK, Address("other"), 1)]
 
     def test_destroy_leaves_alone_what_was_never_imported(self) -> None:
         stack = stack_of()

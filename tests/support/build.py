@@ -20,6 +20,7 @@ from reconciler.model.desired import (
     SandboxSpec,
     fingerprint,
 )
+from reconciler.model.lifecycle import Rollout
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Selection
 from reconciler.model.position import Position
@@ -44,6 +45,8 @@ def wanted(
     references: Iterable[str] = (),
     where: Mapping[str, Position] | None = None,
     create_first: bool = False,
+    lifecycle: Lifecycle | None = None,
+    rollout: Rollout | None = None,
     **fields: Any,
 ) -> DesiredSandbox:
     refs = tuple(Address(a) for a in references)
@@ -56,7 +59,8 @@ def wanted(
         where=where or {},
         depends_on=tuple(Address(a) for a in depends_on) + refs,
         references=refs,
-        lifecycle=Lifecycle(create_first=create_first),
+        lifecycle=lifecycle or Lifecycle(create_first=create_first),
+        rollout=rollout,
     )
 
 

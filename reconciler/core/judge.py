@@ -1,0 +1,477 @@
+"""What to do about each address: the rules applied to what is declared, recorded and there. Pure.
+
+One object of this class sees all addresses of a run, dependencies first, so that what becomes of one is known to those
+that refer to it, or are replaced with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from reconciler.core.diff import astray, compare, fallback, vouched
+from reconciler.core.holdings import Holdings
+from reconciler.core.identity import label_hash, sandbox_id
+from reconciler.core.imports import applied, unread_note
+from reconciler.core.lifecycle import age_left, ignores, is_protected, left_alone, rule_changes, triggered_by
+from reconciler.core.policy import guarded
+from reconciler.core.references import attribute_of, resolve_spec
+from reconciler.core.repair import ladder
+from reconciler.core.rules import Facts, Rule, decide
+from reconciler.core.succession import comes_first, cost
+from reconciler.errors import Refused
+from reconciler.model.address import covers
+from reconciler.model.capabilities import Capabilities
+from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec
+from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
+from reconciler.model.state import SandboxRecord, Status
+
+
+@dataclass(slots=True)
+class _Canonical:
+    """Canonical forms, and what labels say of them, computed once per spec object and kind of backend: replicas share
+    theirs."""
+
+    seen: dict[tuple[int, str | tuple[str, ...]], tuple[SandboxSpec, FlatSpec, str]] = field(
+        default_factory=dict
+    )
+
+    def of(self, spec: SandboxSpec, able: Capabilities) -> tuple[FlatSpec, str]:
+        key = (id(spec), "" if able.relabels else able.updatable)
+        entry = self.seen.get(key)
+        if entry is None:
+            flat = spec.canonical()
+            entry = self.seen[key] = (spec, flat, label_hash(flat, able))
+        return entry[1], entry[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One declared address. `flat` is what it should be, `kept` what that comes to on the object that is there, with the
+    ignored fields left as they are; `digest` is what labels say of `kept`."""
+
+    wanted: DesiredSandbox
+    record: SandboxRecord | None
+    current: ObservedSandbox | None
+    leftovers: Sequence[ObservedSandbox]
+    able: Capabilities
+    flat: FlatSpec
+    kept: FlatSpec
+    digest: str
+    importing: bool
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the record, if there is one, speaks of the object, if that is there."""
+        record, current = self.record, self.current
+        return record is not None and (current is None or record.sandbox_id == current.info.sandbox_id)
+
+    @property
+    def same_backend(self) -> bool:
+        return self.current is None or self.current.backend == self.wanted.backend
+
+    @property
+    def serves(self) -> bool:
+        """Whether it runs and has answered before."""
+        record, current = self.record, self.current
+        if record is None or current is None or not self.is_recorded:
+            return False
+        asleep = current.phase.is_dead or current.phase in (Phase.PAUSED, Phase.UNKNOWN)
+        return record.status is Status.READY and not asleep
+
+
+class Judge:
+    """`asked` are the addresses of `--replace`, `now` seconds since the epoch. Collects on the way: connection details
+    (None where they are not known before apply), remarks, what expires when, and which addresses serve."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        holdings: Holdings,
+        capabilities: Mapping[str, Capabilities],
+        asked: frozenset[Address],
+        now: float,
+    ) -> None:
+        self._desired = desired
+        self._holdings = holdings
+        self._records = holdings.records
+        self._able = capabilities
+        self._asked = asked
+        self._now = now
+        self._canonical = _Canonical()
+        self._renewed: dict[Address, bool] = {}
+        self.infos: dict[Address, SandboxInfo | None] = {}
+        self.diagnostics: list[Diagnostic] = []
+        self.expiring: dict[Address, float] = {}
+        self.serving: set[Address] = set()
+
+    def current(self, addresses: Iterable[Address]) -> dict[Address, ObservedSandbox]:
+        """The object that counts of each address that has one."""
+        found = {a: self._choose(a, self._records.get(a), None, "")[0] for a in addresses}
+        return {address: seen for address, seen in found.items() if seen is not None}
+
+    # -- declared ------------------------------------------------------------------------------------------------
+
+    def declared(self, wanted: DesiredSandbox) -> list[Step]:
+        """What is to be done about it, leftovers included; nothing when it is as declared, or nobody can tell."""
+        case = self._case(wanted)
+        changes, rules = self._changes(case), self._rule_changes(case)
+        rule = decide(self._facts(case, (*changes, *rules)))
+        if case.serves:
+            self.serving.add(wanted.address)
+        if rule.action not in (Action.REPAIR, Action.CREATE):
+            changes = (*changes, *rules)  # what is made anew is recorded with the rules of now anyway
+        steps = [self._superseded(seen, wanted.address) for seen in case.leftovers]
+        if rule.reason is Reason.IMPORTED:
+            self._tell_unread(case)
+        if rule.action is None:
+            return self._as_it_is(case, steps)
+        step = self._step(rule, case, changes)
+        if step.action is Action.REPAIR and step.protected and not step.rungs:
+            self._warn_protected(case, step)
+            return steps
+        stays = case.current if rule.action in (Action.UPDATE, Action.ADOPT) else None
+        self.infos[wanted.address] = stays.info if stays is not None else None
+        self._renewed[wanted.address] = stays is None and not step.rungs
+        return [*steps, step]
+
+    def _as_it_is(self, case: _Case, steps: list[Step]) -> list[Step]:
+        current = case.current
+        assert current is not None
+        self.infos[case.wanted.address] = current.info
+        if current.phase is Phase.UNKNOWN:
+            self._warn_unknown(case.wanted, current)
+            if case.wanted.lifecycle.create_first:
+                return []  # a leftover goes when its successor answers, and that nobody can tell
+        return steps
+
+    def _case(self, wanted: DesiredSandbox) -> _Case:
+        able = self._capabilities(wanted.backend)
+        record = self._records.get(wanted.address)
+        spec = resolve_spec(wanted.spec, self._lookup) if wanted.references else wanted.spec
+        flat, digest = self._canonical.of(spec, able)
+        current, leftovers = self._choose(wanted.address, record, wanted.backend, digest)
+        kept, patterns = flat, wanted.lifecycle.ignore_changes
+        if patterns and current is not None and current.backend == wanted.backend:
+            known = record is not None and record.sandbox_id == current.info.sandbox_id
+            kept = left_alone(flat, record.spec if known and record else None, current, patterns)
+            digest = label_hash(kept, able) if kept != flat else digest
+        return _Case(
+            wanted=wanted,
+            record=record,
+            current=current,
+            leftovers=leftovers,
+            able=able,
+            flat=flat,
+            kept=kept,
+            digest=digest,
+            importing=self._holdings.is_import(current),
+        )
+
+    def _capabilities(self, backend: str) -> Capabilities:
+        return self._able.get(backend) or Capabilities()
+
+    def _lookup(self, address: Address, attribute: str) -> str | None:
+        info = self.infos.get(address)
+        return None if info is None else attribute_of(info, attribute)
+
+    def _choose(
+        self, address: Address, record: SandboxRecord | None, backend: str | None, digest: str
+    ) -> tuple[ObservedSandbox | None, list[ObservedSandbox]]:
+        """The object that counts and what is left over: the recorded one first, then the right backend, then the
+        youngest generation. But one that never became ready does not count beside one that runs and is as declared."""
+        unproven = record is not None and record.status in (Status.TAINTED, Status.PENDING, Status.DESTROYING)
+
+        def rank(seen: ObservedSandbox) -> tuple[bool, bool, bool, int, str]:
+            recorded = record is not None and (seen.backend, seen.info.sandbox_id) == (
+                record.backend,
+                record.sandbox_id,
+            )
+            made_so = bool(digest) and seen.owner is not None and seen.owner.spec_hash == digest
+            asleep = seen.phase.is_dead or seen.phase in (Phase.PAUSED, Phase.UNKNOWN)
+            better = unproven and not recorded and made_so and not asleep and seen.backend == backend
+            generation = seen.owner.generation if seen.owner else 0
+            return (better, recorded, seen.backend == backend, generation, seen.info.sandbox_id)
+
+        candidates = _each_once(sorted(self._holdings.live.get(address, ()), key=rank, reverse=True))
+        return (candidates[0], candidates[1:]) if candidates else (None, [])
+
+    def _changes(self, case: _Case) -> tuple[FieldChange, ...]:
+        current, wanted, patterns = case.current, case.wanted, case.wanted.lifecycle.ignore_changes
+        if current is None or not case.same_backend:
+            return ()
+        changes = self._compared(case, current)
+        if patterns:
+            changes = tuple(change for change in changes if not ignores(patterns, change.path))
+        return (*changes, *astray(current, wanted)) if current.astray else changes
+
+    def _compared(self, case: _Case, current: ObservedSandbox) -> tuple[FieldChange, ...]:
+        wanted, record, able = case.wanted, case.record, case.able
+        if case.importing:
+            return compare(applied(case.kept, current)[0], case.kept, current, wanted, able)
+        label = current.owner.spec_hash if current.owner else ""
+        if record is not None and record.sandbox_id == current.info.sandbox_id:
+            # what an unfinished create meant says nothing about an older object of that id
+            made_of = label_hash(record.spec, able) if record.status is Status.PENDING else label
+            if label in ("", made_of):
+                return compare(record.spec, case.kept, current, wanted, able)
+        if label == case.digest:
+            return compare(vouched(case.kept, current, able), case.kept, current, wanted, able)
+        return fallback(label, case.digest, case.kept, current, wanted, able)
+
+    def _rule_changes(self, case: _Case) -> tuple[FieldChange, ...]:
+        known = case.current is not None and case.same_backend and case.is_recorded and not case.importing
+        return rule_changes(case.wanted, case.record) if known and case.record is not None else ()
+
+    def _facts(self, case: _Case, changes: Sequence[FieldChange]) -> Facts:
+        record, current, wanted = case.record, case.current, case.wanted
+        owner = None if current is None else current.owner
+        return Facts(
+            declared=True,
+            recorded=None if record is None else record.status,
+            phase=None if current is None else current.phase,
+            is_recorded=case.is_recorded,
+            same_backend=case.same_backend,
+            half_updated=record is not None and case.is_recorded and not record.spec_hash,
+            failed=record is not None and bool(record.error),
+            resumable=current is not None
+            and any(found.path == "container.paused" and found.in_place for found in current.astray),
+            importing=case.importing,
+            asked=wanted.address in self._asked,
+            expired=self._is_expired(case),
+            triggered=bool(self._triggers(case)),
+            relabel=owner is not None
+            and owner.address != wanted.address
+            and case.able.relabels
+            and not case.importing,
+            changed=len(changes),
+            outside=sum(change.outside for change in changes),
+            forced=sum(change.forces_replacement for change in changes),
+        )
+
+    def _is_expired(self, case: _Case) -> bool:
+        if case.current is None:
+            return False
+        left = age_left(case.wanted, case.record, case.current, self._now)
+        if left is not None and left > 0:
+            self.expiring[case.wanted.address] = left
+        return left is not None and left <= 0
+
+    def _triggers(self, case: _Case) -> tuple[Address, ...]:
+        if not case.wanted.lifecycle.replace_triggered_by or case.current is None:
+            return ()
+        return triggered_by(case.wanted, case.record, self.infos, self._renewed)
+
+    def _step(self, rule: Rule, case: _Case, changes: tuple[FieldChange, ...]) -> Step:
+        assert rule.action is not None
+        assert rule.reason is not None
+        wanted, record, current = case.wanted, case.record, case.current
+        create_first = comes_first(rule.action, wanted, record, current, case.leftovers)
+        generation = self._generation(rule.action, case, again=create_first)
+        stays = rule.action in (Action.UPDATE, Action.ADOPT)
+        identity = current.info.sandbox_id if stays and current else ""
+        if not identity:
+            identity = sandbox_id(self._desired.stack, wanted.address, generation)
+            self._refuse_if_taken(wanted, identity)
+        rungs, passed_over = self._ladder(rule, case, changes)
+        spec = case.kept if stays else case.flat
+        return Step(
+            action=rule.action,
+            address=wanted.address,
+            backend=wanted.backend,
+            reason=rule.reason,
+            sandbox_id=identity,
+            generation=generation,
+            desired=wanted,
+            current=current,
+            recorded_spec_hash="" if record is None else record.spec_hash,
+            spec=spec,
+            kept=None if case.kept is case.flat else case.kept,
+            ignored=_differing(case.kept, case.flat) if stays and case.kept is not case.flat else (),
+            changes=changes if current is not None else (),
+            unchanged=len(spec) - sum(change.path in spec for change in changes),
+            detail=self._detail(rule, case),
+            cost=cost(
+                rule.action,
+                wanted,
+                case.leftovers,
+                create_first=create_first,
+                create_cost=case.able.create_cost,
+                tried_first=bool(rungs),
+            ),
+            create_first=create_first,
+            rungs=rungs,
+            passed_over=passed_over,
+            protected=self.protects(wanted.address, current),
+        )
+
+    def _ladder(
+        self, rule: Rule, case: _Case, changes: Sequence[FieldChange]
+    ) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
+        if rule.action is not Action.REPAIR or rule.reason is None:
+            return (), ()
+        return ladder(rule.reason, self._facts(case, changes), changes, case.able)
+
+    def _generation(self, action: Action, case: _Case, *, again: bool) -> int:
+        """A replacement gets a name of its own; what is merely missing is made again under the same one, so that a
+        listing that lied meets a conflict instead of a duplicate. So is, with `again`, the recorded successor of one
+        that still lives."""
+        wanted, record, current = case.wanted, case.record, case.current
+        recorded = record.generation if record else 0
+        if action in (Action.UPDATE, Action.ADOPT):
+            return (current.owner.generation if current and current.owner else 0) or recorded or 1
+        there = self._holdings.live.get(wanted.address, ())
+        live = max((seen.owner.generation for seen in there if seen.owner), default=0)
+        if again and record is not None and record.backend == wanted.backend and recorded > live:
+            return recorded if record.status is not Status.DESTROYING else recorded + 1
+        fresh = action is not Action.CREATE or (record is not None and record.status is Status.DESTROYING)
+        first = max(recorded, live) + 1 if fresh else max(recorded, live, 1)
+        return self._holdings.free_generation(wanted.address, wanted.backend, first)
+
+    def _refuse_if_taken(self, wanted: DesiredSandbox, identity: str) -> None:
+        stranger = self._holdings.taken.get((wanted.backend, identity))
+        if stranger is None:
+            return
+        whose = stranger.owner
+        told = f"stack {whose.stack!r}, lineage {whose.lineage}" if whose else "an object without our labels"
+        raise Refused(
+            f"{wanted.address} needs the id {identity!r} on backend {wanted.backend!r}, "
+            f"which belongs to {told}",
+            hint="another checkout or state owns it: bring back its state, or give this stack another name",
+        )
+
+    def _detail(self, rule: Rule, case: _Case) -> str:
+        """What the reason does not say: that others made it, how it is, why it failed before, what triggered it."""
+        record, current = case.record, case.current
+        if current is None:
+            return record.error if record and rule.reason is Reason.FAILED_BEFORE else ""
+        name = current.info.sandbox_id
+        said = ""
+        if case.importing:
+            said = f"imports {name} and replaces it" if rule.action is Action.REPLACE else f"imports {name}"
+        elif rule.reason is Reason.TRIGGERED:
+            said = ", ".join(self._triggers(case))
+        elif rule.reason is Reason.MOVED and current.owner is not None:
+            said = f"its labels say {current.owner.address}"
+        elif record is not None and record.imported and record.sandbox_id == name:
+            said = "imported"
+        return "; ".join(filter(None, (said, current.detail)))
+
+    # -- not declared --------------------------------------------------------------------------------------------
+
+    def undeclared(self, address: Address, *, destroy: bool) -> list[Step]:
+        """What is to be done about an address that is recorded or there, and should not be."""
+        record = self._records.get(address)
+        current, leftovers = self._choose(address, record, None, "")
+        rule = decide(
+            Facts(
+                declared=False,
+                destroy_all=destroy,
+                let_go=not destroy and self._is_let_go(address),
+                recorded=None if record is None else record.status,
+                phase=None if current is None else current.phase,
+            )
+        )
+        assert rule.action is not None
+        assert rule.reason is not None
+        if current is None and record is None:
+            return []
+        step = self._superseded(current, address) if current else _forget(record)
+        imported = record is not None and record.imported and current is not None
+        own = replace(
+            step,
+            action=rule.action,
+            reason=rule.reason,
+            detail="; ".join(
+                filter(None, ("imported" if imported else "", current.detail if current else ""))
+            ),
+            protected=self.protects(address, current),
+        )
+        return [*(self._superseded(seen, address) for seen in leftovers), own]
+
+    def _is_let_go(self, address: Address) -> bool:
+        return any(
+            not removal.destroy and covers(removal.source, address) for removal in self._desired.removed
+        )
+
+    def _superseded(self, seen: ObservedSandbox, address: Address) -> Step:
+        return Step(
+            action=Action.DESTROY,
+            address=address,
+            backend=seen.backend,
+            reason=Reason.SUPERSEDED,
+            sandbox_id=seen.info.sandbox_id,
+            generation=seen.owner.generation if seen.owner else 0,
+            current=seen,
+        )
+
+    def protects(self, address: Address, current: ObservedSandbox | None) -> bool:
+        """Whether no plan may destroy or replace it: what the configuration says of it counts, else what the object says
+        of itself."""
+        declared = self._desired.sandboxes.get(address)
+        labels = declared.spec.labels if declared else {}
+        if guarded(self._desired, address, labels):
+            return True
+        if declared is not None:
+            return declared.lifecycle.prevent_destroy
+        return is_protected(self._records.get(address), current)
+
+    # -- remarks -------------------------------------------------------------------------------------------------
+
+    def _tell_unread(self, case: _Case) -> None:
+        assert case.current is not None
+        unread = applied(case.kept, case.current)[1]
+        if unread:
+            self.diagnostics.append(unread_note(case.wanted.address, case.current.info.sandbox_id, unread))
+
+    def _warn_unknown(self, wanted: DesiredSandbox, current: ObservedSandbox) -> None:
+        why = f" ({current.detail})" if current.detail else ""
+        self.diagnostics.append(
+            Diagnostic(
+                severity=Severity.WARNING,
+                code="phase-unknown",
+                summary=f"{wanted.address}: the backend cannot tell how it is{why}; it is left alone",
+                fix="look at it with `reconciler status`, then plan again",
+                position=wanted.position,
+            )
+        )
+
+    def _warn_protected(self, case: _Case, step: Step) -> None:
+        address, why = case.wanted.address, "; ".join(step.passed_over)
+        self.infos[address] = case.current.info if case.current else None
+        self.diagnostics.append(
+            Diagnostic(
+                severity=Severity.WARNING,
+                code="protected-broken",
+                summary=f"{address} is broken ({step.reason.text}) and protected, so it is not replaced; {why}",
+                fix="mend it by hand, or set `prevent_destroy: false` to have it replaced",
+                position=case.wanted.at("lifecycle.prevent_destroy"),
+            )
+        )
+
+
+def _differing(one: FlatSpec, other: FlatSpec) -> tuple[str, ...]:
+    return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))
+
+
+def _forget(record: SandboxRecord | None) -> Step:
+    assert record is not None
+    return Step(
+        action=Action.FORGET,
+        address=record.address,
+        backend=record.backend,
+        reason=Reason.GONE,
+        sandbox_id=record.sandbox_id,
+        generation=record.generation,
+    )
+
+
+def _each_once(candidates: Iterable[ObservedSandbox]) -> list[ObservedSandbox]:
+    """Without what was seen before: two backends of one engine both show all that is there, and what counts as seen
+    through one is no leftover as seen through the other."""
+    found: dict[object, ObservedSandbox] = {}
+    for seen in candidates:
+        found.setdefault(seen.info.container_id or (seen.backend, seen.info.sandbox_id), seen)
+    return list(found.values())

@@ -1,0 +1,95 @@
+"""The rules of one sandbox's `lifecycle`, as far as they change what is planned for it. Pure; the time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.core.select import glob
+from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Scalar
+from reconciler.model.observed import ObservedSandbox, SandboxInfo
+from reconciler.model.plan import FieldChange
+from reconciler.model.state import SandboxRecord
+
+PROTECTION = "lifecycle.prevent_destroy"
+TRIGGERS = "lifecycle.replace_triggered_by"
+
+
+def ignores(patterns: Sequence[str], path: str) -> bool:
+    """Whether a field is one of `ignore_changes`: named itself, below what is named, or matched by a glob."""
+    return any(
+        path == pattern or path.startswith(pattern + ".") or glob(pattern).fullmatch(path)
+        for pattern in patterns
+    )
+
+
+def left_alone(
+    wanted: FlatSpec, applied: FlatSpec | None, seen: ObservedSandbox, patterns: Sequence[str]
+) -> FlatSpec:
+    """`wanted` with the ignored fields as they were `applied`; where nobody remembers (None), as they live, else as
+    wanted."""
+    live = seen.attributes or {}
+    held = {path: live.get(path) or value for path, value in wanted.items()} if applied is None else applied
+    kept = {path: value for path, value in wanted.items() if not ignores(patterns, path)}
+    kept |= {path: value for path, value in held.items() if ignores(patterns, path)}
+    return dict(sorted(kept.items()))
+
+
+def is_protected(record: SandboxRecord | None, seen: ObservedSandbox | None) -> bool:
+    """What holds of an object that is there: what was recorded of it, else what its labels say."""
+    if seen is None:
+        return False
+    if record is not None and record.sandbox_id == seen.info.sandbox_id:
+        return record.protected
+    return seen.owner is not None and seen.owner.protected
+
+
+def age_left(
+    wanted: DesiredSandbox, record: SandboxRecord | None, seen: ObservedSandbox, now: float
+) -> float | None:
+    """Seconds until `max_lifetime` is over, 0 or less when it is; None without one, or when nobody knows its age."""
+    limit = wanted.lifecycle.max_lifetime
+    born = seen.info.created_at or (record.created_at if record else 0.0)
+    return None if limit is None or not born else born + limit - now
+
+
+def trigger_token(info: SandboxInfo | None) -> str:
+    """Which object it is; "" while that is not known."""
+    return "" if info is None else info.container_id or info.sandbox_id
+
+
+def triggered_by(
+    wanted: DesiredSandbox,
+    record: SandboxRecord | None,
+    infos: Mapping[Address, SandboxInfo | None],
+    renewed: Mapping[Address, bool],
+) -> tuple[Address, ...]:
+    """The addresses of `replace_triggered_by` that have another object than when this one was made, or get one in this
+    plan (`renewed`). Without a record of it nobody knows what they were."""
+    return tuple(
+        address
+        for address in wanted.lifecycle.replace_triggered_by
+        if renewed.get(address) or _is_another(address, record, infos)
+    )
+
+
+def _is_another(
+    address: Address, record: SandboxRecord | None, infos: Mapping[Address, SandboxInfo | None]
+) -> bool:
+    before = record.triggers.get(address, "") if record else ""
+    now = trigger_token(infos.get(address))
+    return bool(before and now) and before != now
+
+
+def rule_changes(wanted: DesiredSandbox, record: SandboxRecord) -> tuple[FieldChange, ...]:
+    """What differs of the rules that are recorded with an object: recording them anew changes nothing else on it."""
+    changes: list[FieldChange] = []
+    if record.protected != wanted.lifecycle.prevent_destroy:
+        changes.append(_change(wanted, PROTECTION, record.protected, wanted.lifecycle.prevent_destroy))
+    before, after = sorted(record.triggers), sorted(wanted.lifecycle.replace_triggered_by)
+    if before != after:
+        changes.append(_change(wanted, TRIGGERS, ", ".join(before) or None, ", ".join(after) or None))
+    return tuple(changes)
+
+
+def _change(wanted: DesiredSandbox, path: str, before: Scalar, after: Scalar) -> FieldChange:
+    return FieldChange(path=path, before=before, after=after, position=wanted.at(path))
