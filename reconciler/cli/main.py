@@ -34,6 +34,7 @@ LISTING = {
         "show": (f"{_COMMANDS}.show:show", "Show what is recorded, of all or of one."),
         "output": (f"{_COMMANDS}.output:output", "Print the outputs, or one of them."),
         "why": (f"{_COMMANDS}.why:why", "Explain what a plan does to one sandbox."),
+        "graph": (f"{_COMMANDS}.graph:graph", "Draw the sandboxes and what they need."),
         "logs": (f"{_COMMANDS}.logs:logs", "Print the log of a sandbox."),
         "exec": (f"{_COMMANDS}.exec:exec_command", "Run a command in a sandbox."),
     },
