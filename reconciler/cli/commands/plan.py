@@ -48,6 +48,6 @@ def plan(call: Invocation, *, detailed_exitcode: bool, destroy: bool, form: str)
 
         failure.show_diagnostics(made.diagnostics, call)
         call.terminal.answer(plan_text(made, width=call.terminal.width, style=call.terminal.style))
-        if not made.empty:
+        if not made.empty and not made.refusals:
             call.note(f"Run `reconciler {'destroy' if destroy else 'apply'}` to do this.")
     return ExitCode.CHANGES if detailed_exitcode and not made.empty else ExitCode.DONE
