@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.fold import fold_all
 from reconciler.core.references import attribute_of, resolve_text
+from reconciler.core.saved import Held, hold
 from reconciler.engine.context import Context
 from reconciler.engine.locking import locked
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
 from reconciler.errors import Refused, StoreError
 from reconciler.model.desired import Address
-from reconciler.model.event import ApplyEnded, Planned
+from reconciler.model.event import ApplyEnded, Planned, Remark, StepEnded
 from reconciler.model.outcome import StepResult
 from reconciler.model.plan import Action, Plan, Selection
+from reconciler.model.saved import SavedPlan
 from reconciler.model.state import SandboxRecord, State
 from reconciler.stores.base import Lease
 
@@ -28,12 +30,14 @@ MASK = "•••"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyOptions:
-    """`parallelism` None takes what each backend bears; `lock_timeout` in seconds."""
+    """`parallelism` None takes what each backend bears; `lock_timeout` in seconds. `saved` is the plan that was approved:
+    only what of it still holds is done; `selection` is the one it was made with."""
 
     selection: Selection = Selection()
     parallelism: int | None = None
     lock_timeout: float = 0.0
     fail_fast: bool = False
+    saved: SavedPlan | None = None
 
     @property
     def destroy(self) -> bool:
@@ -42,7 +46,8 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyReport:
-    """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined."""
+    """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined. `plan` is
+    what was asked for: of a saved one, all of it."""
 
     plan: Plan
     results: tuple[StepResult, ...] = ()
@@ -69,11 +74,27 @@ def apply(
     operation = "destroy" if options.destroy else "apply"
     with locked(context, operation, options.lock_timeout) as lease:
         view = survey(context, options.selection)
-        context.emit(Planned(plan=view.plan))
+        held = _held(context, options, view)
+        view = replace(view, plan=held.plan)
+        context.emit(Planned(plan=held.shown))
         _refuse_takeover(view.plan)
         if not view.plan.empty and not confirm(view.plan):
             return ApplyReport(plan=view.plan, declined=True)
-        return _carry_out(context, options, view, lease, stop)
+        _tell_refused(context, held)
+        return _carry_out(context, options, view, held, lease, stop)
+
+
+def _held(context: Context, options: ApplyOptions, view: View) -> Held:
+    if options.saved is None:
+        return Held(shown=view.plan, plan=view.plan)
+    return hold(options.saved, view.plan, state=view.state, desired=context.desired, inputs=context.inputs())
+
+
+def _tell_refused(context: Context, held: Held) -> None:
+    for remark in held.remarks:
+        context.emit(Remark(diagnostic=remark))
+    for key, result in held.refused.items():
+        context.emit(StepEnded(result=result, key=key))
 
 
 def _refuse_takeover(made: Plan) -> None:
@@ -90,7 +111,7 @@ def _refuse_takeover(made: Plan) -> None:
 
 
 def _carry_out(
-    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
+    context: Context, options: ApplyOptions, view: View, held: Held, lease: Lease, stop: StopRequest
 ) -> ApplyReport:
     started = context.clock.monotonic()
     before = after = _first_state(context, view, lease)
@@ -108,8 +129,8 @@ def _carry_out(
     outputs = outputs_of(context, after)
     shown = tuple((name, MASK if sensitive else value) for name, (value, sensitive) in outputs.items())
     report = ApplyReport(
-        plan=view.plan,
-        results=results,
+        plan=held.shown,
+        results=held.merged(results),
         outputs=() if options.destroy else shown,
         interrupted=stop.requested,
         seconds=context.clock.monotonic() - started,
