@@ -39,7 +39,7 @@ LISTING = {
         "exec": (f"{_COMMANDS}.exec:exec_command", "Run a command in a sandbox."),
     },
     "State": {
-        "state": (f"{_COMMANDS}.state:state", "List and show the records."),
+        "state": (f"{_COMMANDS}.state:state", "Look at the records, mend them, go back."),
         "import": (f"{_COMMANDS}.import_:import_command", "Take over a sandbox that others made."),
         "lock": (f"{_COMMANDS}.lock:lock", "Show who holds the lock."),
         "force-unlock": (f"{_COMMANDS}.lock:force_unlock", "Break the lock of a run that is gone."),
