@@ -159,6 +159,16 @@ def test_on_github_an_apply_at_work_is_not_taken_for_drift(pipeline: Pipeline) -
     assert len(pipeline.forge.issues) == 1
 
 
+def test_a_look_that_fails_is_neither_drift_nor_its_end(pipeline: Pipeline, tmp_path: Path) -> None:
+    issue = {"number": 3, "user": BOT, "state": "open", "body": f"{MARK}\nof before"}
+    pipeline.forge.issues.append(issue)
+    ended(pipeline.github("apply"), 0)
+    elsewhere = {**pipeline.here.environ, "XDG_STATE_HOME": str(tmp_path / "elsewhere")}
+    ended(run_job(github_steps("drift", _VALUES), pipeline.here.path, elsewhere), 7, "Look")
+    ended(run_job(gitlab_steps("drift"), pipeline.here.path, elsewhere), 7)
+    assert pipeline.forge.writes == []
+
+
 @pytest.mark.slow
 def test_on_gitlab_the_whole_way(pipeline: Pipeline) -> None:
     theirs = {"id": 1, "author": {"id": 5}, "body": f"{MARK}\nquoted"}
@@ -203,18 +213,16 @@ def test_an_apply_that_is_not_complete_ends_with_5(pipeline: Pipeline) -> None:
     ended(pipeline.gitlab("apply"), 5)
 
 
-@pytest.mark.parametrize(("first", "then", "code"), [(6, 0, 0), (6, 6, 6), (4, 0, 4), (7, 0, 7)])
-def test_only_a_stale_plan_is_made_anew_and_only_once(
-    pipeline: Pipeline, tmp_path: Path, first: int, then: int, code: int
-) -> None:
+def test_only_a_stale_plan_is_made_anew_and_only_once(pipeline: Pipeline, tmp_path: Path) -> None:
     """Sandboxes that move within one run cannot be had at will: here the command itself only says how it ended."""
     calls = tmp_path / "calls"
-    body = f'echo "$1" >>{calls}; [ "$1" = apply ] || exit 0; [ "$(grep -c apply {calls})" -eq 1 ] && exit {first}; exit {then}'
-    programs(tmp_path / "bin", reconciler=body)
-    for run in (pipeline.github, pipeline.gitlab):
-        calls.write_text("")
-        ended(run("apply"), code)
-        assert calls.read_text().split().count("apply") == (2 if first == 6 else 1)
+    for first, then, code in [(6, 0, 0), (6, 6, 6), (4, 0, 4), (7, 0, 7)]:
+        once = f'echo >>{calls}; [ "$(wc -l <{calls})" -eq 1 ] && exit {first}; exit {then}'
+        programs(tmp_path / "bin", reconciler=f'[ "$1" = apply ] || exit 0; {once}')
+        for job in (pipeline.github, pipeline.gitlab):
+            calls.write_text("")
+            ended(job("apply"), code)
+            assert len(calls.read_text().splitlines()) == (2 if first == 6 else 1)
 
 
 def test_a_forge_that_refuses_the_comment_fails_the_job(pipeline: Pipeline) -> None:
