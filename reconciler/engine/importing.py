@@ -59,7 +59,10 @@ def import_sandbox(
         record = _record(context, step, wanted, step.current)
         base = view.state or State(stack=view.plan.stack, lineage=view.plan.lineage)
         backends = {**base.backends, **context.backends.saved({wanted.backend})}
-        context.store.write(lease, replace(base.with_record(record), backends=backends))
+        released = {
+            key: was for key, was in base.released.items() if key != (record.backend, record.sandbox_id)
+        }
+        context.store.write(lease, replace(base.with_record(record), backends=backends, released=released))
     waits = Action.ADOPT if record.status is Status.CREATED else None
     return ImportReport(
         record=record,

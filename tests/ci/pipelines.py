@@ -13,13 +13,11 @@ from typing import Any
 
 import yaml
 
-from reconciler.cli.commands.plan import plan
 from tests.docs.pages import ROOT
 
 EXAMPLE = ROOT / "examples" / "ci"
 GITHUB = EXAMPLE / "github" / "reconciler.yml"
 GITLAB = EXAMPLE / "gitlab" / ".gitlab-ci.yml"
-PLAN_FILES = any("-o" in option.opts for option in plan.params)
 _EXPRESSION = re.compile(r"\$\{\{ *([\w.]+) *\}\}")
 _SHELL = (
     "bash",
@@ -80,8 +78,7 @@ def gitlab_steps(job: str) -> list[Step]:
     """The lines of a job's script, which share one shell: so they are one step."""
     pipeline = parsed(GITLAB)
     assert set(pipeline[job]) <= _JOB_KEYS, f"{job}: the tests do not know one of its keys"
-    lines = [line for line in pipeline[job]["script"] if PLAN_FILES or "plan -o" not in line]
-    return [Step(name=job, shell="\n".join(lines), environ=pipeline["variables"])]
+    return [Step(name=job, shell="\n".join(pipeline[job]["script"]), environ=pipeline["variables"])]
 
 
 def every_shell() -> Iterator[tuple[str, str]]:
@@ -102,9 +99,7 @@ def run_job(steps: Sequence[Step], checkout: Path, environ: Mapping[str, str]) -
     Installing is left out, as the command is here already; so are plan files while there are none."""
     log, step, code = "", Step(name="", shell=""), 0
     for step in steps:
-        if step.name == "Install" or (
-            "plan -o" in step.shell and step.name == "Plan file" and not PLAN_FILES
-        ):
+        if step.name == "Install":
             continue
         done = subprocess.run(
             [*_SHELL, step.shell],

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci.forge import BOT, TOKEN, Forge, forge
-from tests.ci.pipelines import EXAMPLE, PLAN_FILES, Ran, github_steps, gitlab_steps, programs, run_job
+from tests.ci.pipelines import EXAMPLE, Ran, github_steps, gitlab_steps, programs, run_job
 from tests.docs.pages import ROOT
 from tests.support.cli import Folder, folder
 from tests.support.required import required
@@ -118,8 +118,7 @@ def test_on_github_a_plan_is_one_comment_that_follows_the_pull_request(pipeline:
     assert pipeline.forge.comments == [*others, comment]
     summary = Path(pipeline.here.environ["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
     assert summary.count(MARK) == 3
-    if PLAN_FILES:
-        assert (pipeline.here.path / "plan.json").stat().st_size
+    assert (pipeline.here.path / "plan.json").stat().st_size
 
 
 @pytest.mark.slow
