@@ -13,9 +13,10 @@ from reconciler.core.restore import Unrestorable, restored
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Plan, Reason, Selection, Step, Waves
+from reconciler.model.plan import Action, Plan, Reason, Selection, Step, Waves
 from reconciler.model.state import SandboxRecord, State, Status
 
+_ACTION = {Action.REPAIR: Action.REPLACE}  # what failed is not mended, but taken back
 _UNTOUCHED = (StepStatus.SKIPPED, StepStatus.NOT_STARTED, StepStatus.STALE)
 
 
@@ -58,7 +59,14 @@ def reversal(
 def reverting(steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps of a reversal, with the reason they have."""
     return tuple(
-        replace(step, reason=Reason.REVERTED, detail="", rungs=(), passed_over=())
+        replace(
+            step,
+            action=_ACTION.get(step.action, step.action),
+            reason=Reason.REVERTED,
+            rungs=(),
+            passed_over=(),
+            detail="",
+        )
         if step.desired is not None
         else step
         for step in steps

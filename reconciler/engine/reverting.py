@@ -13,6 +13,7 @@ from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
 from reconciler.model.event import Planned, Remark
 from reconciler.model.outcome import StepResult
+from reconciler.model.plan import Selection
 from reconciler.stores.base import Lease
 
 
@@ -38,8 +39,10 @@ def taken_back(
         return report
     reverting_context = replace(context, desired=back.desired)
     again = survey(reverting_context, back.selection)
-    steps = reverting(again.plan.steps)
-    again = replace(again, plan=replace(again.plan, steps=steps, refusals=()))
+    made = replace(
+        again.plan, steps=reverting(again.plan.steps), refusals=(), left_out=(), selection=Selection()
+    )
+    again = replace(again, plan=made)
     context.emit(Planned(plan=again.plan))
     held = Held(shown=again.plan, plan=again.plan)
     reverted, _ = carry_out(reverting_context, options, again, held, lease, stop)

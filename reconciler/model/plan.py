@@ -91,7 +91,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.GONE: "gone already: only its record is left",
     Reason.ASKED: "its replacement was asked for",
     Reason.EXPIRED: "it is older than its `max_lifetime`",
-    Reason.TRIGGERED: "what it is to be replaced with was replaced",
+    Reason.TRIGGERED: "goes with what `replace_triggered_by` names",
     Reason.MOVED: "it has another address now",
     Reason.LET_GO: "declared in `removed` without `destroy`: it runs on, and is nobody's",
     Reason.SEEN: "recorded as it is seen",

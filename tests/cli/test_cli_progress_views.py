@@ -328,3 +328,14 @@ def test_what_was_tried_fits_the_terminal_and_cannot_move_its_cursor(width):
     shown = report_text(outcomes, seconds=6, interrupted=False, width=width, style=PLAIN)
     assert "\x1b" not in shown
     assert max(map(cells, shown.splitlines())) <= width
+
+
+def test_what_was_taken_back_is_told_apart_from_what_failed() -> None:
+    back = StepResult(address=Address("researcher"), action="replace", status=StepStatus.DONE, seconds=1.0)
+    shown = report_text([failed()], seconds=1, interrupted=False, width=100, style=PLAIN, reverts=[back])
+    head, _, rest = shown.partition("Taken back to what was healthy:")
+    assert "failed" in head
+    assert "researcher  replace  done" in rest
+    assert "Mend the configuration, then run `reconciler apply` again." in rest
+    stuck = report_text([failed()], seconds=1, interrupted=False, width=100, style=PLAIN, reverts=[failed()])
+    assert "1 sandbox could not be taken back" in stuck

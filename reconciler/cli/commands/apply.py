@@ -190,6 +190,7 @@ def _tell(call: Invocation, report: ApplyReport) -> None:
                 seconds=report.seconds,
                 interrupted=report.interrupted,
                 destroy=report.plan.destroy,
+                reverts=report.reverts,
                 width=terminal.width,
                 style=terminal.style,
             )

@@ -37,21 +37,44 @@ def report_text(
     width: int,
     style: Style,
     destroy: bool = False,
+    reverts: Sequence[StepResult] = (),
 ) -> str:
-    """The final table, every failure in full, and the tally. `destroy`: it was asked for nothing else."""
+    """The final table, every failure in full, what was taken back, and the tally. `destroy`: it was asked for nothing else."""
     verb = "destroy" if destroy else "apply"
     lines = list(_table(results, width, style))
     lines += _tried(results, width, style)
     for alike in _alike(_of(results, StepStatus.FAILED)):
         lines += ["", *_failure(alike, width, style)]
+    lines += _taken_back(reverts, width, style)
     if lines:
         lines.append("")
     told = tally(results, seconds=seconds, interrupted=interrupted, verb=verb)
     lines += [style.bold(line) for line in wrapped(told, width)]
     unfinished = [r for r in results if r.status is not StepStatus.DONE]
-    if unfinished:
+    if reverts:
+        lines += wrapped(_after_reverts(reverts), width)
+    elif unfinished:
         lines += wrapped(_next_step(unfinished, interrupted, verb), width)
     return "\n".join(lines) + "\n"
+
+
+def _taken_back(reverts: Sequence[StepResult], width: int, style: Style) -> Iterator[str]:
+    """How the sandboxes of failed rollouts came back to what was healthy."""
+    if not reverts:
+        return
+    yield ""
+    yield style.bold("Taken back to what was healthy:")
+    yield from _table(reverts, width, style)
+    for alike in _alike(_of(reverts, StepStatus.FAILED)):
+        yield ""
+        yield from _failure(alike, width, style)
+
+
+def _after_reverts(reverts: Sequence[StepResult]) -> str:
+    left = len(reverts) - len(_of(reverts, StepStatus.DONE))
+    if left:
+        return f"{counted(left, 'sandbox', 'sandboxes')} could not be taken back: `reconciler plan` shows how it stands."
+    return "What had changed is as it was before. Mend the configuration, then run `reconciler apply` again."
 
 
 def tally(results: Sequence[StepResult], *, seconds: float, interrupted: bool, verb: str = "apply") -> str:
