@@ -28,7 +28,7 @@ _PROBES_AT_ONCE = 32
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusRow:
     """One address right now. `ready` None means it was not asked; `age` in seconds, `cpu` in cores and `memory` in
-    bytes, each None when unknown."""
+    bytes, each None when unknown. `expires` in seconds, when it has a `max_lifetime` that is not over."""
 
     address: Address
     backend: str
@@ -41,6 +41,7 @@ class StatusRow:
     sandbox_id: str
     cpu: float | None = None
     memory: int | None = None
+    expires: float | None = None
 
 
 def status(
@@ -146,6 +147,7 @@ def _row(
         drift=tuple(change for change in step.changes if change.outside) if step else (),
         detail=seen.detail or (answer.detail if answer else "") or (step.reason.text if step else ""),
         sandbox_id=seen.info.sandbox_id,
+        expires=view.plan.expiring.get(address),
     )
 
 

@@ -69,15 +69,15 @@ def _columns(rows: Sequence[StatusRow]) -> list[Column]:
             least=10,
             codes=[(YELLOW,) if row.drift else (DIM,) for row in rows],
         ),
-        Column(title=_DETAIL, values=[row.detail for row in rows], weight=1, least=32),
+        Column(title=_DETAIL, values=[_detail(row) for row in rows], weight=1, least=32),
     ]
 
 
 def _details(rows: Sequence[StatusRow], width: int, style: Style) -> Iterator[str]:
     """Address and detail of those that have one."""
-    told = [row for row in rows if row.detail]
+    told = [row for row in rows if _detail(row)]
     for row in told[:_MOST_DETAILS]:
-        first, *rest = wrapped(harmless(f"{row.address}: {row.detail}"), width)
+        first, *rest = wrapped(harmless(f"{row.address}: {_detail(row)}"), width)
         yield style.dim(first)
         yield from (style.dim(line) for more in rest for line in wrapped(more, width, indent="  "))
     if len(told) > _MOST_DETAILS:
@@ -101,6 +101,7 @@ def status_dict(stack: str, rows: Sequence[StatusRow]) -> dict[str, Any]:
                 "cpu_cores": None if row.cpu is None else round(row.cpu, 3),
                 "memory_bytes": row.memory,
                 "detail": row.detail,
+                "expires_in": row.expires,
                 "drift": [
                     {
                         "path": change.path,
@@ -124,6 +125,11 @@ def _ready(row: StatusRow) -> str:
     if row.ready is None:
         return "-"
     return "yes" if row.ready else "no"
+
+
+def _detail(row: StatusRow) -> str:
+    """What the phase does not say; else when its `max_lifetime` is over."""
+    return row.detail or ("" if row.expires is None else f"expires in {age(row.expires)}")
 
 
 def _cpu(cores: float | None) -> str:
