@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
+from reconciler.core.climb import Climb
 from reconciler.core.readiness import Waiting
 from reconciler.model.desired import ProbeKind
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import Action, Rung, Step
+from reconciler.model.plan import Action, Step
 
 
 class CallKind(StrEnum):
@@ -95,10 +96,7 @@ class Run:
     destroyed: bool = False
     counted: bool = False  # counts towards sandboxes in start-up
     ready: bool | None = None
-    rungs: deque[Rung] = field(default_factory=deque)  # of a repair, not tried yet
-    rung: str = ""  # the one that is being tried: what was done, in the past tense
-    came_back: bool = False  # it ran again although it was to be repaired
-    tried: list[str] = field(default_factory=list)
+    climb: Climb = field(default_factory=Climb)  # of a repair
     info: SandboxInfo | None = None
     waiting: Waiting | None = None
     call: Call | None = None  # the one in flight
@@ -123,7 +121,9 @@ class Run:
     def info_of(self, stage: CallKind) -> SandboxInfo | None:
         if stage is CallKind.CREATE:
             return None
-        if self.rung or (stage is CallKind.PROBE and (self.info is not None or self.step.create_first)):
+        if self.climb.attempt or (
+            stage is CallKind.PROBE and (self.info is not None or self.step.create_first)
+        ):
             return self.info
         return None if self.step.current is None else self.step.current.info
 

@@ -9,22 +9,23 @@ step ends in exactly one `StepResult`; a step that cannot go on never keeps inde
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
+from reconciler.core.climb import NOTES, Attempt, Climb
 from reconciler.core.gates import Gates
-from reconciler.core.identity import moved, recovers
+from reconciler.core.identity import moved
 from reconciler.core.lanes import Lane
 from reconciler.core.readiness import Again, Fleet, GaveUp, Ready, Waiting, decide, first_probe, probe_timeout
 from reconciler.core.repair import LOOK_AGAIN
+from reconciler.core.timetable import Timetable
 from reconciler.model.desired import Readiness
 from reconciler.model.event import Activity, Event, StepEnded, StepProgress, StepStarted
-from reconciler.model.observed import ObservedSandbox, Phase
+from reconciler.model.observed import ObservedSandbox
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Action, Plan, Rung
+from reconciler.model.plan import Action, Plan
 
 _ACTIVITY: Mapping[CallKind, Activity] = {
     CallKind.CHECK: Activity.CHECKING,
@@ -49,14 +50,14 @@ class Scheduler:
         self._limits = limits
         self._jitter = jitter
         self._runs = {
-            step.key: Run(step=step, stages=stages_of(step), rungs=deque(step.rungs)) for step in plan.steps
+            step.key: Run(step=step, stages=stages_of(step), climb=Climb(rungs=deque(step.rungs)))
+            for step in plan.steps
         }
         self._gates = Gates(plan.rollouts)
         self._dependents: dict[str, list[Run]] = defaultdict(list)
         self._lanes: dict[str, Lane] = {}
-        self._timers: list[tuple[float, int, Run]] = []
+        self._times = Timetable()
         self._calls: dict[int, tuple[Call, Run]] = {}
-        self._deadlines: list[tuple[float, int]] = []
         self._events: list[Event] = []
         self._open = len(self._runs)
         self._fleet = Fleet()
@@ -107,10 +108,10 @@ class Scheduler:
         """Every call that may start now. The driver must start all of them."""
         self._expire(now)
         calls: list[Call] = []
-        while self._timers and self._timers[0][0] <= now:
-            if self._timers[0][2].stage is CallKind.PROBE and self._probing >= self._limits.probes:
+        while (run := self._times.due(now)) is not None:
+            if run.stage is CallKind.PROBE and self._probing >= self._limits.probes:
                 break
-            run = heapq.heappop(self._timers)[2]
+            self._times.take()
             if run.result is None and run.stage is CallKind.PROBE:
                 calls.append(self._start(run, now))
             elif run.result is None:
@@ -122,12 +123,8 @@ class Scheduler:
 
     def wake(self, now: float) -> float | None:
         """When `due` may have more to give if no result comes first; None when only a result can change anything."""
-        times = [self._deadlines[0][0]] if self._deadlines else []
-        if self._timers:
-            at = self._timers[0][0]
-            if not (at <= now and self._probing >= self._limits.probes):
-                times.append(at)
-        return min(times) if times else None
+        crowded = self._probing >= self._limits.probes
+        return self._times.next(after=now if crowded else None)
 
     def result(self, call: Call, answer: Answer, now: float) -> None:
         """Take a call's answer. Answers to calls that were given up on are ignored."""
@@ -245,7 +242,7 @@ class Scheduler:
     def _limit(self, run: Run, call: Call, now: float) -> None:
         """The call may take its timeout from now on."""
         run.deadline = now + call.timeout + self._limits.grace
-        heapq.heappush(self._deadlines, (run.deadline, call.id))
+        self._times.limit(run.deadline, call.id)
 
     def _occupy(self, run: Run) -> None:
         if not run.counted:
@@ -260,12 +257,11 @@ class Scheduler:
             self._verbs -= 1
             self._lanes[call.backend].in_flight -= 1
         if not self._calls:
-            self._deadlines.clear()
+            self._times.lift_limits()
 
     def _expire(self, now: float) -> None:
         """A call that never answers does not hold up the run: its outcome is unknown, and the next run looks."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            call_id = heapq.heappop(self._deadlines)[1]
+        while (call_id := self._times.expired(now)) is not None:
             entry = self._calls.get(call_id)
             if entry is None or entry[1].deadline > now:  # answered, or heard of meanwhile
                 continue
@@ -297,45 +293,28 @@ class Scheduler:
         self._advance(run, now)
 
     def _climb(self, run: Run, seen: ObservedSandbox, now: float) -> bool:
-        """The next cheaper rung of a repair; False when only replacing it is left. What broke and runs again by itself is
-        only waited for, to begin with."""
-        if not run.came_back and not run.step.changes and recovers(run.step, seen):
-            run.came_back = True
-            self._try(run, seen, "waited", "it runs again: it is kept if it becomes ready", now)
+        """The next cheaper rung of a repair; False when it is to be replaced."""
+        attempt = run.climb.next(run.step, seen)
+        if attempt is not None:
+            run.info, run.attempts = seen.info, 0
+            first = CallKind.RESTART if attempt is Attempt.RESTARTED else CallKind.RECORD
+            run.stages.extendleft((CallKind.PROBE, first))
+            self._progress(run, Activity.CHECKING, now, note=NOTES[attempt])
+            self._enqueue(run)
             return True
-        while run.rungs:
-            if run.rungs.popleft() is Rung.RESTART:
-                self._try(run, seen, "restarted", "restarting it: it is kept if it becomes ready", now)
-                return True
-            if not seen.phase.is_dead and seen.phase is not Phase.PAUSED and not run.came_back:
-                self._try(run, seen, "waited again", "waiting for it once more", now)
-                return True
-        if run.step.protected:
-            tried = f" ({'; '.join(run.tried)})" if run.tried else ""
-            told = f"it is broken and protected, so it is not replaced{tried}"
-            hint = "mend it by hand, or set `prevent_destroy: false` to have it replaced"
-            run.ready, run.info = False, seen.info
-            self._end(run, StepStatus.FAILED, now, told, hint=hint)
-            return True
-        return False
-
-    def _try(self, run: Run, seen: ObservedSandbox, how: str, note: str, now: float) -> None:
-        """One rung: it is kept if it becomes ready, and looked at again if not."""
-        run.rung = how
-        run.info = seen.info
-        run.attempts = 0
-        first = CallKind.RESTART if how == "restarted" else CallKind.RECORD
-        run.stages.extendleft((CallKind.PROBE, first))
-        self._progress(run, Activity.CHECKING, now, note=note)
-        self._enqueue(run)
+        if not run.step.protected:
+            return False
+        tried = f" ({'; '.join(run.climb.tried)})" if run.climb.tried else ""
+        run.ready, run.info = False, seen.info
+        told = f"it is broken and protected, so it is not replaced{tried}"
+        hint = "mend it by hand, or set `prevent_destroy: false` to have it replaced"
+        self._end(run, StepStatus.FAILED, now, told, hint=hint)
+        return True
 
     def _slip(self, run: Run, why: str, now: float) -> None:
         """The rung was not enough: back to the look before the next one."""
-        run.tried.append(f"{run.rung}: {why}")
-        self._progress(run, Activity.CHECKING, now, note=f"{run.rung}, but {why}")
-        run.rung = ""
-        run.info = None
-        run.attempts = 0
+        self._progress(run, Activity.CHECKING, now, note=run.climb.ended(why))
+        run.info, run.attempts = None, 0
         while run.stage is not CallKind.CHECK:
             run.stages.popleft()
         self._enqueue(run)
@@ -358,14 +337,14 @@ class Scheduler:
                 if not asks_nothing(run.step):
                     self._fleet.learn(now - run.waiting.started)
                 run.ready = True
-                if run.rung:
-                    run.tried.append(f"{run.rung}: it answers")
+                if run.climb.attempt:
+                    run.climb.ended("it answers")
                     run.stages = deque([CallKind.PROBE])
                 self._advance(run, now)
             case Again(at, waiting):
                 run.waiting = waiting
-                self._at(at, run)
-            case GaveUp(why) if run.rung:
+                self._times.at(at, run)
+            case GaveUp(why) if run.climb.attempt:
                 self._slip(run, why, now)
             case GaveUp(why):
                 run.ready = False
@@ -380,7 +359,7 @@ class Scheduler:
             and run.attempts < self._limits.attempts
             and self._retries_left > 0
         )
-        if not retry and run.rung:
+        if not retry and run.climb.attempt:
             self._slip(run, answer.error, now)
             return
         if not retry:
@@ -394,7 +373,7 @@ class Scheduler:
             delay = ceiling * (0.5 + self._jitter() / 2)
         run.announced = None
         self._progress(run, Activity.RETRYING, now, note=f"{answer.error}; again in {delay:.1f}s")
-        self._at(now + delay, run)
+        self._times.at(now + delay, run)
 
     def _advance(self, run: Run, now: float) -> None:
         """On to the next stage, skipping what the last answer made needless."""
@@ -417,16 +396,12 @@ class Scheduler:
         self._occupy(run)
         desired = run.step.desired
         readiness = desired.spec.readiness if desired else Readiness()
-        if run.rung == "waited again":
+        if run.climb.attempt is Attempt.AGAIN:
             readiness = replace(readiness, timeout=min(readiness.timeout, LOOK_AGAIN))
         rollout = desired.rollout if desired and run.step.wave else None
         hold = rollout.min_healthy if rollout else 0.0
         run.waiting = Waiting(readiness=readiness, started=now, hold=hold)
-        self._at(first_probe(run.waiting.readiness, now, self._fleet), run)
-
-    def _at(self, when: float, run: Run) -> None:
-        self._serial += 1
-        heapq.heappush(self._timers, (when, self._serial, run))
+        self._times.at(first_probe(run.waiting.readiness, now, self._fleet), run)
 
     # -- ending steps --------------------------------------------------------------------------------------------
 
@@ -460,7 +435,7 @@ class Scheduler:
             seconds=max(0.0, now - run.started) if run.begun else 0.0,
             attempts=run.tries,
             log_tail=log_tail,
-            tried=tuple(run.tried),
+            tried=tuple(run.climb.tried),
         )
         self._open -= 1
         self._events.append(StepEnded(result=run.result, key=run.step.key))
@@ -504,7 +479,7 @@ class Scheduler:
         if (
             self._open == 0
             or self._calls
-            or self._timers
+            or self._times.waiting
             or not all(lane.idle for lane in self._lanes.values())
         ):
             return
