@@ -354,8 +354,6 @@ class Judge:
             said = f"imports {name} and replaces it" if rule.action is Action.REPLACE else f"imports {name}"
         elif rule.reason is Reason.TRIGGERED:
             said = ", ".join(self._triggers(case))
-        elif rule.reason is Reason.MOVED and current.owner is not None:
-            said = f"its labels say {current.owner.address}"
         elif record is not None and record.imported and record.sandbox_id == name:
             said = "imported"
         return "; ".join(filter(None, (said, current.detail)))
