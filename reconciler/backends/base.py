@@ -102,6 +102,15 @@ class SandboxBackend(ABC):
         """Change in place the fields of `capabilities.updatable`, labels of ownership included."""
         raise Unsupported(f"{type(self).__name__} cannot change a running sandbox")
 
+    def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        """Start again what is there but does not run, or does not answer; it is stopped first if it runs. Everything it
+        holds (disk, id, labels, key) stays. Its connection details come back: the ports may be others.
+
+        `spec` is what it was made from, with its secrets' values, for what does not survive a stop. Raises NotFound
+        when it is absent, and another error when it cannot be started: then it is still there, stopped.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot restart a sandbox")
+
     def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
         """The backend's own way to tell readiness (exec probes, engine health); None leaves it to HTTP or TCP."""
         return None

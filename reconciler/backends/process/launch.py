@@ -70,6 +70,16 @@ def listen(host: str, port: int | None) -> socket.socket:
     return sock
 
 
+def listen_again(host: str, port: int, *, asked_for: bool) -> socket.socket:
+    """At the port it had. Where another program has that by now, at any other, unless it was asked for."""
+    try:
+        return listen(host, port)
+    except Transient:
+        if asked_for:
+            raise
+    return listen(host, None)
+
+
 def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Callable[[str], None]) -> None:
     """Returns when the keeper has recorded the running sandbox. Raises after ending whatever was started; OSError
     for what could not be written, by the keeper too."""
@@ -234,6 +244,12 @@ def _value(name: str, spec: SandboxSpec) -> str:
     if value is None:
         raise Permanent(f"secret {name} has no value yet", hint="resolve it before creating the sandbox")
     return value.reveal()
+
+
+def check_secrets(spec: SandboxSpec) -> None:
+    """Raises Permanent when one of them has no value."""
+    for name in spec.secrets:
+        _value(name, spec)
 
 
 def user_ids(user: str | None) -> tuple[int, int] | None:
