@@ -91,7 +91,7 @@ class Engine:
     def kill(self, name: str) -> None:
         """Its first process dies."""
         with world(self.root) as state:
-            os.kill(state["containers"][name]["pid"], signal.SIGKILL)
+            end(self.root, state["containers"][name])
 
     def close(self) -> None:
         with world(self.root) as state:

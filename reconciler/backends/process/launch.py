@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ from reconciler.errors import Permanent, Transient, Unavailable
 from reconciler.model.desired import Mount, NetworkMode, SandboxSpec
 
 MARKER = "RECONCILER_INSTANCE"
+_LINGERS = 0.5  # seconds that the threads of a server may keep its port after the process itself is gone
 _ARENAS = "MALLOC_ARENA_MAX"  # a server with many threads would else reserve gigabytes of address space
 
 
@@ -72,12 +74,16 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 def listen_again(host: str, port: int, *, asked_for: bool) -> socket.socket:
     """At the port it had. Where another program has that by now, at any other, unless it was asked for."""
-    try:
-        return listen(host, port)
-    except Transient:
-        if asked_for:
-            raise
-    return listen(host, None)
+    deadline = time.monotonic() + _LINGERS
+    while True:
+        try:
+            return listen(host, port)
+        except Transient:
+            if time.monotonic() > deadline:
+                if asked_for:
+                    raise
+                return listen(host, None)
+        time.sleep(0.01)
 
 
 def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Callable[[str], None]) -> None:
