@@ -272,6 +272,8 @@ def _rest(able: Capabilities) -> Iterator[str]:
     )
     if able.exposes_environment:
         yield "Whoever may inspect a sandbox reads its environment: a secret with `as: environment` is marked in the plan."
+    if able.restarts:
+        yield "What does not answer can be restarted: what it holds stays (see [backends.md](backends.md#restarts))."
     yield "Readiness probes: " + ", ".join(f"`{kind}`" for kind in sorted(able.probes)) + "."
 
 

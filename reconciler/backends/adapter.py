@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from reconciler.backends.base import Capabilities, SandboxBackend, Support
@@ -47,7 +48,9 @@ class SeedAdapter(SandboxBackend):
         self._takes_spec = takes_spec(backend)
         declared = getattr(backend, "capabilities", None)
         if isinstance(declared, Capabilities):
-            self.__dict__["capabilities"] = declared
+            self.__dict__["capabilities"] = replace(
+                declared, restarts=False
+            )  # five verbs have no word for it
         else:
             self.__dict__["capabilities"] = Capabilities(
                 fields={

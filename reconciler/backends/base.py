@@ -103,9 +103,12 @@ class SandboxBackend(ABC):
         raise Unsupported(f"{type(self).__name__} cannot change a running sandbox")
 
     def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
-        """Start again what is there but does not run, or does not answer: it is stopped first if it runs, and keeps all it
-        holds. Returns the connection details, which may have changed. `spec` is what it was made from. Raises NotFound
-        when it is absent."""
+        """Start again what is there but does not run, or does not answer; it is stopped first if it runs. Everything it
+        holds (disk, id, labels, key) stays. Its connection details come back: the ports may be others.
+
+        `spec` is what it was made from, with its secrets' values, for what does not survive a stop. Raises NotFound
+        when it is absent, and another error when it cannot be started: then it is still there, stopped.
+        """
         raise Unsupported(f"{type(self).__name__} cannot restart a sandbox")
 
     def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:

@@ -1,13 +1,13 @@
-"""What every container engine's backend shares: labels of ownership, names, ports, and when a container is the one
-that is meant. Pure; knows no engine and must never call one.
+"""What every container engine's backend shares: labels of ownership, names, ports. Pure; knows no engine and must
+never call one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from reconciler.errors import Conflict, Permanent
+from reconciler.errors import Permanent
 from reconciler.model.desired import Address, Owner, Port, SandboxSpec
 
 PREFIX = "sandbox-reconciler/"  # of every label of ours
@@ -19,6 +19,7 @@ _LINEAGE = f"{PREFIX}lineage"
 _ADDRESS = f"{PREFIX}address"
 _GENERATION = f"{PREFIX}generation"
 _SPEC_HASH = f"{PREFIX}spec-hash"
+_PROTECTED = f"{PREFIX}protected"  # "true", or not there
 
 NAME_PREFIX = "reconciler"  # our containers are called {prefix}-{sandbox id}
 SEED_PREFIX = "deer-flow-sandbox"  # what the system that came before calls its own
@@ -49,6 +50,7 @@ def labels_of(sandbox_id: str, owner: Owner | None, thread_id: str | None) -> di
             _ADDRESS: owner.address,
             _GENERATION: str(owner.generation),
             _SPEC_HASH: owner.spec_hash,
+            **({_PROTECTED: "true"} if owner.protected else {}),
         }
     return labels
 
@@ -64,6 +66,7 @@ def owner_of(labels: Mapping[str, str]) -> Owner | None:
             address=Address(labels[_ADDRESS]),
             generation=int(labels[_GENERATION]),
             spec_hash=labels[_SPEC_HASH],
+            protected=labels.get(_PROTECTED) == "true",
         )
     except (KeyError, ValueError):
         return None
@@ -74,26 +77,13 @@ def free_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in labels.items() if not key.startswith(PREFIX)}
 
 
-def check_owner(sandbox_id: str, found: Owner | None, wanted: Owner | None, *, dead: bool) -> None:
-    """Raises Conflict unless a container that has the id already may be handed out again, or, when it is dead, be
-    made anew: same stack, lineage and address, and while it lives the same specification."""
-    if _who(found) != _who(wanted):
-        raise Conflict(
-            f"sandbox {sandbox_id} belongs to {_name(found)}, not to {_name(wanted)}",
-            hint="use another id, or destroy that one where it is declared",
-        )
-    if not dead and found != wanted:
-        raise Conflict(
-            f"sandbox {sandbox_id} runs already, made from another specification", hint="destroy it first"
-        )
-
-
-def _who(owner: Owner | None) -> tuple[str, str, str] | None:
-    return None if owner is None else (owner.stack, owner.lineage, owner.address)
-
-
-def _name(owner: Owner | None) -> str:
-    return "nobody" if owner is None else f"{owner.address} of stack {owner.stack} ({owner.lineage})"
+def ended_again(sandbox_id: str, detail: str, last_words: Sequence[str]) -> Permanent:
+    """What to say of a container that was started again, and is dead already. `last_words` are lines of its log."""
+    said = "; ".join(line.strip() for line in last_words if line.strip())
+    told = f"sandbox {sandbox_id} ended right after it was started again: {detail}"
+    return Permanent(
+        f"{told}: {said}" if said else told, hint="what it holds is kept; only a new one starts afresh"
+    )
 
 
 def ports_to_publish(spec: SandboxSpec, bind: str) -> tuple[Port, ...]:

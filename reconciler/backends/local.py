@@ -102,6 +102,9 @@ class LocalContainerBackend(SandboxBackend):
     def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
         return self._backend.update(info, spec)
 
+    def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        return self._backend.restart(info, spec)
+
     def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
         return self._backend.probe(info, readiness, timeout)
 

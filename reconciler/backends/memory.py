@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.ownership import check_owner
 from reconciler.errors import Conflict, NotFound, Permanent, Unavailable
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import FlatSpec, Owner, ProbeKind, Readiness, SandboxSpec, Scalar
@@ -185,6 +186,7 @@ class MemoryBackend(SandboxBackend):
         probes=frozenset({"http", "tcp", "exec", "none"}),
         logs=True,
         exec=True,
+        restarts=True,
         create_cost="instant",
         max_in_flight=64,
     )
@@ -303,6 +305,14 @@ class MemoryBackend(SandboxBackend):
             thing.log.append("updated")
             return thing.info
 
+    def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        """It is ready as long after this as after a creation; its ports stay."""
+        with self._existing(info.sandbox_id) as thing:
+            thing.phase = thing.detail = ""
+            thing.ready_at = self._now() + self._ready_seconds
+            thing.log.append("restarted")
+            return thing.info
+
     def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
         """For every kind: there is nothing to send a request to."""
         seen = self.look(info.sandbox_id)
@@ -394,20 +404,9 @@ def _open_world(name: str, path: str | None) -> World:
 
 def _is_the_same(thing: Thing, owner: Owner | None, now: float) -> bool:
     """Whether it can be handed out again; False when it is ours and dead. Raises Conflict otherwise."""
-    if _who(thing.owner) != _who(owner):
-        raise Conflict(f"sandbox {thing.sandbox_id} belongs to {_who(thing.owner) or 'nobody'}")
-    if thing.phase_at(now).is_dead:
-        return False
-    if thing.owner != owner:
-        raise Conflict(
-            f"sandbox {thing.sandbox_id} runs already, made from another specification",
-            hint="destroy it first",
-        )
-    return True
-
-
-def _who(owner: Owner | None) -> tuple[str, str, str] | None:
-    return None if owner is None else (owner.stack, owner.lineage, owner.address)
+    dead = thing.phase_at(now).is_dead
+    check_owner(thing.sandbox_id, thing.owner, owner, dead=dead)
+    return not dead
 
 
 def _runs(phase: Phase) -> bool:

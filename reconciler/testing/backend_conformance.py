@@ -103,6 +103,16 @@ class BackendConformance:
         assert self.another(backend).create(None, sandbox_id, spec=self.spec()) == first
         assert [info for info in backend.list_running() if info.sandbox_id == sandbox_id] == [first]
 
+    @pytest.mark.parametrize("protected", [True, False], ids=["protected", "unprotected"])
+    def test_an_object_stays_the_same_one_when_only_its_protection_differs(
+        self, backend: SandboxBackend, new_id: Callable[[], str], protected: bool
+    ) -> None:
+        self._needs_labels(backend)
+        sandbox_id = new_id()
+        first = backend.create(None, sandbox_id, spec=self.spec(owner=an_owner(protected=not protected)))
+        again = backend.create(None, sandbox_id, spec=self.spec(owner=an_owner(protected=protected)))
+        assert again == first
+
     @pytest.mark.parametrize(
         "other",
         [
@@ -214,6 +224,7 @@ class BackendConformance:
         owners = [
             an_owner('region["eu"]', generation=7, spec_hash=fingerprint({"image": "ü"})),
             an_owner("a-b_c.d[12]", stack="stack with spaces", lineage="0f" * 16),
+            an_owner("kept", protected=True),
         ]
         for owner in owners:
             info = backend.create(None, new_id(), spec=self.spec(owner=owner))
@@ -302,6 +313,17 @@ class BackendConformance:
         with pytest.raises(NotFound):
             backend.update(SandboxInfo(new_id(), ""), self.spec())
 
+    def test_update_lifts_a_protection_and_puts_one_on_where_labels_can_be_renewed(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        if not (backend.capabilities.updatable and backend.capabilities.relabels):
+            pytest.skip("this backend's labels are fixed at creation")
+        owner = an_owner(protected=True)
+        info = backend.create(None, new_id(), spec=self.spec(owner=owner))
+        for renewed in (replace(owner, protected=False), owner):
+            backend.update(info, self.spec(owner=renewed))
+            assert _seen(self.another(backend), info.sandbox_id).owner == renewed
+
     def test_what_was_changed_in_place_shows_on_the_same_object(
         self, backend: SandboxBackend, new_id: Callable[[], str]
     ) -> None:
@@ -319,6 +341,62 @@ class BackendConformance:
             info.container_id,
             an_owner() if backend.capabilities.owns else None,
         )
+
+    def test_a_dead_one_that_is_restarted_runs_again_and_is_the_same_one(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        self._needs_restarts(backend)
+        owner = an_owner(protected=True) if backend.capabilities.owns else None
+        spec = self.spec(owner=owner)
+        info = backend.create(None, new_id(), spec=spec)
+        before = _seen(backend, info.sandbox_id)
+        self.kill(backend, info)
+        _eventually_dead(backend, info.sandbox_id)
+        again = self.another(backend).restart(info, spec)
+        seen = _seen(backend, info.sandbox_id)
+        assert backend.is_alive(again)
+        assert seen.phase in RUNNING
+        assert seen.info == again == backend.discover(info.sandbox_id)
+        assert (again.sandbox_id, again.container_id) == (info.sandbox_id, info.container_id)
+        assert set(again.ports) == set(info.ports)
+        assert seen.owner == owner
+        assert seen.attributes == before.attributes
+        if backend.capabilities.exec:
+            assert backend.exec(again, ["echo", "back"]).stdout == "back\n"
+
+    def test_a_running_one_that_is_restarted_answers_again(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        self._needs_restarts(backend)
+        info = backend.create(None, new_id(), spec=self.spec())
+        again = backend.restart(info, self.spec())
+        assert again.container_id == info.container_id
+        assert backend.is_alive(again)
+        assert [seen.info for seen in backend.observe() if seen.info.sandbox_id == info.sandbox_id] == [again]
+        if backend.capabilities.exec:
+            assert backend.exec(again, ["echo", "back"]).stdout == "back\n"
+
+    def test_what_a_sandbox_held_is_there_after_a_restart(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        self._needs_restarts(backend)
+        info = backend.create(None, new_id(), spec=self.spec())
+        write = ["sh", "-c", "echo held > held"]
+        if not backend.capabilities.exec or backend.exec(info, write).exit_code == 127:
+            pytest.skip("there is no shell in this backend's sandboxes")
+        self.kill(backend, info)
+        _eventually_dead(backend, info.sandbox_id)
+        for _ in range(2):  # a dead one, then a running one
+            info = backend.restart(info, self.spec())
+            assert backend.exec(info, ["cat", "held"]).stdout == "held\n"
+
+    def test_restarting_what_is_absent_is_an_error(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        info = SandboxInfo(new_id(), "")
+        with pytest.raises(NotFound if backend.capabilities.restarts else Unsupported):
+            backend.restart(info, self.spec())
+        assert backend.look(info.sandbox_id) is None
 
     def test_exec_runs_a_command_where_it_is_declared(
         self, backend: SandboxBackend, new_id: Callable[[], str]
@@ -373,6 +451,10 @@ class BackendConformance:
     def _needs_labels(self, backend: SandboxBackend) -> None:
         if not backend.capabilities.owns:
             pytest.skip("this backend cannot label its objects")
+
+    def _needs_restarts(self, backend: SandboxBackend) -> None:
+        if not backend.capabilities.restarts:
+            pytest.skip("this backend cannot restart what is there")
 
 
 def _ids(backend: SandboxBackend) -> set[str]:

@@ -66,7 +66,7 @@ class Engine:
 
     def set(self, **knobs: object) -> None:
         """`system`: running or stopped. `fail`: verb → the words it fails with, once each. `taken`: how many coming
-        `run`s find their port taken. `slow`: verb → seconds. `answer`: verb → text it prints instead."""
+        `run`s find their port taken. `dies`: how many coming starts end at once. `slow`: verb → seconds. `answer`: verb → text it prints instead."""
         with world(self.root) as state:
             state["knobs"].update(knobs)
 
@@ -91,7 +91,7 @@ class Engine:
     def kill(self, name: str) -> None:
         """Its first process dies."""
         with world(self.root) as state:
-            os.kill(state["containers"][name]["pid"], signal.SIGKILL)
+            end(self.root, state["containers"][name])
 
     def close(self) -> None:
         with world(self.root) as state:
@@ -229,6 +229,7 @@ def run(root: str, generation: str, words: list[str]) -> None:
             "started": int(time.time()),
         }
         state["containers"][name] = one
+        os.makedirs(disk(root, one))
         one["pid"] = start(root, one, listening)
     print(name)
 
@@ -376,6 +377,34 @@ def listen(port: dict[str, Any]) -> socket.socket:
     return made
 
 
+def disk(root: str, one: dict[str, Any]) -> str:
+    """What a container holds, as long as it is there."""
+    return os.path.join(root, one["run"] + ".disk")
+
+
+def start_again(root: str, generation: str, words: list[str]) -> None:
+    with world(root) as state:
+        one = known(state, words[0])
+        if not alive(root, one):
+            for mounted in one["configuration"]["mounts"]:
+                if "virtiofs" in mounted["type"] and not os.path.exists(mounted["source"]):
+                    raise Failed(f"invalidArgument: \"path '{mounted['source']}' does not exist\"")
+            listening = [listen(port) for port in one["configuration"]["publishedPorts"]]
+            one["pid"], one["started"] = start(root, one, listening), int(time.time())
+            one.pop("state", None)
+        if state["knobs"].get("dies"):
+            state["knobs"]["dies"] -= 1
+            end(root, one)
+    print(words[0])
+
+
+def end(root: str, one: dict[str, Any]) -> None:
+    """Kill it, and wait until it is gone."""
+    os.kill(one["pid"], signal.SIGKILL)
+    while alive(root, one):
+        time.sleep(0.002)
+
+
 def start(root: str, one: dict[str, Any], listening: list[socket.socket]) -> int:
     """The container's process, its lock held before anybody can look."""
     lock = os.open(os.path.join(root, one["run"]), os.O_RDWR | os.O_CREAT)
@@ -443,7 +472,7 @@ def stop(root: str, generation: str, words: list[str]) -> None:
     with world(root) as state:
         one = known(state, words[2])
         if alive(root, one):
-            os.kill(one["pid"], signal.SIGKILL)
+            end(root, one)
     print(words[2])
 
 
@@ -456,6 +485,10 @@ def delete(root: str, generation: str, words: list[str]) -> None:
                 raise Failed(f'invalidState: "container {name} is running and can not be deleted"')
             os.kill(one["pid"], signal.SIGKILL)
         if not state["knobs"].get("keeps_deleted"):
+            for below, _, files in os.walk(disk(root, one), topdown=False):
+                for file in files:
+                    os.unlink(os.path.join(below, file))
+                os.rmdir(below)
             del state["containers"][name]
     print(name)
 
@@ -490,7 +523,9 @@ def execute(root: str, generation: str, words: list[str]) -> None:
             f'internalError: "failed to start process" (cause: "failed to find target executable {words[1]}")'
         )
     try:
-        process = subprocess.Popen(words[1:], env={name: value for name, _, value in pairs})
+        process = subprocess.Popen(
+            words[1:], env={name: value for name, _, value in pairs}, cwd=disk(root, one)
+        )
     except FileNotFoundError:
         raise Failed(
             f'internalError: "failed to start process" (cause: "failed to find target executable {words[1]}")'
@@ -532,6 +567,7 @@ def main(root: str, generation: str, words: list[str]) -> None:
         return
     verbs = {
         "run": run,
+        "start": start_again,
         "ls": ls,
         "inspect": inspect,
         "stop": stop,

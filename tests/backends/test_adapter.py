@@ -18,6 +18,7 @@ from reconciler.errors import (
     Unavailable,
     Unsupported,
 )
+from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Mount, SandboxSpec
 from reconciler.model.observed import Phase, SandboxInfo
 from tests.backends.seed_contract import HalfBackend, SeedBackend, StubbornBackend, TheirInfo
@@ -90,6 +91,16 @@ def test_a_destroy_that_did_nothing_is_not_success() -> None:
     info = backend.create(None, "a")
     with pytest.raises(Transient, match="still alive"):
         backend.destroy(info)
+
+
+def test_a_restart_is_not_theirs_to_do_whatever_they_declare() -> None:
+    inner = SeedBackend("restart")
+    inner.capabilities = Capabilities(restarts=True, logs=True)  # type: ignore[attr-defined]
+    backend = presented(inner)
+    assert not backend.capabilities.restarts
+    assert backend.capabilities.logs
+    with pytest.raises(Unsupported):
+        backend.restart(backend.create(None, "a"), SandboxSpec())
 
 
 def test_an_answer_that_is_no_sandbox_is_an_error() -> None:

@@ -134,6 +134,15 @@ def test_the_five_verbs_without_any_yaml(local: Open) -> None:
     assert not backend.is_alive(info)
 
 
+def test_a_restart_keeps_what_was_put_into_it(engine: Engine, local: Open) -> None:
+    backend = local(environment={"LEVEL": "info"})
+    info = backend.create(None, "a1")
+    engine.kill("reconciler-a1")
+    again = backend.restart(info, SandboxSpec())
+    assert backend.is_alive(again)
+    assert "LEVEL=info" in environment_of(engine, "reconciler-a1")
+
+
 def test_environment_goes_into_every_sandbox_and_what_is_said_wins(engine: Engine, local: Open) -> None:
     ref = SecretRef(
         source="env", kind="env", target=("S",), digest="d", delivery="environment", value=Secret("s3cret")

@@ -106,6 +106,24 @@ def test_update_changes_resources_and_owner_and_nothing_else(backend: MemoryBack
     }
 
 
+def test_a_restart_takes_as_long_to_be_ready_and_keeps_the_instance_and_its_ports(
+    backend: MemoryBackend, clock: Time
+) -> None:
+    ports = (Port(name="web", container=80), Port(name="fixed", container=81, host=4000))
+    info = backend.create(None, "a", spec=SandboxSpec(ports=ports, owner=an_owner(protected=True)))
+    clock.now += 0.5
+    backend.kill("a")
+    assert backend.restart(info, SandboxSpec()) == info
+    assert phase(backend, "a") is Phase.STARTING
+    clock.now += 0.5
+    seen = backend.look("a")
+    assert seen is not None
+    assert (seen.phase, seen.detail, seen.owner) == (Phase.READY, "", an_owner(protected=True))
+    backend.restart(info, SandboxSpec())
+    assert phase(backend, "a") is Phase.STARTING
+    assert list(backend.logs(info))[-1] == "restarted"
+
+
 def test_every_sandbox_gets_ports_of_its_own(backend: MemoryBackend) -> None:
     spec = SandboxSpec(
         ports=(Port(name="http", container=8080), Port(name="vnc", container=5900, host=20001))

@@ -28,6 +28,7 @@ VERBS = (
     "create",
     "destroy",
     "update",
+    "restart",
     "look",
     "look_closely",
     "observe",
@@ -36,7 +37,7 @@ VERBS = (
     "discover",
     "list_running",
 )
-WRITES = ("create", "destroy", "update")
+WRITES = ("create", "destroy", "update", "restart")
 
 
 class EngineLike(MemoryBackend):

@@ -9,7 +9,6 @@ import contextlib
 import os
 import platform
 import shutil
-import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,18 +20,20 @@ from reconciler.backends.apple.capabilities import CAPABILITIES
 from reconciler.backends.apple.command import INSTALL, START, Command, PortTaken
 from reconciler.backends.apple.files import Files, default_root
 from reconciler.backends.apple.look import Container, observed, parse
+from reconciler.backends.apple.ports import free_ports, refuse_taken
 from reconciler.backends.apple.request import Order, check, chosen, words
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
 from reconciler.backends.containers import (
     AIO_IMAGE,
     LOOPBACK,
     NAME_PREFIX,
-    check_owner,
     checked_id,
+    ended_again,
 )
+from reconciler.backends.ownership import check_owner
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient, Unavailable, Unsupported
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Mount, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.desired import Mount, ProbeKind, Readiness, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 
 _PORT_TRIES = 5  # another program may take a port between our looking and the engine's binding it
@@ -135,11 +136,11 @@ class AppleBackend(SandboxBackend):
     def _run(self, order: Order) -> None:
         ports = order.ports()
         for _ in range(_PORT_TRIES):
-            before, tail = words(order, chosen(ports, _free_ports(ports)))
+            before, tail = words(order, chosen(ports, free_ports(ports)))
             try:
                 return self._creating.run(before, tail, order.environment(), order.name)
             except PortTaken as error:
-                _refuse_taken(ports, error)
+                refuse_taken(ports, error)
                 if all(port.host is not None for port in ports):
                     raise
         raise Transient("every host port that was free was taken the moment after", retry_after=1.0)
@@ -170,11 +171,7 @@ class AppleBackend(SandboxBackend):
         with self._files.locked(name, self._creating.timeout):
             found = self._find(info.sandbox_id)
             if found is not None:
-                if not found.ours and found.identity != info.container_id:
-                    raise Conflict(
-                        f"container {found.name} is not ours, so it is left alone",
-                        hint="it carries no labels of this tool; remove it by hand",
-                    )
+                _refuse_stranger(found, info)
                 self._stop(found)
                 self._remove(found)
                 self._files.remove_secrets(found.name)
@@ -201,6 +198,32 @@ class AppleBackend(SandboxBackend):
         left = self._inspect(container.name)
         if left is not None and left.identity == container.identity:
             raise Transient(f"container {container.name} is still there after its removal", retry_after=1.0)
+
+    # -- restart
+
+    def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        """Its disk and its ports stay; secret files are made again where they are gone."""
+        files = _values(spec, "file")
+        with self._files.locked(self._name(info.sandbox_id).replace("/", "-"), self._creating.timeout):
+            found = self._existing(info)
+            _refuse_stranger(found, info)
+            self._stop(found)
+            if files:
+                self._files.keep_secrets(found.name, found.identity, files, mounted=found.secrets)
+            try:
+                self._command.ask("start", found.name, about=found.name, timeout=self._creating.timeout)
+            except PortTaken as error:
+                refuse_taken(spec.ports, error)
+                raise
+            seen = self._seen(self._existing(info))
+        if seen.phase.is_dead:
+            raise ended_again(info.sandbox_id, seen.detail, self._last_words(found.name))
+        return seen.info
+
+    def _last_words(self, name: str) -> Sequence[str]:
+        with contextlib.suppress(BackendError):
+            return talk.logs(self._command, name, 3)
+        return ()
 
     # -- look
 
@@ -337,6 +360,15 @@ def _values(spec: SandboxSpec, delivery: str) -> dict[str, str]:
     return found
 
 
+def _refuse_stranger(found: Container, info: SandboxInfo) -> None:
+    """What does not carry our labels is touched only when the caller names it by its container id."""
+    if not found.ours and found.identity != info.container_id:
+        raise Conflict(
+            f"container {found.name} is not ours, so it is left alone",
+            hint="it carries no labels of this tool; remove it by hand",
+        )
+
+
 def _refuse_unheld(spec: SandboxSpec) -> None:
     """Planning says it earlier and better; a plain caller must not get less than asked for either."""
     refused = [
@@ -349,41 +381,3 @@ def _refuse_unheld(spec: SandboxSpec) -> None:
             f"the apple backend cannot hold {', '.join(refused)}",
             hint="leave it out, or use another backend; `unsupported: warn` runs the sandbox without it",
         )
-
-
-def _free_ports(ports: Sequence[Port]) -> dict[str, int]:
-    """A free port of the host for each that we choose, all different. The engine takes no 0 to choose itself."""
-    found: dict[str, int] = {}
-    with contextlib.ExitStack() as held:
-        for port in ports:
-            if port.host is None:
-                found[port.name] = held.enter_context(_bound(port.bind, 0)).getsockname()[1]
-    return found
-
-
-def _refuse_taken(ports: Sequence[Port], error: PortTaken) -> None:
-    """Says which of the declared ports it is, as the engine does not."""
-    for port in ports:
-        if port.host is not None:
-            try:
-                _bound(port.bind, port.host).close()
-            except Permanent:
-                raise PortTaken(
-                    f"port {port.host} of {port.bind}, declared as {port.name}, belongs to another program",
-                    hint="choose another host port, or `auto`",
-                ) from error
-
-
-def _bound(address: str, number: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        if number:  # as the engine binds: what lingers of an earlier owner is no reason to refuse
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((address, number))
-    except OSError as error:
-        made.close()
-        raise Permanent(
-            f"port {number or 'auto'} of {address} cannot be bound: {error.strerror}",
-            hint="`bind` must be an address of this machine",
-        ) from error
-    return made

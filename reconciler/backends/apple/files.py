@@ -12,12 +12,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from reconciler.errors import Permanent, Transient
 
 _POLL = 0.01  # seconds between two tries for a lock
+_WHOLE = 0o555  # mode of a directory in which every secret is
 
 
 def default_root() -> Path:
@@ -76,11 +77,24 @@ class Files:
                 with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                     file.write(value)
                     os.fchmod(file.fileno(), 0o444)
-            folder.chmod(0o555)
+            folder.chmod(_WHOLE)
         except OSError as error:
             self.remove_secrets(name, instance)
             raise self._unwritable(folder, error) from error
         return str(folder)
+
+    def keep_secrets(
+        self, name: str, instance: str, values: Mapping[str, str], *, mounted: str | None
+    ) -> None:
+        """For a container that is there, and does not run: what is not whole of its secrets is made again where it has
+        them `mounted`. What it has elsewhere is not ours to make."""
+        folder = self.root / "secrets" / name / instance / "files"
+        if mounted is None or os.path.realpath(mounted) != os.path.realpath(folder):
+            return
+        if _is_whole(folder, values):
+            return
+        self.remove_secrets(name, instance)
+        self.place_secrets(name, instance, values)
 
     def remove_secrets(self, name: str, instance: str | None = None) -> None:
         """Those of one instance, or of every one that had the name. Absent is success."""
@@ -124,3 +138,11 @@ class Files:
             f"{path} cannot be written: {error.strerror}",
             hint=f"make room, or fix the permissions of {self.root}",
         )
+
+
+def _is_whole(folder: Path, names: Iterable[str]) -> bool:
+    try:
+        finished = stat.S_IMODE(folder.lstat().st_mode) == _WHOLE
+    except OSError:
+        return False
+    return finished and all(os.path.isfile(folder / name) for name in names)

@@ -69,6 +69,12 @@ class Container:
             return self.labels[INSTANCE]
         return self.name if self.created is None else f"{self.name}@{self.created:.0f}"
 
+    @property
+    def secrets(self) -> str | None:
+        """What of the host is mounted where secrets are."""
+        mounts = self.configuration.get("mounts") or []
+        return next((mount.get("source") for mount in mounts if mount["destination"] == SECRETS_DIR), None)
+
 
 def parse(text: str) -> list[Container]:
     """Every container of a listing or inspection. Raises Permanent for a shape that is neither generation's."""

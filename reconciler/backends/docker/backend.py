@@ -32,6 +32,7 @@ from reconciler.backends.docker.images import Images
 from reconciler.backends.docker.look import Reader
 from reconciler.backends.docker.remove import Removal
 from reconciler.backends.docker.request import Order, network_of, update_body
+from reconciler.backends.docker.restart import Restart
 from reconciler.backends.docker.secret_files import SecretFiles
 from reconciler.errors import ConfigError, Conflict, NotFound, Permanent, Unsupported
 from reconciler.model.capabilities import Capabilities, Support
@@ -87,6 +88,7 @@ class DockerBackend(SandboxBackend):
         self._containers = Containers(self._engine, reader, prefix)
         self._removal = Removal(self._engine, round(float(stop_timeout)))
         self._creation = Creation(self._engine, self._containers, self._images, self._secrets, self._removal)
+        self._restart = Restart(self._engine, self._containers, self._secrets, self._removal)
 
     # -- create
 
@@ -205,11 +207,8 @@ class DockerBackend(SandboxBackend):
 
     def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
         """Limits and restart policy; and puts back the name, the network and the running state."""
-        seen = self._containers.find(info.sandbox_id)
-        if seen is None:
-            raise NotFound(f"there is no sandbox {info.sandbox_id}")
+        seen = self._ours(info)
         container = str(seen.info.container_id)
-        self._refuse_strangers(seen, info)
         client, astray = self._engine.sdk(), {found.path for found in seen.astray}
         with self._engine.translated():
             if "container.paused" in astray:
@@ -223,6 +222,16 @@ class DockerBackend(SandboxBackend):
         if changes:
             self._engine.update(container, changes)
         return self._containers.inspected(container).info
+
+    def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        return self._restart.restart(self._ours(info), spec)
+
+    def _ours(self, info: SandboxInfo) -> ObservedSandbox:
+        seen = self._containers.find(info.sandbox_id)
+        if seen is None:
+            raise NotFound(f"there is no sandbox {info.sandbox_id}")
+        self._refuse_strangers(seen, info)
+        return seen
 
     def _reconnect(self, container: str, wanted: str) -> None:
         """Raises Permanent, not NotFound, for a network that is gone: the sandbox is there."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.backends.containers import SANDBOX_ID, SECRETS_DIR, check_owner
+from reconciler.backends.containers import SANDBOX_ID, SECRETS_DIR
 from reconciler.backends.docker.engine import Engine
 from reconciler.backends.docker.find import Containers
 from reconciler.backends.docker.images import Images
@@ -22,6 +22,7 @@ from reconciler.backends.docker.look import NEVER_STARTED
 from reconciler.backends.docker.remove import Removal
 from reconciler.backends.docker.request import Order, body
 from reconciler.backends.docker.secret_files import SecretFiles
+from reconciler.backends.ownership import check_owner
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient, Unavailable
 from reconciler.model.desired import SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo

@@ -22,7 +22,7 @@ class Removal:
 
     def end(self, container: str) -> None:
         """Stop it, remove it, and return when it is gone. Absent is success; whatever else happens raises."""
-        self._stop(container)
+        self.stop(container)
         self.take_away(container)
 
     def take_away(self, container: str) -> None:
@@ -38,8 +38,8 @@ class Removal:
                 raise
         self._verify_gone(container)
 
-    def _stop(self, container: str) -> None:
-        """What ignores it is ended by the engine when its time is over."""
+    def stop(self, container: str) -> None:
+        """What ignores it is ended by the engine when its time is over. Absent, or not running, is success."""
         client = self._engine.sdk()
         try:
             with self._engine.translated():

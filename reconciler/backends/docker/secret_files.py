@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from reconciler.backends.docker.engine import Engine
 from reconciler.errors import Conflict, NotFound, Permanent
 
 _VOLUMES = "reconciler-secrets-"  # begins the names of ours; what follows is the sandbox's id and a number of its own
+_WHOLE = 0o555  # mode of a directory in which every secret is
 _MEMORY = "/dev/shm"  # noqa: S108 - 0700 below it, and checked
 
 
@@ -40,10 +41,25 @@ class SecretFiles:
         engine's description of the mount comes back. Raises Permanent where it cannot be done."""
         return self._place(sandbox_id, values, user) if self._shared else self._volume(sandbox_id)
 
+    def keep(self, mount: Mapping[str, Any], values: Mapping[str, str], user: str | None) -> None:
+        """For a container that is there, and does not run: files that are gone, as after a reboot, are put back where
+        it has them mounted. Raises Permanent where they cannot be."""
+        folder = Path(str(mount.get("Source") or ""))
+        if mount.get("Type") != "bind":
+            return
+        if folder.parent.parent == self._root / "docker":
+            if not _is_whole(folder, values):
+                self._write_all(folder, values, user)
+        elif not os.path.isdir(folder):
+            raise Permanent(
+                f"the secrets are gone from {folder}, which is not below {self._root}",
+                hint="name the directory that they were below: `secrets_root:` of the backend",
+            )
+
     def fill(
         self, container: str, mount: Mapping[str, Any], values: Mapping[str, str], user: str | None
     ) -> None:
-        """Put them into the volume of a container that is not started yet; files are there already."""
+        """Put them into the volume of a container that does not run; files are there already."""
         if mount.get("Type") != "volume" or not str(mount["Source"]).startswith(_VOLUMES):
             return
         client = self._engine.sdk()
@@ -88,14 +104,21 @@ class SecretFiles:
 
     def _place(self, sandbox_id: str, values: Mapping[str, str], user: str | None) -> dict[str, Any]:
         folder = self._root / "docker" / sandbox_id / os.urandom(4).hex()
+        self._write_all(folder, values, user)
+        return {"Type": "bind", "Source": str(folder), "Target": SECRETS_DIR, "ReadOnly": True}
+
+    def _write_all(self, folder: Path, values: Mapping[str, str], user: str | None) -> None:
+        """All of them or none. What was left there by halves goes first."""
         uid = None if self._engine.maps_users else _number(user)
         try:
             for parent in (self._root, self._root / "docker", folder.parent):
                 self._private(parent)
+            if folder.exists():
+                _remove(folder)
             folder.mkdir(mode=0o700)
             for name, value in values.items():
                 _write(folder / name, value, uid)
-            folder.chmod(0o555)
+            folder.chmod(_WHOLE)
         except OSError as error:
             with contextlib.suppress(OSError):
                 _remove(folder)
@@ -103,7 +126,6 @@ class SecretFiles:
                 f"secrets cannot be written to {folder}: {error.strerror}",
                 hint="make room there, or name another directory of this user's: `secrets_root:` of the backend",
             ) from error
-        return {"Type": "bind", "Source": str(folder), "Target": SECRETS_DIR, "ReadOnly": True}
 
     def _private(self, folder: Path) -> None:
         """Make it, or make sure that it is ours and nobody else's."""
@@ -137,6 +159,14 @@ class SecretFiles:
                 f"the secrets in volume {name} stay, it is in use: {error.message}",
                 hint=f"`docker ps -a --filter volume={name}` shows by which container",
             ) from error
+
+
+def _is_whole(folder: Path, names: Iterable[str]) -> bool:
+    try:
+        finished = stat.S_IMODE(folder.lstat().st_mode) == _WHOLE
+    except OSError:
+        return False
+    return finished and all(os.path.isfile(folder / name) for name in names)
 
 
 def _remove(folder: Path) -> None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.ownership import check_owner
 from reconciler.backends.process import processes
-from reconciler.backends.process.isolation import Bubblewrap, capabilities, find_bubblewrap, python
-from reconciler.backends.process.launch import MARKER, Order, listen, start, user_ids
+from reconciler.backends.process.check import check
+from reconciler.backends.process.end import end
+from reconciler.backends.process.isolation import Bubblewrap, capabilities, find_bubblewrap
+from reconciler.backends.process.launch import Order, check_secrets, listen, listen_again, start, user_ids
 from reconciler.backends.process.look import attributes_of, info_of, phase_of, reach
 from reconciler.backends.process.records import (
     Directory,
-    Processes,
     Record,
     read_text,
-    remove_tree,
     storage_errors,
     with_labels,
 )
@@ -35,7 +38,7 @@ from reconciler.errors import (
     Unsupported,
 )
 from reconciler.model.capabilities import Support
-from reconciler.model.desired import Mount, MountKind, Owner, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.desired import Mount, MountKind, Port, ProbeKind, Readiness, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 
 _NO_BOUNDARY = (
@@ -54,7 +57,7 @@ class ProcessBackend(SandboxBackend):
     `root` is where they are kept (default `$XDG_STATE_HOME/reconciler/process`). `isolation` is auto, bubblewrap or
     none; auto falls back to none where bubblewrap does not work. `grace` is how long a sandbox may take to end by
     itself, `lock_timeout` how long to wait for another process working on the same sandbox, both in seconds.
-    `checkpoint` is called with the name of each step of a creation, for tests that die there.
+    `checkpoint` is called with the name of each step of a creation or a restart, for tests that die there.
     """
 
     def __init__(
@@ -111,24 +114,31 @@ class ProcessBackend(SandboxBackend):
         spec: SandboxSpec | None = None,
     ) -> SandboxInfo:
         spec = spec or SandboxSpec()
-        extra = [Mount(source=s, target=t, read_only=r) for s, t, r in extra_mounts or ()]
-        mounts = [mount for mount in (*spec.mounts, *extra) if mount.kind is not MountKind.VOLUME]
-        self._refuse_unheld(spec, extra)
-        for mount in mounts:
-            if mount.kind is MountKind.BIND and not os.path.exists(mount.source):
-                raise Permanent(
-                    f"mount source {mount.source} is not there", hint="create it, or fix the path"
-                )
+        extra = tuple(extra_mounts or ())
+        mounts = self._mounts(spec, extra)
         with self._writing(sandbox_id) as lock_fd:
             self._checkpoint("locked")
             existing = self._reusable(sandbox_id, spec)
             if existing is not None:
                 return existing
             try:
-                return self._start(thread_id, sandbox_id, spec, mounts, lock_fd)
+                thread = thread_id if thread_id is not None else spec.thread_id
+                return self._start(thread, sandbox_id, spec, extra, mounts, lock_fd)
             except BaseException:
                 self._clear(sandbox_id)
                 raise
+
+    def _mounts(self, spec: SandboxSpec, extra: Sequence[tuple[str, str, bool]]) -> Sequence[Mount]:
+        """What will be mounted. Raises Unsupported for what cannot be held, Permanent for a source that is not there."""
+        added = [Mount(source=s, target=t, read_only=r) for s, t, r in extra]
+        mounts = [mount for mount in (*spec.mounts, *added) if mount.kind is not MountKind.VOLUME]
+        self._refuse_unheld(spec, added)
+        for mount in mounts:
+            if mount.kind is MountKind.BIND and not os.path.exists(mount.source):
+                raise Permanent(
+                    f"mount source {mount.source} is not there", hint="create it, or fix the path"
+                )
+        return mounts
 
     @contextlib.contextmanager
     def _writing(self, sandbox_id: str) -> Iterator[int]:
@@ -144,20 +154,11 @@ class ProcessBackend(SandboxBackend):
         record = self._directory.record(sandbox_id)
         if record is None:
             return None
-        if _who(record.owner) != _who(spec.owner):
-            raise Conflict(
-                f"sandbox {sandbox_id} belongs to {_name(record.owner)}, not to {_name(spec.owner)}",
-                hint="use another id, or destroy that one where it is declared",
-            )
         phase, _ = phase_of(self._directory, sandbox_id, locked=True)
+        check_owner(sandbox_id, record.owner, spec.owner, dead=phase.is_dead)
         if phase.is_dead:
             self._clear(sandbox_id)
             return None
-        if record.owner != spec.owner:
-            raise Conflict(
-                f"sandbox {sandbox_id} runs already, made from another specification",
-                hint="destroy it first",
-            )
         if phase is Phase.PAUSED:
             self._resume(sandbox_id)
         return info_of(record)
@@ -173,6 +174,7 @@ class ProcessBackend(SandboxBackend):
         thread_id: str | None,
         sandbox_id: str,
         spec: SandboxSpec,
+        extra: tuple[tuple[str, str, bool], ...],
         mounts: Sequence[Mount],
         lock_fd: int,
     ) -> SandboxInfo:
@@ -188,24 +190,37 @@ class ProcessBackend(SandboxBackend):
                 port=listening.getsockname()[1],
                 isolation=self.isolation,
                 owner=spec.owner,
-                thread_id=thread_id if thread_id is not None else spec.thread_id,
+                thread_id=thread_id,
                 labels=dict(spec.labels),
                 spec=spec.canonical(),
                 secret_dir=self._secret_dir(sandbox_id, instance),
+                extra_mounts=extra,
             )
             self._directory.place(record, key)
-            self._checkpoint("recorded")
-            order = Order(
-                record=record,
-                spec=spec,
-                mounts=mounts,
-                directory=self._directory.path(sandbox_id),
-                key=key,
-                bubblewrap=self._bubblewrap,
-                grace=self._grace,
-                timeout=10.0,
-            )
-            start(order, listening, lock_fd, self._checkpoint)
+            return self._launch(record, key, spec, mounts, listening, lock_fd)
+
+    def _launch(
+        self,
+        record: Record,
+        key: str,
+        spec: SandboxSpec,
+        mounts: Sequence[Mount],
+        listening: socket.socket,
+        lock_fd: int,
+    ) -> SandboxInfo:
+        """From what is recorded to what runs."""
+        self._checkpoint("recorded")
+        order = Order(
+            record=record,
+            spec=spec,
+            mounts=mounts,
+            directory=self._directory.path(record.sandbox_id),
+            key=key,
+            bubblewrap=self._bubblewrap,
+            grace=self._grace,
+            timeout=10.0,
+        )
+        start(order, listening, lock_fd, self._checkpoint)
         self._checkpoint("started")
         return info_of(record)
 
@@ -234,6 +249,44 @@ class ProcessBackend(SandboxBackend):
                 hint="use another backend, or leave it out; `unsupported: warn` runs the sandbox without it",
             )
 
+    # -- restart
+
+    def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
+        """In its own directory, at the port it had where that is declared or still free. Killed half way it leaves one
+        that runs or a dead one, each with all it held: what was noted of the run before is dead until the keeper, which
+        has the lock until then, replaces it in one step."""
+        with self._writing(info.sandbox_id) as lock_fd:
+            self._checkpoint("locked")
+            record = self._existing(info.sandbox_id)
+            mounts = self._mounts(spec, record.extra_mounts)
+            check_secrets(spec)
+            key = read_text(self._directory.path(info.sandbox_id, "key"))
+            end(self._directory, info.sandbox_id, self._grace)
+            self._checkpoint("ended")
+            try:
+                return self._start_again(record, key, spec, mounts, lock_fd)
+            except BaseException:
+                end(self._directory, info.sandbox_id, self._grace)
+                raise
+
+    def _start_again(
+        self, record: Record, key: str, spec: SandboxSpec, mounts: Sequence[Mount], lock_fd: int
+    ) -> SandboxInfo:
+        declared = _http_port(spec)
+        asked_for = declared is not None and declared.host is not None
+        with listen_again(record.host, record.port, asked_for=asked_for) as listening:
+            again = replace(
+                record,
+                port=listening.getsockname()[1],
+                isolation=self.isolation,
+                secret_dir=self._secret_dir(record.sandbox_id, record.instance),
+            )
+            self._directory.forget_exit(
+                record.sandbox_id
+            )  # first: it would vouch for processes that come after it
+            self._directory.rewrite(again)
+            return self._launch(again, key, spec, mounts, listening, lock_fd)
+
     # -- destroy
 
     def destroy(self, info: SandboxInfo) -> None:
@@ -242,34 +295,8 @@ class ProcessBackend(SandboxBackend):
 
     def _clear(self, sandbox_id: str) -> None:
         """End everything of it, make sure, remove it. Under its lock."""
-        record = self._directory.record(sandbox_id)
-        if record is not None:
-            self._end(sandbox_id)
-            if self._directory.exit_code(sandbox_id) is None:  # the keeper did not see to it
-                processes.kill_carrying(f"{MARKER}={record.instance}", self._directory.path(sandbox_id))
-            if record.secret_dir:
-                remove_tree(record.secret_dir)
+        end(self._directory, sandbox_id, self._grace)
         self._directory.remove(sandbox_id)
-
-    def _end(self, sandbox_id: str) -> None:
-        try:
-            found = self._directory.processes(sandbox_id)
-        except Permanent:  # unreadable: the search for its processes that follows does not need it
-            found = None
-        if found is None:
-            return
-        processes.send(found.keeper, signal.SIGCONT)
-        processes.send(found.keeper, signal.SIGTERM)
-        if processes.wait_gone(found.keeper, self._grace + 3.0) and not _alive(found):
-            return
-        left = [process for process in (found.server, found.main, found.keeper) if process is not None]
-        for process in left:
-            processes.send(process, signal.SIGKILL)
-        for process in left:
-            if not processes.wait_gone(process, 5.0):
-                raise Transient(
-                    f"process {process.pid} of sandbox {sandbox_id} does not end", retry_after=1.0
-                )
 
     # -- look
 
@@ -410,55 +437,12 @@ class ProcessBackend(SandboxBackend):
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
         """Tried for real, except that no sandbox is started."""
-        return (self._check_isolation(), self._check_root(), *self._check_records(), _check_python())
-
-    def _check_isolation(self) -> tuple[str, bool, str]:
-        if self._bubblewrap.path:
-            return ("isolation", True, f"bubblewrap at {self._bubblewrap.path}")
-        return ("isolation", self._wanted == "none", self.notes()[0])
-
-    def _check_root(self) -> tuple[str, bool, str]:
-        try:
-            self._directory.make_root()
-            if os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
-                return ("state directory", True, self.root)
-            return (
-                "state directory",
-                False,
-                f"{self.root} is not writable: fix its permissions or set `root`",
-            )
-        except BackendError as error:
-            return ("state directory", False, f"{error.message}: {error.hint}")
-
-    def _check_records(self) -> Sequence[tuple[str, bool, str]]:
-        """One line for each that is broken; one for all when none is."""
-        try:
-            ids = self._directory.ids()
-        except BackendError as error:
-            return (("records", False, f"{error.message}: {error.hint}"),)
-        broken = [("records", False, trouble) for name in ids if (trouble := self._trouble(name))]
-        return broken or (("records", True, f"{len(ids)} under {self.root}"),)
-
-    def _trouble(self, sandbox_id: str) -> str:
-        """What is wrong with its record and what to do; "" when nothing is, or when it is not ours to judge."""
-        try:
-            seen = self.look(sandbox_id)
-        except BackendError as error:
-            return f"{error.message}: {self._running_pids(sandbox_id)}{error.hint}"
-        if seen is None or seen.phase is not Phase.UNKNOWN or not seen.info.container_id:
-            return ""
-        return f"{seen.detail}: destroy sandbox {sandbox_id}, which finds its processes without it"
-
-    def _running_pids(self, sandbox_id: str) -> str:
-        try:
-            found = self._directory.processes(sandbox_id)
-        except BackendError:
-            return "its process.json cannot be read either; "
-        if found is None:
-            return "it has no process.json; "
-        named = {"keeper": found.keeper, "main": found.main, "server": found.server}
-        left = [f"{name} {one.pid}" for name, one in named.items() if one and processes.state_of(one)]
-        return f"still running: {', '.join(left)}; " if left else "none of its processes runs; "
+        isolation = (
+            ("isolation", True, f"bubblewrap at {self._bubblewrap.path}")
+            if self._bubblewrap.path
+            else ("isolation", self._wanted == "none", self.notes()[0])
+        )
+        return (isolation, *check(self._directory, self.look))
 
 
 def _default_root() -> str:
@@ -466,22 +450,5 @@ def _default_root() -> str:
     return os.path.join(state, "reconciler", "process")
 
 
-def _check_python() -> tuple[str, bool, str]:
-    path = python()
-    return ("python", os.access(path, os.X_OK), path)
-
-
 def _http_port(spec: SandboxSpec) -> Port | None:
     return next((port for port in spec.ports if port.name == "http"), None)
-
-
-def _alive(found: Processes) -> bool:
-    return any(processes.state_of(process) for process in (found.main, found.server) if process is not None)
-
-
-def _who(owner: Owner | None) -> tuple[str, str, str] | None:
-    return None if owner is None else (owner.stack, owner.lineage, owner.address)
-
-
-def _name(owner: Owner | None) -> str:
-    return "nobody" if owner is None else f"{owner.address} of stack {owner.stack} ({owner.lineage})"

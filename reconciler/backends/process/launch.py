@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ from reconciler.errors import Permanent, Transient, Unavailable
 from reconciler.model.desired import Mount, NetworkMode, SandboxSpec
 
 MARKER = "RECONCILER_INSTANCE"
+_LINGERS = 0.5  # seconds that the threads of a server may keep its port after the process itself is gone
 _ARENAS = "MALLOC_ARENA_MAX"  # a server with many threads would else reserve gigabytes of address space
 
 
@@ -68,6 +70,20 @@ def listen(host: str, port: int | None) -> socket.socket:
             ) from error
         raise Permanent(f"cannot listen on {host}:{port or 'any port'}: {error.strerror}") from error
     return sock
+
+
+def listen_again(host: str, port: int, *, asked_for: bool) -> socket.socket:
+    """At the port it had. Where another program has that by now, at any other, unless it was asked for."""
+    deadline = time.monotonic() + _LINGERS
+    while True:
+        try:
+            return listen(host, port)
+        except Transient:
+            if time.monotonic() > deadline:
+                if asked_for:
+                    raise
+                return listen(host, None)
+        time.sleep(0.01)
 
 
 def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Callable[[str], None]) -> None:
@@ -234,6 +250,12 @@ def _value(name: str, spec: SandboxSpec) -> str:
     if value is None:
         raise Permanent(f"secret {name} has no value yet", hint="resolve it before creating the sandbox")
     return value.reveal()
+
+
+def check_secrets(spec: SandboxSpec) -> None:
+    """Raises Permanent when one of them has no value."""
+    for name in spec.secrets:
+        _value(name, spec)
 
 
 def user_ids(user: str | None) -> tuple[int, int] | None:

@@ -28,7 +28,8 @@ _TRASH_AGE = 60.0  # seconds after which what a killed destroy left behind is sw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """`instance` is drawn anew for each creation and tells this sandbox from a later one of the same id."""
+    """`instance` is drawn anew for each creation and tells this sandbox from a later one of the same id; a restart
+    keeps it."""
 
     sandbox_id: str
     instance: str
@@ -41,6 +42,7 @@ class Record:
     labels: Mapping[str, str] = field(default_factory=dict)
     spec: FlatSpec = field(default_factory=dict)
     secret_dir: str = ""
+    extra_mounts: tuple[tuple[str, str, bool], ...] = ()  # beside those of its specification
 
     def to_json(self) -> str:
         data = {name: getattr(self, name) for name in self.__slots__}
@@ -59,7 +61,10 @@ class Record:
         for name, kind in (("port", int), ("created_at", float), ("spec", dict), ("labels", dict)):
             if not isinstance(data[name], kind):
                 raise TypeError(f"{name} has the wrong type")
-        return cls(**data, owner=None if owner is None else Owner(**owner))
+        extra = tuple(
+            (source, target, bool(read_only)) for source, target, read_only in data.pop("extra_mounts", ())
+        )
+        return cls(**data, owner=None if owner is None else Owner(**owner), extra_mounts=extra)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +217,11 @@ class Directory:
         _write_new(f"{path}.new", record.to_json(), sync=True)
         os.replace(f"{path}.new", path)
         _sync_directory(os.path.dirname(path))
+
+    def forget_exit(self, sandbox_id: str) -> None:
+        """How it ended says nothing about the run that follows."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(sandbox_id, "exit.json"))
 
     def remove(self, sandbox_id: str) -> None:
         """Out of sight in one step, then deleted. Leftovers of others that were killed half way go too."""
