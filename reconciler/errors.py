@@ -11,6 +11,7 @@ ReconcilerError
 ├── PlanFileBroken         a plan file that is none, was edited, or is not for this stack or version
 ├── PlanStale              an object moved since it was planned on            exit 6
 ├── Refused                policy or protection                               exit 7
+│   └── PlanRefused        and the plan that was shown says why
 └── BackendError           what a backend answers instead of a result
     ├── Transient          worth another try; may say when (`retry_after`, seconds)
     │   └── Unavailable    the backend itself cannot be reached
@@ -82,6 +83,10 @@ class PlanStale(ReconcilerError):
 
 class Refused(ReconcilerError):
     """Policy or protection forbids it."""
+
+
+class PlanRefused(Refused):
+    """A plan that was shown may not be carried out. The message holds every reason, as the plan does."""
 
 
 class BackendError(ReconcilerError):

@@ -14,7 +14,7 @@ import click
 
 from reconciler.cli.views.style import RED, harmless, wrapped
 from reconciler.cli.views.values import counted
-from reconciler.errors import ConfigError, LockHeld, ReconcilerError
+from reconciler.errors import ConfigError, LockHeld, PlanRefused, ReconcilerError
 from reconciler.model.diagnostic import Diagnostic, Severity
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def known(error: ReconcilerError, call: Invocation) -> None:
         if not call.settings.json:
             wrong = sum(item.severity is Severity.ERROR for item in found)
             call.terminal.tell(f"{counted(wrong, 'error')}; nothing was changed.")
+        return
+    if isinstance(error, PlanRefused) and not call.settings.json:
+        _say(call, "the plan is refused, so nothing was done", "", code=_code(error))
         return
     hint = error.hint
     if isinstance(error, LockHeld) and not hint:

@@ -15,7 +15,7 @@ from reconciler.engine.run import carry_out
 from reconciler.engine.run import outputs_of as outputs_of
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
-from reconciler.errors import Refused
+from reconciler.errors import PlanRefused, Refused
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.event import Planned, Remark, StepEnded
 from reconciler.model.plan import Action, Plan, Selection
@@ -81,10 +81,10 @@ def _refuse_takeover(made: Plan) -> None:
 
 
 def _refuse(made: Plan) -> None:
-    """Raises Refused with everything that speaks against carrying it out."""
+    """Raises PlanRefused with everything that speaks against carrying it out."""
     if not made.refusals:
         return
-    raise Refused(
+    raise PlanRefused(
         "\n".join(_told(refusal) for refusal in made.refusals),
         hint="; ".join(dict.fromkeys(refusal.fix for refusal in made.refusals)),
     )

@@ -154,7 +154,9 @@ def test_an_explanation_for_programs_has_null_where_nothing_is_to_do():
 
 
 def test_what_expires_is_told_where_nothing_else_is() -> None:
-    shown = status_text([row("a", expires=840.0), row("b", expires=9.0, detail="odd")], width=140, style=PLAIN)
+    shown = status_text(
+        [row("a", expires=840.0), row("b", expires=9.0, detail="odd")], width=140, style=PLAIN
+    )
     assert "expires in 14m" in shown
     assert "expires in 9s" not in shown
     [first, second] = status_dict("s", [row("a", expires=840.0), row("b")])["sandboxes"]

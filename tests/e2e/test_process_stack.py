@@ -304,8 +304,21 @@ def test_json_events_of_an_apply_tell_the_whole_story(here: Folder) -> None:
 def test_a_sandbox_whose_backend_left_the_yaml_is_still_destroyed(here: Folder) -> None:
     here.write(THREE.replace("sandboxes:", "backends: {here: {type: process}}\nsandboxes:", 1))
     here("apply", "--auto-approve")
-    here.write("version: 1\nstack: e2e\nsandboxes: {}\n")
+    here.write("version: 1\nstack: e2e\nsandboxes: {other: {}}\n")
     here("apply", "--auto-approve")
+    assert [name.partition("-")[0] for name in here.sandboxes()] == ["other"]
+
+
+def test_an_empty_configuration_destroys_nothing_unless_that_is_asked_for(here: Folder) -> None:
+    here.write(THREE)
+    here("apply", "--auto-approve")
+    here.write("version: 1\nstack: e2e\nsandboxes: {}\n")
+    refused = here("apply", "--auto-approve", code=7)
+    assert "the configuration declares no sandboxes, and 3 are there" in " ".join(refused.stdout.split())
+    assert refused.stderr.strip() == "error: the plan is refused, so nothing was done"
+    assert here("plan", code=7).stdout == refused.stdout
+    assert len(here.sandboxes()) == 3
+    here("destroy", "--auto-approve")
     assert here.sandboxes() == []
 
 

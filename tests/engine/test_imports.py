@@ -11,7 +11,15 @@ from reconciler.core.identity import sandbox_id
 from reconciler.engine.explain import why
 from reconciler.engine.importing import ImportReport, import_sandbox
 from reconciler.engine.inspect import locate, status
-from reconciler.errors import LockHeld, NotFound, ObservationIncomplete, Refused, StoreError, Unavailable
+from reconciler.errors import (
+    LockHeld,
+    NotFound,
+    ObservationIncomplete,
+    Permanent,
+    Refused,
+    StoreError,
+    Unavailable,
+)
 from reconciler.model.desired import Address, DesiredSandbox, Import, Owner, ProbeKind, Readiness, Resources
 from reconciler.model.outcome import Intent, Operation, StepStatus
 from reconciler.model.plan import Action, Reason
@@ -108,6 +116,15 @@ class TestByTheFile:
         stack.memory.kill(ID)
         [step] = stack.apply().plan.steps
         assert (step.action, step.detail) == (Action.REPAIR, "imported; exit code 137")
+        assert stack.plan().empty
+        assert stack.ids() == [ID]  # a restart was enough
+
+    def test_one_that_does_not_come_back_is_replaced_under_our_own_name(self) -> None:
+        stack = stack_of()
+        stack.apply()
+        stack.memory.kill(ID)
+        stack.backend.fault = lambda verb, _: Permanent("no") if verb == "restart" else None
+        stack.apply()
         assert stack.plan().empty
         assert ID not in stack.ids()
 
