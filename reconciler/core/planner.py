@@ -162,7 +162,7 @@ class _Planner:
         """The steps to take, linked, selected, and in their waves."""
         linked = link(steps, self.records)
         chosen, left = selected(linked, self.options.selection, self.labels)
-        rolled = roll_out(chosen, self.wanted, self.judge.serving)
+        rolled = roll_out(chosen, self.wanted, self.judge.serving, self.holdings.known)
         rolled.held = tuple(sorted({*left, *rolled.held}))
         return rolled
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.model.desired import Address, DesiredSandbox
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.lifecycle import Rollout
+from reconciler.model.observed import Phase
 from reconciler.model.plan import Action, Reason, Step, Waves
 
 _FIRST = (Action.CREATE, Action.REPAIR, Action.ADOPT)  # they put up again what is away
@@ -31,10 +32,13 @@ class Rolled:
 
 
 def roll_out(
-    steps: Sequence[Step], wanted: Mapping[Address, DesiredSandbox], serving: Collection[Address]
+    steps: Sequence[Step],
+    wanted: Mapping[Address, DesiredSandbox],
+    serving: Collection[Address],
+    known: Collection[Address],
 ) -> Rolled:
     """Waves for the steps of each group that declares a rollout and has something to change. `serving` are the addresses
-    that run and have answered before."""
+    that run and have answered before; `known` those that are recorded or there, for nobody misses the others."""
     members: dict[str, list[DesiredSandbox]] = defaultdict(list)
     own: dict[str, list[Step]] = defaultdict(list)
     for sandbox in wanted.values():
@@ -49,7 +53,8 @@ def roll_out(
     held: set[str] = set()
     for group in sorted(own):
         if any(_changes(step) for step in own[group]):
-            waves = _of_group(group, members[group], own[group], serving, rolled.diagnostics, held)
+            there = [sandbox.address for sandbox in members[group] if sandbox.address in known]
+            waves = _of_group(group, members[group], there, own[group], serving, rolled.diagnostics, held)
             if waves.waves:
                 made.append(waves)
             wave_of |= {key: number for number, keys in enumerate(waves.waves, 1) for key in keys}
@@ -81,6 +86,7 @@ def _changes(step: Step) -> bool:
 def _of_group(
     group: str,
     members: Sequence[DesiredSandbox],
+    there: Iterable[Address],
     steps: Sequence[Step],
     serving: Collection[Address],
     diagnostics: list[Diagnostic],
@@ -89,10 +95,9 @@ def _of_group(
     rollout = next(sandbox.rollout for sandbox in members if sandbox.rollout is not None)
     at_once = rollout.at_once(len(members))
     going = {step.address for step in steps}
-    away = [s.address for s in members if s.address not in serving and s.address not in going]
-    away = [address for address in away if not _is_new(address, steps)]
+    away = [address for address in there if address not in serving and address not in going]
     up = [step for step in steps if step.address in serving]
-    down = [step for step in steps if step.address not in serving]
+    down = sorted((step for step in steps if step.address not in serving), key=_risk)
     room = at_once - len(away)
     if up and room < 1:
         held.update(step.key for step in up)
@@ -110,8 +115,13 @@ def _of_group(
     )
 
 
-def _is_new(address: Address, steps: Iterable[Step]) -> bool:
-    return any(step.address == address and step.reason is Reason.NEW for step in steps)
+def _risk(step: Step) -> int:
+    """How likely it takes down what serves though nobody knows: not where nothing runs, or where it is only waited for;
+    hardly where it was waited for in vain."""
+    seen = step.current
+    if seen is None or seen.phase.is_dead or seen.phase is Phase.PAUSED or step.action is Action.ADOPT:
+        return 0
+    return 1 if step.action is Action.REPAIR else 2
 
 
 def _after_needs(steps: Sequence[Step]) -> list[Step]:
