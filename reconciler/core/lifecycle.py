@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reconciler.core.diff import agrees
 from reconciler.core.select import glob
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Scalar
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
@@ -25,13 +26,18 @@ def ignores(patterns: Sequence[str], path: str) -> bool:
 def left_alone(
     wanted: FlatSpec, applied: FlatSpec | None, seen: ObservedSandbox, patterns: Sequence[str]
 ) -> FlatSpec:
-    """`wanted` with the ignored fields as they were `applied`; where nobody remembers (None), as they live, else as
+    """`wanted` with the ignored fields as they live; where that cannot be read back, as they were `applied`, else as
     wanted."""
     live = seen.attributes or {}
-    held = {path: live.get(path) or value for path, value in wanted.items()} if applied is None else applied
+    meant = wanted if applied is None else applied
+    held = {path: _as_it_lives(live.get(path), value) for path, value in meant.items()}
     kept = {path: value for path, value in wanted.items() if not ignores(patterns, path)}
     kept |= {path: value for path, value in held.items() if ignores(patterns, path)}
     return dict(sorted(kept.items()))
+
+
+def _as_it_lives(live: Scalar, value: Scalar) -> Scalar:
+    return value if live is None or agrees(live, value) else live
 
 
 def is_protected(record: SandboxRecord | None, seen: ObservedSandbox | None) -> bool:
