@@ -356,14 +356,15 @@ class World:
             return Answer(info=call.info)
         spec = ledger.spec_of(call)
         if call.kind is CallKind.RESTART:
-            return self._restart(call)
+            return self._restart(call, spec)
         return self._create(call, spec) if call.kind is CallKind.CREATE else self._update(call, spec)
 
-    def _restart(self, call: Call) -> Answer:
+    def _restart(self, call: Call, spec: SandboxSpec) -> Answer:
         assert call.info is not None
         thing = self.things.get(call.info.sandbox_id)
         if thing is None:
             return Answer(error="no such sandbox")
+        thing.flat, thing.owner = spec.canonical(), spec.owner  # it is started with what it is said to be made from
         thing.phase = Phase.STARTING
         thing.ready_at = self._ready_again()
         self.answered.discard(thing.info.sandbox_id)
