@@ -162,7 +162,13 @@ class _Planner:
         """The steps to take, linked, selected, and in their waves."""
         linked = link(steps, self.records)
         chosen, left = selected(linked, self.options.selection, self.labels)
-        rolled = roll_out(chosen, self.wanted, self.judge.serving, self.holdings.known)
+        rolled = roll_out(
+            chosen,
+            self.wanted,
+            serving=self.judge.serving,
+            known=self.holdings.known,
+            begun=frozenset(a for a, record in self.records.items() if record.healthy is not None),
+        )
         rolled.held = tuple(sorted({*left, *rolled.held}))
         return rolled
 

@@ -34,11 +34,14 @@ class Rolled:
 def roll_out(
     steps: Sequence[Step],
     wanted: Mapping[Address, DesiredSandbox],
+    *,
     serving: Collection[Address],
     known: Collection[Address],
+    begun: Collection[Address] = (),
 ) -> Rolled:
     """Waves for the steps of each group that declares a rollout and has something to change. `serving` are the addresses
-    that run and have answered before; `known` those that are recorded or there, for nobody misses the others."""
+    that run and have answered before; `known` those that are recorded or there, for nobody misses the others; `begun`
+    those that an earlier run began to change and nobody has seen healthy since: what it left is this rollout's to end."""
     members: dict[str, list[DesiredSandbox]] = defaultdict(list)
     own: dict[str, list[Step]] = defaultdict(list)
     for sandbox in wanted.values():
@@ -52,7 +55,7 @@ def roll_out(
     made: list[Waves] = []
     held: set[str] = set()
     for group in sorted(own):
-        if any(_changes(step) for step in own[group]):
+        if any(step.address in begun or _changes(step) for step in own[group]):
             there = [sandbox.address for sandbox in members[group] if sandbox.address in known]
             waves = _of_group(group, members[group], there, own[group], serving, rolled.diagnostics, held)
             if waves.waves:
