@@ -25,7 +25,7 @@ from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Moved, Plan, Selection, Step
-from reconciler.model.state import SandboxRecord, State
+from reconciler.model.state import SandboxRecord, State, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,13 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         refusals=planner.refusals(chosen),
         expiring=planner.judge.expiring,
     )
+
+
+def _was_begun(record: SandboxRecord) -> bool:
+    """Whether it was ready once, and is being made into something else."""
+    if record.healthy is None:
+        return False
+    return record.status is Status.DESTROYING or record.healthy != record.spec
 
 
 def _refuse_misses(moves: Iterable[Moved], desired: Desired) -> None:
@@ -167,7 +174,7 @@ class _Planner:
             self.wanted,
             serving=self.judge.serving,
             known=self.holdings.known,
-            begun=frozenset(a for a, record in self.records.items() if record.healthy is not None),
+            begun=frozenset(address for address, record in self.records.items() if _was_begun(record)),
         )
         rolled.held = tuple(sorted({*left, *rolled.held}))
         return rolled
