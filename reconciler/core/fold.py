@@ -129,7 +129,7 @@ def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
         created_at=record.created_at,
         info=record.info,
         imported=meant.imported or record.imported,
-        triggers={address: record.triggers.get(address, now) for address, now in meant.triggers.items()},
+        triggers={address: record.triggers.get(address) or now for address, now in meant.triggers.items()},
     )
 
 

@@ -40,6 +40,7 @@ class Ledger:
         self._plan = plan
         self._capabilities = capabilities
         self._infos: dict[Address, SandboxInfo] = dict(plan.infos)
+        self._followed: dict[Address, str] = dict(plan.followed)
         self._steps = {step.key: step for step in plan.steps}
         self._specs: dict[str, tuple[SandboxSpec, FlatSpec]] = {}
         self._hashes: dict[tuple[int, str | tuple[str, ...]], tuple[FlatSpec, str]] = {}
@@ -67,7 +68,10 @@ class Ledger:
                 protected=not destroys and _is_protected(call.step),
                 triggers={}
                 if destroys
-                else {a: trigger_token(self._infos.get(a)) for a in rules.replace_triggered_by},
+                else {
+                    a: trigger_token(self._infos.get(a), self._followed.get(a, ""))
+                    for a in rules.replace_triggered_by
+                },
             )
 
     def outcomes(self, call: Call, answer: Answer, at: float) -> Iterator[Outcome]:
@@ -77,6 +81,8 @@ class Ledger:
             return
         if answer.info is not None and not answer.error:
             self._infos[call.step.address] = answer.info
+            if call.step.address in self._followed:
+                self._followed[call.step.address] = self._hash(self._flat(call))
         if operation is Operation.DESTROY and not answer.error:
             return  # the end of the step says it, or the intent to create what comes in its place: until then it is
             # recorded that the address is being replaced, by a run that may die right here

@@ -58,31 +58,31 @@ def age_left(
     return None if limit is None or not born else born + limit - now
 
 
-def trigger_token(info: SandboxInfo | None) -> str:
-    """Which object it is; "" while that is not known."""
-    return "" if info is None else info.container_id or info.sandbox_id
+def trigger_token(info: SandboxInfo | None, spec_hash: str) -> str:
+    """Which object it is, and of which specification; "" while that is not known."""
+    return "" if info is None else f"{info.container_id or info.sandbox_id} {spec_hash[:12]}".strip()
 
 
 def triggered_by(
     wanted: DesiredSandbox,
     record: SandboxRecord | None,
     infos: Mapping[Address, SandboxInfo | None],
+    specs: Mapping[Address, str],
     renewed: Mapping[Address, bool],
 ) -> tuple[Address, ...]:
-    """The addresses of `replace_triggered_by` that have another object than when this one was made, or get one in this
-    plan (`renewed`). Without a record of it nobody knows what they were."""
+    """The addresses of `replace_triggered_by` that have another object or specification than when this one was made, or
+    get one in this plan: an object when `renewed`, a specification by `specs`, their fingerprints after it. Without a
+    record of it nobody knows what they were."""
     return tuple(
         address
         for address in wanted.lifecycle.replace_triggered_by
-        if renewed.get(address) or _is_another(address, record, infos)
+        if renewed.get(address)
+        or _is_another(address, record, trigger_token(infos.get(address), specs.get(address, "")))
     )
 
 
-def _is_another(
-    address: Address, record: SandboxRecord | None, infos: Mapping[Address, SandboxInfo | None]
-) -> bool:
+def _is_another(address: Address, record: SandboxRecord | None, now: str) -> bool:
     before = record.triggers.get(address, "") if record else ""
-    now = trigger_token(infos.get(address))
     return bool(before and now) and before != now
 
 

@@ -71,6 +71,7 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         left_out=chosen.held,
         refusals=planner.refusals(chosen),
         expiring=planner.judge.expiring,
+        followed=planner.judge.followed,
     )
 
 

@@ -212,6 +212,45 @@ def test_a_run_that_was_killed_anywhere_does_not_lose_a_trigger(crash: int) -> N
     assert len(world.things) == 2
 
 
+@pytest.mark.parametrize("crash", [None, *range(10)])
+def test_another_specification_is_enough_to_trigger(crash: int | None) -> None:
+    """Also when it changes in place, and when the run is killed between that and what follows it."""
+
+    def config(tier: str) -> Desired:
+        rules = Lifecycle(replace_triggered_by=(Address("db"),))
+        app = wanted("app", depends_on=["db"], lifecycle=rules)
+        return desired(app, wanted("db", labels={"tier": tier}))
+
+    world = a_world()
+    state, _ = world.apply(config("x"), None)
+    before = {t.owner.address: t.info.container_id for t in world.things.values() if t.owner}
+    state, run = world.apply(config("y"), state, crash_after=crash)
+    assert [(s.address, s.action) for s in run.plan.steps] == [
+        ("app", Action.REPLACE),
+        ("db", Action.UPDATE),
+    ]
+    for _ in range(2):
+        world.pass_time(world.now + 10)
+        state, run = world.apply(config("y"), state)
+    assert run.plan.empty, run.plan.text()
+    after = {t.owner.address: t.info.container_id for t in world.things.values() if t.owner}
+    assert after["db"] == before["db"]
+    assert after["app"] != before["app"]
+
+
+def test_what_changed_outside_and_is_put_back_triggers_nothing() -> None:
+    rules = Lifecycle(replace_triggered_by=(Address("db"),))
+    db = wanted("db", backend="other", labels={"tier": "x"})
+    config = desired(wanted("app", depends_on=["db"], lifecycle=rules), db)
+    world = a_world()
+    state, _ = world.apply(config, None)
+    thing = next(t for t in world.things.values() if t.owner and t.owner.address == "db")
+    thing.flat = {**thing.flat, "labels.tier": "changed"}
+    state, run = world.apply(config, state)
+    assert [(s.address, s.reason) for s in run.plan.steps] == [("db", Reason.DRIFTED)]
+    assert world.apply(config, state)[1].plan.empty
+
+
 def test_what_is_restarted_triggers_nothing() -> None:
     world = a_world()
     state, _ = world.apply(following("one"), None)
