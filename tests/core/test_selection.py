@@ -145,6 +145,9 @@ def keys(**selection: tuple[str, ...]) -> dict[str, str]:
         pytest.param(
             {"targets": ("app",), "excludes": ("db",)}, {}, id="a target that needs what is excluded stays"
         ),
+        pytest.param(
+            {"targets": ("app",), "excludes": ("app",)}, {}, id="what only an excluded one needs stays as well"
+        ),
     ],
 )
 def test_what_is_selected(selection: dict[str, tuple[str, ...]], expected: dict[str, str]) -> None:
