@@ -173,6 +173,23 @@ def test_what_depends_on_something_held_waits_as_well() -> None:
     assert plan.left_out == ("app", "g[0]")
 
 
+def test_what_waits_for_a_held_group_is_in_no_wave_of_its_own() -> None:
+    """Nor may it be counted on: without it, more of its own group is away than may be."""
+    app = [
+        replace(s, group="app", depends_on=(Address("g[0]"),) if s.address == "app[1]" else ())
+        for s in group(3, "two", name="app")
+    ]
+    plan = rolled(
+        [*group(2, "two"), *app],
+        [*group(2, "one"), *group(3, "one", name="app")],
+        phases={"g[1]": Phase.UNKNOWN, "app[1]": Phase.FAILED},
+    )
+    assert plan.steps == ()
+    assert plan.rollouts == ()
+    assert plan.left_out == ("app[0]", "app[1]", "app[2]", "g[0]")
+    assert [told.code for told in plan.diagnostics if told.code == "rollout-held"] == ["rollout-held"] * 2
+
+
 def test_putting_back_what_died_is_no_rollout() -> None:
     plan = rolled(group(4, "one"), group(4, "one"), phases={f"g[{i}]": Phase.FAILED for i in range(3)})
     assert plan.rollouts == ()

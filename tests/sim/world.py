@@ -96,6 +96,7 @@ class World:
     # by group in a rollout: how many may be away, who is there to be missed, and of whom nobody knows how they are
     watched: dict[str, tuple[int, set[Address], set[Address]]] = field(default_factory=dict)
     proven: set[Address] = field(default_factory=set)  # those that were known to be ready at some time
+    counts_as: dict[str, Address] = field(default_factory=dict)  # by id, where labels may speak of a former address
     excused: set[Address] = field(default_factory=set)  # an effect may land on it that nobody waits for any more
     verbs: Counter[CallKind] = field(default_factory=Counter)
     creations: int = 0
@@ -201,7 +202,11 @@ class World:
             if step is not None and (step.reason is Reason.DEAD or step.rungs) and step.current is not None:
                 known, broken = {step.current.info.sandbox_id}, False  # unless it runs again and answers
             self.successors[address] = ({step.sandbox_id} if step else set()) | (set() if broken else known)
-        self.proven |= recorded.keys()
+        self.proven = (self.proven & state.sandboxes.keys()) | recorded.keys()  # what was removed is new again
+        self.counts_as = {record.sandbox_id: address for address, record in state.sandboxes.items()}
+        self.counts_as |= {s.current.info.sandbox_id: s.address for s in plan.steps if s.current is not None}
+        if self.chaos.dies or not plan.selection.refresh:
+            return  # what dies in the middle, or was not looked at, cannot be reckoned with
         for rollout in plan.rollouts:
             missed = {a for a in self.proven & declared.keys() if declared[a].group == rollout.group}
             self.watched[rollout.group] = (rollout.at_once, missed, missed - recorded.keys())
@@ -327,8 +332,11 @@ class World:
     def serves(self, address: Address) -> bool:
         """Whether something of that address answers right now."""
         return any(
-            t.owner is not None and t.owner.address == address and not t.phase.is_dead and self.now >= t.ready_at
-            for t in self.things.values()
+            t.owner is not None
+            and self.counts_as.get(identity, t.owner.address) == address
+            and not t.phase.is_dead
+            and self.now >= t.ready_at
+            for identity, t in self.things.items()
         )
 
     def _check_taken_down(self, call: Call) -> None:
