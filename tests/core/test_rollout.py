@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.calls import Limits
 from reconciler.core.planner import make_plan
+from reconciler.core.schedule import Scheduler
 from reconciler.model.desired import Address, Desired, DesiredSandbox, Lifecycle
 from reconciler.model.lifecycle import Rollout
 from reconciler.model.observed import Observed, Phase
@@ -220,6 +222,13 @@ def test_waves_that_wait_for_each_other_are_refused() -> None:
     [refusal] = plan.refusals
     assert refusal.code == "rollout-circle"
     assert "a and b" in refusal.summary
+
+
+def test_and_end_instead_of_hanging_if_they_are_carried_out_all_the_same() -> None:
+    scheduler = Scheduler(rolled(crossed("two"), crossed("one")), Limits(), lambda: 0.5)
+    assert scheduler.due(0.0) == []
+    assert scheduler.done
+    assert {str(result.status) for result in scheduler.results()} == {"skipped"}
 
 
 def test_and_one_group_at_a_time_is_not() -> None:

@@ -20,6 +20,7 @@ from reconciler.core.planner import PlanOptions, make_plan
 from reconciler.core.recorded import as_recorded
 from reconciler.core.revert import reversal, reverting
 from reconciler.core.schedule import Scheduler
+from reconciler.errors import ObservationIncomplete
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, Owner, SandboxSpec
 from reconciler.model.event import StepEnded
@@ -160,7 +161,10 @@ class World:
         back = None if run.crashed else reversal(plan, run.results, state, desired)
         if back is None or not back.selection.targets:
             return after, run
-        _, again = self.plan(back.desired, after, back.selection)
+        try:
+            _, again = self.plan(back.desired, after, back.selection)
+        except ObservationIncomplete:
+            return after, run  # the next run goes on with it
         again = replace(again, steps=reverting(again.steps), refusals=())
         self._expect(back.desired.sandboxes, again, after)
         entries, run.back = self._carry_out(again, None, limits)
