@@ -71,9 +71,7 @@ def _rolled(
     wave_of = {
         key: number for rollout in rollouts for number, keys in enumerate(rollout.waves, 1) for key in keys
     }
-    taken = tuple(
-        replace(step, wave=wave_of[step.key]) if step.key in wave_of else step for step in going
-    )
+    taken = tuple(replace(step, wave=wave_of[step.key]) if step.key in wave_of else step for step in going)
     left = {step.address for step in steps} - {step.address for step in taken}
     return Rolled(steps=taken, rollouts=rollouts, held=tuple(sorted(left)), diagnostics=told)
 

@@ -12,7 +12,16 @@ from reconciler.core.imports import applied
 from reconciler.core.planner import make_plan
 from reconciler.errors import NotFound, Refused
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Address, DesiredSandbox, Import, Owner, Port, Resources, SecretRef
+from reconciler.model.desired import (
+    Address,
+    DesiredSandbox,
+    Import,
+    Lifecycle,
+    Owner,
+    Port,
+    Resources,
+    SecretRef,
+)
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, Plan, Reason
 from reconciler.model.position import Position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ CHAIN = ("a", "b", "c", "d")
 
 
 def renaming(*names: str) -> tuple[Move, ...]:
-    return tuple(Move(source=one, target=other) for one, other in zip(names, names[1:], strict=False))
+    return tuple(Move(source=one, target=other) for one, other in itertools.pairwise(names))
 
 
 def group(name: str, backend: str, size: int | None, image: str = "one") -> list[DesiredSandbox]:
@@ -181,9 +182,7 @@ def let_go(*sandboxes: DesiredSandbox) -> Desired:
 def test_what_was_let_go_is_never_touched_again(backend: str, size: int | None) -> None:
     world = World(random.Random(0), now=1.0)
     known, _ = world.apply(desired(BESIDE, *group("a", backend, size)), None)
-    free = {
-        i: replace(t) for i, t in world.things.items() if t.owner and t.owner.address.startswith("a")
-    }
+    free = {i: replace(t) for i, t in world.things.items() if t.owner and t.owner.address.startswith("a")}
     known, run = world.apply(let_go(), known)
     assert {(step.action, step.reason) for step in run.plan.steps} == {(Action.FORGET, Reason.LET_GO)}
     anew = group("a", backend, size, image="two")
@@ -203,10 +202,10 @@ def test_an_id_that_was_let_go_is_not_used_again_even_when_its_object_is_gone() 
     known, _ = world.apply(let_go(), known)
     del world.things[free]
     for _ in range(3):
-        known, run = world.apply(desired(BESIDE, wanted("a")), known)
-        known, run = world.apply(desired(BESIDE), known)
+        known, _ = world.apply(desired(BESIDE, wanted("a")), known)
+        known, _ = world.apply(desired(BESIDE), known)
     assert free not in world.things
-    known, run = world.apply(desired(BESIDE, wanted("a")), known)
+    known, _ = world.apply(desired(BESIDE, wanted("a")), known)
     assert known.sandboxes[Address("a")].sandbox_id != free
 
 

@@ -61,7 +61,9 @@ def codes(plan: Plan) -> list[str]:
         pytest.param(Policy(max_destroy=0), 10, [], id="a limit of none, and nothing to destroy"),
         pytest.param(Policy(max_destroy_percent=20), 8, [], id="as large a share as the limit says"),
         pytest.param(Policy(max_destroy_percent=20), 7, ["max-destroy-percent"], id="a larger one"),
-        pytest.param(Policy(max_destroy_percent=19.9), 8, ["max-destroy-percent"], id="a fraction of a percent"),
+        pytest.param(
+            Policy(max_destroy_percent=19.9), 8, ["max-destroy-percent"], id="a fraction of a percent"
+        ),
         pytest.param(
             Policy(max_destroy=1, max_destroy_percent=10),
             7,
@@ -82,7 +84,9 @@ def test_what_leaves_the_configuration_is_limited(policy: Policy, left: int, exp
         pytest.param({}, ["max-destroy"], id="replacements all at once count"),
         pytest.param({"rollout": Rollout()}, [], id="a rollout is limited by itself"),
         pytest.param({"backend": "other"}, ["max-destroy"], id="so does moving to another backend"),
-        pytest.param({"lifecycle": Lifecycle(create_first=True)}, ["max-destroy"], id="new ones first or not"),
+        pytest.param(
+            {"lifecycle": Lifecycle(create_first=True)}, ["max-destroy"], id="new ones first or not"
+        ),
     ],
 )
 def test_replacements_count_unless_they_are_rolled_out(change: dict[str, Any], expected: list[str]) -> None:

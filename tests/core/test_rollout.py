@@ -72,7 +72,9 @@ def waves(plan: Plan) -> list[list[str]]:
             id="but never to none",
         ),
         pytest.param(
-            Rollout(max_unavailable=3, canary=1), [["g[0]"], ["g[1]", "g[2]", "g[3]"]], id="a canary goes alone"
+            Rollout(max_unavailable=3, canary=1),
+            [["g[0]"], ["g[1]", "g[2]", "g[3]"]],
+            id="a canary goes alone",
         ),
         pytest.param(
             Rollout(max_unavailable=2, canary=3),

@@ -49,7 +49,8 @@ def test_selecting_never_widens_what_is_touched(
         Selection(targets=targets, excludes=excludes, replace=asked, destroy=destroy),
     )
     assume(whole is not None and part is not None)
-    assert whole is not None and part is not None
+    assert whole is not None
+    assert part is not None
     all_steps = {step.key: step for step in whole.steps}
     kept = {step.key: step for step in part.steps}
     for key, step in kept.items():
@@ -75,7 +76,8 @@ def test_asking_for_replacements_adds_only_those_and_what_follows_them(
     without = planned(config, known, things)
     with_them = planned(config, known, things, Selection(replace=asked))
     assume(without is not None and with_them is not None)
-    assert without is not None and with_them is not None
+    assert without is not None
+    assert with_them is not None
     before = all_by_key(without)
     changed = {
         step.address
@@ -146,7 +148,9 @@ def keys(**selection: tuple[str, ...]) -> dict[str, str]:
             {"targets": ("app",), "excludes": ("db",)}, {}, id="a target that needs what is excluded stays"
         ),
         pytest.param(
-            {"targets": ("app",), "excludes": ("app",)}, {}, id="what only an excluded one needs stays as well"
+            {"targets": ("app",), "excludes": ("app",)},
+            {},
+            id="what only an excluded one needs stays as well",
         ),
     ],
 )

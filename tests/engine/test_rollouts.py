@@ -268,5 +268,3 @@ def test_what_was_let_go_survives_a_lost_snapshot() -> None:
     stack.desired = desired(wanted("b"))
     assert stack.apply().plan.empty
     assert len(stack.ids()) == 2
-
-

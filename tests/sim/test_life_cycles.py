@@ -80,7 +80,9 @@ class Life:
     removed: list[Removal] = field(default_factory=list)
     state: State | None = None
     names: int = 0
-    free: dict[str, tuple[str | None, object]] = field(default_factory=dict)  # what was let go, as it was then
+    free: dict[str, tuple[str | None, object]] = field(
+        default_factory=dict
+    )  # what was let go, as it was then
 
     def config(self) -> Desired:
         made = desired(*(sandbox for group in self.groups for sandbox in group.sandboxes()))
@@ -103,7 +105,11 @@ class Life:
         assert before.items() <= {i: t.info.container_id for i, t in self.world.things.items()}.items()
         if selection.refresh_only:
             assert {step.action for step in run.plan.steps} <= {Action.ADOPT, Action.FORGET}
-            assert {kind for kind, n in (self.world.verbs - verbs).items() if n} <= {"check", "record", "probe"}
+            assert {kind for kind, n in (self.world.verbs - verbs).items() if n} <= {
+                "check",
+                "record",
+                "probe",
+            }
         self.remember(run)
         now = {i: as_it_is(self.world.things[i]) for i in self.free if i in self.world.things}
         assert now == self.free, "what was let go was touched"
@@ -113,9 +119,7 @@ class Life:
         """The objects that count at a protected address: one that never answered may have another beside it."""
         records = self.state.sandboxes if self.state else {}
         guarded = {a for a, s in self.config().sandboxes.items() if s.lifecycle.prevent_destroy}
-        names = {
-            r.sandbox_id for a, r in records.items() if a in guarded and r.status is Status.READY
-        }
+        names = {r.sandbox_id for a, r in records.items() if a in guarded and r.status is Status.READY}
         return {i: t.info.container_id for i, t in self.world.things.items() if i in names}
 
     def remember(self, run: Run) -> None:
@@ -123,7 +127,11 @@ class Life:
         assert self.state is not None
         ids = {identity for _, identity in self.state.released}
         for step in run.plan.steps:
-            if step.reason is Reason.LET_GO and step.sandbox_id in ids and step.sandbox_id in self.world.things:
+            if (
+                step.reason is Reason.LET_GO
+                and step.sandbox_id in ids
+                and step.sandbox_id in self.world.things
+            ):
                 self.free.setdefault(step.sandbox_id, as_it_is(self.world.things[step.sandbox_id]))
 
 
@@ -222,14 +230,14 @@ def scenario(seed: int) -> None:
 
 def settle(life: Life) -> None:
     """As many runs as what is repaired and what follows that may need, then nothing more to do."""
-    for number in range(8):
+    for _ in range(8):
         run = life.apply()
         assert run is not None
         if run.refused:  # protected, and declared no more: declare all of it again, lift that, and go on
             restore(life, run)
         elif run.plan.empty:
             break
-    assert run is not None and run.plan.empty, run.plan.text() if run else number
+    assert run.plan.empty, run.plan.text()
     kept = {i: t for i, t in life.world.things.items() if i not in life.free}
     assert life.state is not None
     life.world.things = kept

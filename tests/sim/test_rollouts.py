@@ -16,7 +16,6 @@ from reconciler.model.desired import Address, Desired, DesiredSandbox, Lifecycle
 from reconciler.model.lifecycle import Rollout
 from reconciler.model.observed import Phase
 from reconciler.model.outcome import StepStatus
-from reconciler.model.state import State, Status
 from tests.sim.test_simulator import check_converged
 from tests.sim.world import CALM, NEVER, Chaos, Run, World
 from tests.support.build import desired, wanted

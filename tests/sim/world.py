@@ -97,8 +97,12 @@ class World:
     # by group in a rollout: how many may be away, who is there to be missed, and of whom nobody knows how they are
     watched: dict[str, tuple[int, set[Address], set[Address]]] = field(default_factory=dict)
     proven: set[Address] = field(default_factory=set)  # those that were known to be ready at some time
-    counts_as: dict[str, Address] = field(default_factory=dict)  # by id, where labels may speak of a former address
-    excused: set[Address] = field(default_factory=set)  # an effect may land on it that nobody waits for any more
+    counts_as: dict[str, Address] = field(
+        default_factory=dict
+    )  # by id, where labels may speak of a former address
+    excused: set[Address] = field(
+        default_factory=set
+    )  # an effect may land on it that nobody waits for any more
     verbs: Counter[CallKind] = field(default_factory=Counter)
     creations: int = 0
     later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
@@ -206,7 +210,9 @@ class World:
             if step is not None and (step.reason is Reason.DEAD or step.rungs) and step.current is not None:
                 known, broken = {step.current.info.sandbox_id}, False  # unless it runs again and answers
             self.successors[address] = ({step.sandbox_id} if step else set()) | (set() if broken else known)
-        self.proven = (self.proven & state.sandboxes.keys()) | recorded.keys()  # what was removed is new again
+        self.proven = (
+            self.proven & state.sandboxes.keys()
+        ) | recorded.keys()  # what was removed is new again
         self.counts_as = {record.sandbox_id: address for address, record in state.sandboxes.items()}
         self.counts_as |= {s.current.info.sandbox_id: s.address for s in plan.steps if s.current is not None}
         if self.chaos.dies or not plan.selection.refresh:
@@ -355,7 +361,9 @@ class World:
             if address not in members or (address in unproven and len(unproven) > at_once):
                 continue
             away = {a for a in members if not self.serves(a)} - self.excused
-            assert len(away) <= at_once, f"{group}: {sorted(away)} are away, {call.kind} {address} at {self.now}"
+            assert len(away) <= at_once, (
+                f"{group}: {sorted(away)} are away, {call.kind} {address} at {self.now}"
+            )
 
     def _act(self, call: Call, ledger: Ledger) -> Answer:
         if call.kind is CallKind.CHECK:
@@ -376,7 +384,10 @@ class World:
         thing = self.things.get(call.info.sandbox_id)
         if thing is None:
             return Answer(error="no such sandbox")
-        thing.flat, thing.owner = spec.canonical(), spec.owner  # it is started with what it is said to be made from
+        thing.flat, thing.owner = (
+            spec.canonical(),
+            spec.owner,
+        )  # it is started with what it is said to be made from
         thing.phase = Phase.STARTING
         thing.ready_at = self._ready_again()
         self.answered.discard(thing.info.sandbox_id)
