@@ -15,7 +15,7 @@ What the rules keep true:
   destroyed to be replaced is recorded from the intent on, and its record stays until the intent to create: a run that
   dies in between must not leave an address that only an entry of `imports` speaks of.
 * A record that is being destroyed hears nothing but the outcome of that, or a new intent.
-* `healthy` remembers what an address was last ready with, from the moment it is to be something else until that is ready.
+* `healthy` remembers what an address was last ready with, from the moment it is changed until it is ready again.
 * Folding a complete run a second time changes nothing.
 """
 
@@ -71,7 +71,8 @@ def fold_record(record: SandboxRecord | None, entry: Entry) -> SandboxRecord | N
 def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord | None:
     match intent.operation:
         case Operation.CREATE:
-            return replace(_meant(intent, status=Status.PENDING), healthy=_healthy(record, intent))
+            last = None if record is None else _last_healthy(record)
+            return replace(_meant(intent, status=Status.PENDING), healthy=last)
         case Operation.ADOPT:
             return _kept(record, _meant(intent, status=Status.CREATED))
         case Operation.UPDATE:
@@ -84,7 +85,7 @@ def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord
                 status=Status.DESTROYING,
                 error="",
                 updated_at=intent.at,
-                healthy=record.spec if record.status is Status.READY else record.healthy,
+                healthy=_last_healthy(record),
             )
         case Operation.RELEASE:
             return None if record is None or record.sandbox_id == intent.sandbox_id else record
@@ -112,14 +113,10 @@ def _meant(intent: Intent, *, status: Status) -> SandboxRecord:
     )
 
 
-def _healthy(record: SandboxRecord | None, intent: Intent) -> FlatSpec | None:
-    """What the address was last ready with, as long as that is not what it is to be now."""
-    return None if record is None else _last_healthy(record, intent.spec)
-
-
-def _last_healthy(record: SandboxRecord, spec: FlatSpec) -> FlatSpec | None:
-    last = record.spec if record.status is Status.READY else record.healthy
-    return None if last == spec else last
+def _last_healthy(record: SandboxRecord) -> FlatSpec | None:
+    """What the address was last ready with. Also where that is what it is to be again: going back to it may be
+    interrupted, and something else be tried after that."""
+    return record.spec if record.status is Status.READY else record.healthy
 
 
 def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
@@ -128,11 +125,11 @@ def _kept(record: SandboxRecord | None, meant: SandboxRecord) -> SandboxRecord:
         return meant
     return replace(
         meant,
-        healthy=_last_healthy(record, meant.spec),
+        healthy=_last_healthy(record),
         created_at=record.created_at,
         info=record.info,
         imported=meant.imported or record.imported,
-        triggers={address: record.triggers.get(address, now) for address, now in meant.triggers.items()},
+        triggers={address: record.triggers.get(address) or now for address, now in meant.triggers.items()},
     )
 
 

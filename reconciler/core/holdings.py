@@ -68,9 +68,14 @@ class Holdings:
         return address if address in self.declared else renamed(address, self.moved)
 
     @property
+    def known(self) -> frozenset[Address]:
+        """The addresses that are recorded or there."""
+        return frozenset({*self.records, *(address for address, seen in self.live.items() if seen)})
+
+    @property
     def fleet(self) -> int:
         """How many sandboxes there are, or are known to have been."""
-        return len({*self.records, *(address for address, seen in self.live.items() if seen)})
+        return len(self.known)
 
     def is_import(self, seen: ObservedSandbox | None) -> bool:
         return seen is not None and (seen.backend, seen.info.sandbox_id) in self.importing

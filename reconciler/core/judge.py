@@ -22,7 +22,7 @@ from reconciler.core.succession import comes_first, cost
 from reconciler.errors import Refused
 from reconciler.model.address import covers
 from reconciler.model.capabilities import Capabilities
-from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec
+from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec, fingerprint
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
@@ -84,7 +84,8 @@ class _Case:
 
 class Judge:
     """`asked` are the addresses of `--replace`, `now` seconds since the epoch. Collects on the way: connection details
-    (None where they are not known before apply), remarks, what expires when, and which addresses serve."""
+    (None where they are not known before apply), remarks, what expires when, which addresses serve, and the fingerprints
+    of those that others are replaced with, as they will be."""
 
     def __init__(
         self,
@@ -102,6 +103,9 @@ class Judge:
         self._now = now
         self._canonical = _Canonical()
         self._renewed: dict[Address, bool] = {}
+        followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
+        self._followed = frozenset(address for addresses in followed for address in addresses)
+        self.followed: dict[Address, str] = {}
         self.infos: dict[Address, SandboxInfo | None] = {}
         self.diagnostics: list[Diagnostic] = []
         self.expiring: dict[Address, float] = {}
@@ -127,8 +131,10 @@ class Judge:
         if rule.reason is Reason.IMPORTED:
             self._tell_unread(case)
         if rule.action is None:
+            self._follow(case, None)
             return self._as_it_is(case, steps)
         step = self._step(rule, case, changes)
+        self._follow(case, step)
         if step.action is Action.REPAIR and step.protected and not step.rungs:
             self._warn_protected(case, step)
             return steps
@@ -136,6 +142,14 @@ class Judge:
         self.infos[wanted.address] = stays.info if stays is not None else None
         self._renewed[wanted.address] = stays is None and not step.rungs
         return [*steps, step]
+
+    def _follow(self, case: _Case, step: Step | None) -> None:
+        address, record = case.wanted.address, case.record
+        if address not in self._followed:
+            return
+        held = record.spec if record is not None and record.spec and case.is_recorded else case.kept
+        changes = step is not None and step.action in (Action.UPDATE, Action.ADOPT)
+        self.followed[address] = fingerprint(step.spec if step is not None and changes else held)
 
     def _as_it_is(self, case: _Case, steps: list[Step]) -> list[Step]:
         current = case.current
@@ -262,7 +276,7 @@ class Judge:
     def _triggers(self, case: _Case) -> tuple[Address, ...]:
         if not case.wanted.lifecycle.replace_triggered_by or case.current is None:
             return ()
-        return triggered_by(case.wanted, case.record, self.infos, self._renewed)
+        return triggered_by(case.wanted, case.record, self.infos, self.followed, self._renewed)
 
     def _step(self, rule: Rule, case: _Case, changes: tuple[FieldChange, ...]) -> Step:
         assert rule.action is not None

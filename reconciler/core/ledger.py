@@ -6,7 +6,7 @@ Pure: the thread driver and the simulator keep their books with the same object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.core.calls import Answer, Call, CallKind
@@ -40,6 +40,7 @@ class Ledger:
         self._plan = plan
         self._capabilities = capabilities
         self._infos: dict[Address, SandboxInfo] = dict(plan.infos)
+        self._followed: dict[Address, str] = dict(plan.followed)
         self._steps = {step.key: step for step in plan.steps}
         self._specs: dict[str, tuple[SandboxSpec, FlatSpec]] = {}
         self._hashes: dict[tuple[int, str | tuple[str, ...]], tuple[FlatSpec, str]] = {}
@@ -67,7 +68,10 @@ class Ledger:
                 protected=not destroys and _is_protected(call.step),
                 triggers={}
                 if destroys
-                else {a: trigger_token(self._infos.get(a)) for a in rules.replace_triggered_by},
+                else {
+                    a: trigger_token(self._infos.get(a), self._followed.get(a, ""))
+                    for a in rules.replace_triggered_by
+                },
             )
 
     def outcomes(self, call: Call, answer: Answer, at: float) -> Iterator[Outcome]:
@@ -77,6 +81,8 @@ class Ledger:
             return
         if answer.info is not None and not answer.error:
             self._infos[call.step.address] = answer.info
+            if call.step.address in self._followed:
+                self._followed[call.step.address] = self._hash(self._flat(call))
         if operation is Operation.DESTROY and not answer.error:
             return  # the end of the step says it, or the intent to create what comes in its place: until then it is
             # recorded that the address is being replaced, by a run that may die right here
@@ -122,8 +128,11 @@ class Ledger:
         )
 
     def spec_of(self, call: Call) -> SandboxSpec:
-        """The spec to create or update with, its owner set. Raises Permanent when a reference has no value."""
+        """The spec to create or update with, or that what is restarted was made from, its owner set. Raises Permanent
+        when a reference has no value."""
         spec, flat = self._resolved(call.step)
+        if call.kind is CallKind.RESTART and call.step.kept is not None:
+            spec, flat = _with(spec, call.step.kept, _differing(call.step.kept, flat))
         unknown = sorted(path for path, value in flat.items() if value == UNKNOWN_VALUE)
         if unknown:
             raise Permanent(
@@ -134,7 +143,7 @@ class Ledger:
             stack=self._plan.stack,
             lineage=self._plan.lineage,
             address=call.step.address,
-            generation=call.step.generation,
+            generation=_generation(call),
             spec_hash=self._hash(flat, self._capabilities.get(call.step.backend, _PLAIN)),
             protected=call.step.desired is not None and call.step.desired.lifecycle.prevent_destroy,
         )
@@ -157,7 +166,9 @@ class Ledger:
             return desired.spec, step.spec
         if step.key not in self._specs:
             spec = resolve_spec(desired.spec, self._lookup) if desired.references else desired.spec
-            self._specs[step.key] = _with_ignored(spec, step) if step.ignored else (spec, spec.canonical())
+            self._specs[step.key] = (
+                _with(spec, step.spec, step.ignored) if step.ignored else (spec, spec.canonical())
+            )
         return self._specs[step.key]
 
     def _hash(self, flat: FlatSpec, able: Capabilities = _PLAIN) -> str:
@@ -178,13 +189,17 @@ def _takes_over(call: Call) -> bool:
     return call.step.reason is Reason.IMPORTED and call.kind is not CallKind.CREATE
 
 
-def _with_ignored(spec: SandboxSpec, step: Step) -> tuple[SandboxSpec, FlatSpec]:
-    """With the ignored fields as they are on the object. Secrets do not change in place, so theirs are left out of it."""
-    flat = {path: value for path, value in spec.canonical().items() if path not in step.ignored}
-    flat |= {path: step.spec[path] for path in step.ignored if path in step.spec}
+def _with(spec: SandboxSpec, held: FlatSpec, paths: Collection[str]) -> tuple[SandboxSpec, FlatSpec]:
+    """With these fields as they are on the object. Secrets do not change in place, so theirs are left out of it."""
+    flat = {path: value for path, value in spec.canonical().items() if path not in paths}
+    flat |= {path: held[path] for path in paths if path in held}
     plain = {path: value for path, value in flat.items() if not path.startswith("secrets.")}
     made = replace(restored(plain, replace(spec, secrets={})), secrets=spec.secrets)
     return made, dict(sorted(flat.items()))
+
+
+def _differing(one: FlatSpec, other: FlatSpec) -> list[str]:
+    return [path for path in {*one, *other} if one.get(path) != other.get(path)]
 
 
 def _is_protected(step: Step) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reconciler.core.diff import agrees
 from reconciler.core.select import glob
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Scalar
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
@@ -25,13 +26,18 @@ def ignores(patterns: Sequence[str], path: str) -> bool:
 def left_alone(
     wanted: FlatSpec, applied: FlatSpec | None, seen: ObservedSandbox, patterns: Sequence[str]
 ) -> FlatSpec:
-    """`wanted` with the ignored fields as they were `applied`; where nobody remembers (None), as they live, else as
+    """`wanted` with the ignored fields as they live; where that cannot be read back, as they were `applied`, else as
     wanted."""
     live = seen.attributes or {}
-    held = {path: live.get(path) or value for path, value in wanted.items()} if applied is None else applied
+    meant = wanted if applied is None else applied
+    held = {path: _as_it_lives(live.get(path), value) for path, value in meant.items()}
     kept = {path: value for path, value in wanted.items() if not ignores(patterns, path)}
     kept |= {path: value for path, value in held.items() if ignores(patterns, path)}
     return dict(sorted(kept.items()))
+
+
+def _as_it_lives(live: Scalar, value: Scalar) -> Scalar:
+    return value if live is None or agrees(live, value) else live
 
 
 def is_protected(record: SandboxRecord | None, seen: ObservedSandbox | None) -> bool:
@@ -52,31 +58,31 @@ def age_left(
     return None if limit is None or not born else born + limit - now
 
 
-def trigger_token(info: SandboxInfo | None) -> str:
-    """Which object it is; "" while that is not known."""
-    return "" if info is None else info.container_id or info.sandbox_id
+def trigger_token(info: SandboxInfo | None, spec_hash: str) -> str:
+    """Which object it is, and of which specification; "" while that is not known."""
+    return "" if info is None else f"{info.container_id or info.sandbox_id} {spec_hash[:12]}".strip()
 
 
 def triggered_by(
     wanted: DesiredSandbox,
     record: SandboxRecord | None,
     infos: Mapping[Address, SandboxInfo | None],
+    specs: Mapping[Address, str],
     renewed: Mapping[Address, bool],
 ) -> tuple[Address, ...]:
-    """The addresses of `replace_triggered_by` that have another object than when this one was made, or get one in this
-    plan (`renewed`). Without a record of it nobody knows what they were."""
+    """The addresses of `replace_triggered_by` that have another object or specification than when this one was made, or
+    get one in this plan: an object when `renewed`, a specification by `specs`, their fingerprints after it. Without a
+    record of it nobody knows what they were."""
     return tuple(
         address
         for address in wanted.lifecycle.replace_triggered_by
-        if renewed.get(address) or _is_another(address, record, infos)
+        if renewed.get(address)
+        or _is_another(address, record, trigger_token(infos.get(address), specs.get(address, "")))
     )
 
 
-def _is_another(
-    address: Address, record: SandboxRecord | None, infos: Mapping[Address, SandboxInfo | None]
-) -> bool:
+def _is_another(address: Address, record: SandboxRecord | None, now: str) -> bool:
     before = record.triggers.get(address, "") if record else ""
-    now = trigger_token(infos.get(address))
     return bool(before and now) and before != now
 
 

@@ -25,7 +25,7 @@ from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Moved, Plan, Selection, Step
-from reconciler.model.state import SandboxRecord, State
+from reconciler.model.state import SandboxRecord, State, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,15 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         left_out=chosen.held,
         refusals=planner.refusals(chosen),
         expiring=planner.judge.expiring,
+        followed=planner.judge.followed,
     )
+
+
+def _was_begun(record: SandboxRecord) -> bool:
+    """Whether it was ready once, and is being made into something else."""
+    if record.healthy is None:
+        return False
+    return record.status is Status.DESTROYING or record.healthy != record.spec
 
 
 def _refuse_misses(moves: Iterable[Moved], desired: Desired) -> None:
@@ -162,7 +170,13 @@ class _Planner:
         """The steps to take, linked, selected, and in their waves."""
         linked = link(steps, self.records)
         chosen, left = selected(linked, self.options.selection, self.labels)
-        rolled = roll_out(chosen, self.wanted, self.judge.serving)
+        rolled = roll_out(
+            chosen,
+            self.wanted,
+            serving=self.judge.serving,
+            known=self.holdings.known,
+            begun=frozenset(address for address, record in self.records.items() if _was_begun(record)),
+        )
         rolled.held = tuple(sorted({*left, *rolled.held}))
         return rolled
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.model.desired import Address, DesiredSandbox
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.lifecycle import Rollout
+from reconciler.model.observed import Phase
 from reconciler.model.plan import Action, Reason, Step, Waves
 
 _FIRST = (Action.CREATE, Action.REPAIR, Action.ADOPT)  # they put up again what is away
@@ -31,37 +32,56 @@ class Rolled:
 
 
 def roll_out(
-    steps: Sequence[Step], wanted: Mapping[Address, DesiredSandbox], serving: Collection[Address]
+    steps: Sequence[Step],
+    wanted: Mapping[Address, DesiredSandbox],
+    *,
+    serving: Collection[Address],
+    known: Collection[Address],
+    begun: Collection[Address] = (),
 ) -> Rolled:
     """Waves for the steps of each group that declares a rollout and has something to change. `serving` are the addresses
-    that run and have answered before."""
+    that run and have answered before; `known` those that are recorded or there, for nobody misses the others; `begun`
+    those that an earlier run began to change and nobody has seen healthy since: what it left is this rollout's to end."""
     members: dict[str, list[DesiredSandbox]] = defaultdict(list)
-    own: dict[str, list[Step]] = defaultdict(list)
     for sandbox in wanted.values():
         if sandbox.rollout is not None:
             members[sandbox.group].append(sandbox)
-    for step in steps:
-        if step.desired is not None and step.desired.group in members and _takes_part(step):
-            own[step.desired.group].append(step)
-    rolled = Rolled()
-    wave_of: dict[str, int] = {}
-    made: list[Waves] = []
     held: set[str] = set()
-    for group in sorted(own):
-        if any(_changes(step) for step in own[group]):
-            waves = _of_group(group, members[group], own[group], serving, rolled.diagnostics, held)
-            if waves.waves:
-                made.append(waves)
-            wave_of |= {key: number for number, keys in enumerate(waves.waves, 1) for key in keys}
-    rolled.rollouts = tuple(made)
-    held = _with_dependents(held, steps)
-    rolled.steps = tuple(
-        replace(step, wave=wave_of.get(step.key, 0)) if step.key in wave_of else step
-        for step in steps
-        if step.key not in held
-    )
-    rolled.held = tuple(sorted({step.address for step in steps if step.key in held}))
-    return rolled
+    told: dict[str, Diagnostic] = {}
+    while True:  # what one group holds back may be what another one waits for, or counts on
+        going = [step for step in steps if step.key not in held]
+        turns = [
+            _turn(group, members[group], own, serving, known)
+            for group, own in sorted(_taking_part(going, members).items())
+            if any(step.address in begun or _changes(step) for step in own)
+        ]
+        for turn in turns:
+            if turn.held:
+                told[turn.group] = _held_back(turn)
+        more = _with_dependents(held.union(*(turn.held for turn in turns)), steps)
+        if more == held:
+            return _rolled(steps, going, turns, list(told.values()))
+        held = more
+
+
+def _rolled(
+    steps: Iterable[Step], going: Iterable[Step], turns: Iterable[_Turn], told: list[Diagnostic]
+) -> Rolled:
+    rollouts = tuple(_waves(turn) for turn in turns)
+    wave_of = {
+        key: number for rollout in rollouts for number, keys in enumerate(rollout.waves, 1) for key in keys
+    }
+    taken = tuple(replace(step, wave=wave_of[step.key]) if step.key in wave_of else step for step in going)
+    left = {step.address for step in steps} - {step.address for step in taken}
+    return Rolled(steps=taken, rollouts=rollouts, held=tuple(sorted(left)), diagnostics=told)
+
+
+def _taking_part(steps: Iterable[Step], groups: Collection[str]) -> Mapping[str, list[Step]]:
+    own: dict[str, list[Step]] = defaultdict(list)
+    for step in steps:
+        if step.desired is not None and step.desired.group in groups and _takes_part(step):
+            own[step.desired.group].append(step)
+    return own
 
 
 def _takes_part(step: Step) -> bool:
@@ -78,40 +98,71 @@ def _changes(step: Step) -> bool:
     return step.action is Action.REPLACE or (step.action is Action.REPAIR and bool(step.changes))
 
 
-def _of_group(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """One group's steps: of those that are away, and of those that serve. `away` are away and not part of the run."""
+
+    group: str
+    members: Sequence[DesiredSandbox]
+    rollout: Rollout
+    away: Sequence[Address]
+    down: Sequence[Step]
+    up: Sequence[Step]
+
+    @property
+    def at_once(self) -> int:
+        return self.rollout.at_once(len(self.members))
+
+    @property
+    def room(self) -> int:
+        return self.at_once - len(self.away)
+
+    @property
+    def held(self) -> frozenset[str]:
+        """What must not be taken down, for as many as may be away are already."""
+        return frozenset(step.key for step in self.up) if self.room < 1 else frozenset()
+
+
+def _turn(
     group: str,
     members: Sequence[DesiredSandbox],
     steps: Sequence[Step],
     serving: Collection[Address],
-    diagnostics: list[Diagnostic],
-    held: set[str],
-) -> Waves:
-    rollout = next(sandbox.rollout for sandbox in members if sandbox.rollout is not None)
-    at_once = rollout.at_once(len(members))
+    known: Collection[Address],
+) -> _Turn:
     going = {step.address for step in steps}
-    away = [s.address for s in members if s.address not in serving and s.address not in going]
-    away = [address for address in away if not _is_new(address, steps)]
-    up = [step for step in steps if step.address in serving]
-    down = [step for step in steps if step.address not in serving]
-    room = at_once - len(away)
-    if up and room < 1:
-        held.update(step.key for step in up)
-        diagnostics.append(_held_back(group, members[0], away, at_once))
-        up, room = [], 1
-    ordered = _after_needs([*down, *up])
-    return Waves(
+    missed = [s.address for s in members if s.address in known and s.address not in serving]
+    return _Turn(
         group=group,
-        waves=tuple(_cut([step.key for step in ordered], max(1, room), rollout)),
-        size=len(members),
-        at_once=at_once,
+        members=members,
+        rollout=next(sandbox.rollout for sandbox in members if sandbox.rollout is not None),
+        away=[address for address in missed if address not in going],
+        down=sorted((step for step in steps if step.address not in serving), key=_risk),
+        up=[step for step in steps if step.address in serving],
+    )
+
+
+def _waves(turn: _Turn) -> Waves:
+    rollout = turn.rollout
+    ordered = _after_needs([*turn.down, *turn.up])
+    return Waves(
+        group=turn.group,
+        waves=tuple(_cut([step.key for step in ordered], max(1, turn.room), rollout)),
+        size=len(turn.members),
+        at_once=turn.at_once,
         min_healthy=rollout.min_healthy,
         canary=rollout.canary > 0,
         auto_revert=rollout.auto_revert,
     )
 
 
-def _is_new(address: Address, steps: Iterable[Step]) -> bool:
-    return any(step.address == address and step.reason is Reason.NEW for step in steps)
+def _risk(step: Step) -> int:
+    """How likely it takes down what serves though nobody knows: not where nothing runs, or where it is only waited for;
+    hardly where it was waited for in vain."""
+    seen = step.current
+    if seen is None or seen.phase.is_dead or seen.phase is Phase.PAUSED or step.action is Action.ADOPT:
+        return 0
+    return 1 if step.action is Action.REPAIR else 2
 
 
 def _after_needs(steps: Sequence[Step]) -> list[Step]:
@@ -143,7 +194,7 @@ def _cut(keys: Sequence[str], size: int, rollout: Rollout) -> Iterator[tuple[str
         yield tuple(keys[start : start + size])
 
 
-def _with_dependents(held: set[str], steps: Sequence[Step]) -> set[str]:
+def _with_dependents(held: Collection[str], steps: Sequence[Step]) -> set[str]:
     """What needs a held step is held as well. Steps need only steps, so this ends."""
     found = set(held)
     grew = bool(found)
@@ -154,12 +205,13 @@ def _with_dependents(held: set[str], steps: Sequence[Step]) -> set[str]:
     return found
 
 
-def _held_back(group: str, member: DesiredSandbox, away: Sequence[Address], at_once: int) -> Diagnostic:
+def _held_back(turn: _Turn) -> Diagnostic:
+    away = turn.away
     return Diagnostic(
         severity=Severity.WARNING,
         code="rollout-held",
-        summary=f"the rollout of {group} waits: {', '.join(away[:5])} {'is' if len(away) == 1 else 'are'} away already "
-        f"and not part of this run, and at most {at_once} may be",
+        summary=f"the rollout of {turn.group} waits: {', '.join(away[:5])} {'is' if len(away) == 1 else 'are'} away "
+        f"already and not part of this run, and at most {turn.at_once} may be",
         fix="bring them back first, or select them as well",
-        position=member.at("rollout"),
+        position=turn.members[0].at("rollout"),
     )

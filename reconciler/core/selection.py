@@ -45,17 +45,16 @@ def selected(
     if not selection.partial:
         return tuple(steps), ()
     by_key = {step.key: step for step in steps}
+    excluded = {step.key for step in steps if meant(selection.excludes, step.address, labels)}
+    banned = _with_dependents(excluded, steps)
     asked = [
-        step for step in steps if not selection.targets or meant(selection.targets, step.address, labels)
-    ]
-    needed = _with_needs(asked, by_key)
-    banned = {step.key for step in steps if meant(selection.excludes, step.address, labels)}
-    kept = needed.keys() - _with_dependents(banned, steps)
-    chosen = tuple(
-        replace(step, needed_by=needed[step.key], needs=tuple(key for key in step.needs if key in kept))
+        step
         for step in steps
-        if step.key in kept
-    )
+        if step.key not in banned
+        and (not selection.targets or meant(selection.targets, step.address, labels))
+    ]
+    needed = _with_needs(asked, by_key)  # none of it is banned, or what needs it would be as well
+    chosen = tuple(replace(step, needed_by=needed[step.key]) for step in steps if step.key in needed)
     left = {step.address for step in steps} - {step.address for step in chosen}
     return chosen, tuple(sorted(left))
 

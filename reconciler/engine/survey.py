@@ -15,7 +15,7 @@ from reconciler.core.recorded import as_recorded
 from reconciler.core.support import support_diagnostics
 from reconciler.engine.context import Context
 from reconciler.engine.refresh import look
-from reconciler.errors import ConfigError
+from reconciler.errors import ConfigError, Refused
 from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import Observed, ObservedSandbox
@@ -68,9 +68,11 @@ def validate(context: Context) -> tuple[Diagnostic, ...]:
 
 def survey(context: Context, selection: Selection = Selection()) -> View:
     """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
-    be listed, and what `make_plan` raises."""
+    be listed, Refused when nothing may be asked and nothing is recorded, and what `make_plan` raises."""
     destroy = selection.destroy
     read = context.store.read()
+    if read is None and not selection.refresh:
+        raise _nothing_recorded(context.desired.stack)
     state, _ = moved_state(read, context.desired.moved)
     context.backends.remember(state)
     context.backends.check_places(state)
@@ -106,6 +108,13 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
         made, refusals=refusals, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks)
     )
     return View(state=state, observed=observed, plan=made)
+
+
+def _nothing_recorded(stack: str) -> Refused:
+    return Refused(
+        f"there is no state for stack {stack!r}, so without a refresh nothing is known of what is there",
+        hint="plan once without `--no-refresh`: what is not looked for is never taken to be absent",
+    )
 
 
 def _unlabelled(desired: Desired, state: State | None, *, destroy: bool) -> Mapping[str, Collection[str]]:

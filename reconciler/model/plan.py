@@ -222,7 +222,7 @@ class Plan:
     `lineage_found` says the lineage was taken from live labels because no state was there; `infos` are the
     connection details that stay as they are while the plan is carried out. `left_out` are addresses with something to do
     that was not selected. `refusals` are why it must not be carried out, each with what tripped. `expiring` are seconds until
-    `max_lifetime` is over, of what it is not over yet."""
+    `max_lifetime` is over, of what it is not over yet. `followed` are the fingerprints of what others are replaced with."""
 
     stack: str
     lineage: str
@@ -239,6 +239,7 @@ class Plan:
     left_out: tuple[Address, ...] = ()
     refusals: tuple[Diagnostic, ...] = ()
     expiring: Mapping[Address, float] = field(default_factory=dict)
+    followed: Mapping[Address, str] = field(default_factory=dict)
 
     @property
     def destroy(self) -> bool:

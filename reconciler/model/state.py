@@ -31,7 +31,7 @@ class SandboxRecord:
     the epoch. `depends_on` is kept so that removed sandboxes can still be destroyed in order. `imported`: others made
     it, it carries no labels of ours, and it is ours because it is recorded. `protected`: no plan destroys or replaces it,
     whatever its labels say. `triggers` are what the addresses of `replace_triggered_by` were when it was made. `healthy` is
-    the last specification it was ready with, where that is not `spec`."""
+    the last specification it was ready with, while it is not ready."""
 
     address: Address
     sandbox_id: str

@@ -145,10 +145,10 @@ RULES = (
         replace(PENDING, sandbox_id="a-2", generation=2, healthy=OLD),
     ),
     Rule(
-        "going back to what was healthy leaves nothing to remember",
+        "going back to what was healthy remembers it until that is ready: it may be interrupted",
         record(spec=NEW, status=Status.TAINTED, healthy=OLD),
         intent(Operation.CREATE, "a-2", generation=2, spec=OLD, spec_hash=OLD_HASH),
-        replace(PENDING, sandbox_id="a-2", generation=2, spec=OLD, spec_hash=OLD_HASH),
+        replace(PENDING, sandbox_id="a-2", generation=2, spec=OLD, spec_hash=OLD_HASH, healthy=OLD),
     ),
     Rule(
         "what is ready is what was healthy last",

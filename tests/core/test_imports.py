@@ -12,7 +12,16 @@ from reconciler.core.imports import applied
 from reconciler.core.planner import make_plan
 from reconciler.errors import NotFound, Refused
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Address, DesiredSandbox, Import, Owner, Port, Resources, SecretRef
+from reconciler.model.desired import (
+    Address,
+    DesiredSandbox,
+    Import,
+    Lifecycle,
+    Owner,
+    Port,
+    Resources,
+    SecretRef,
+)
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, Plan, Reason
 from reconciler.model.position import Position
@@ -146,6 +155,16 @@ class TestPlan:
         assert step.sandbox_id != ID
         [gone] = plan_of(live=(anew,), known=state(taken_over()), imports={}).steps
         assert (gone.action, gone.reason) == (Action.FORGET, Reason.GONE)
+
+    def test_one_that_is_too_old_is_taken_over_before_it_is_replaced(self) -> None:
+        """Guards against a run that dies between destroying and creating, and leaves an address that only an entry of
+        `imports` speaks of."""
+        old = theirs()
+        old = replace(old, info=replace(old.info, created_at=1.0))
+        of = wanted("a", image="one", lifecycle=Lifecycle(max_lifetime=60.0))
+        whole = replace(desired(of), imports={Address("a"): Import(id=ID, position=HERE)})
+        plan = make_plan(whole, None, Observed(sandboxes=(old,)), replace(options(), now=1000.0))
+        assert [(step.action, step.reason) for step in plan.steps] == [(Action.ADOPT, Reason.IMPORTED)]
 
     def test_a_backend_that_cannot_label_takes_over_as_well(self) -> None:
         plain = Capabilities(default=Support.ENFORCED, owns=False)

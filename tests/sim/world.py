@@ -1,7 +1,7 @@
 """A seeded world of backends in virtual time: calls take a while, fail before or after their effect, never answer, lie.
 
 It drives the very Scheduler, Ledger, planner and fold that the engine drives, only without threads and clocks. One of
-the two backends fixes labels at creation and lets every field be read back; the other is the contrary.
+the two backends fixes labels at creation, cannot restart, and lets every field be read back; the other is the contrary.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from dataclasses import dataclass, field, replace
 from reconciler.core.calls import Answer, Call, CallKind, Limits
 from reconciler.core.fold import fold_all
 from reconciler.core.ledger import Ledger
+from reconciler.core.moves import moved_state
 from reconciler.core.planner import PlanOptions, make_plan
+from reconciler.core.recorded import as_recorded
+from reconciler.core.revert import reversal, reverting
 from reconciler.core.schedule import Scheduler
+from reconciler.errors import ObservationIncomplete
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, Owner, SandboxSpec
 from reconciler.model.event import StepEnded
@@ -25,8 +29,8 @@ from reconciler.model.outcome import Entry, StepResult
 from reconciler.model.plan import Action, Plan, Reason, Selection
 from reconciler.model.state import State, Status
 
-ABLE = Capabilities(default=Support.ENFORCED, updatable=("labels",))
-CAPABILITIES = {"main": ABLE, "other": replace(ABLE, relabels=False)}
+ABLE = Capabilities(default=Support.ENFORCED, updatable=("labels",), restarts=True)
+CAPABILITIES = {"main": ABLE, "other": replace(ABLE, relabels=False, restarts=False)}
 NEVER = 1e12
 
 
@@ -56,6 +60,7 @@ class Chaos:
     listing_omits: float = 0.0
     listing_fails: float = 0.0
     wakes: float = 0.0  # of what is dead when a plan is made: that it runs again right after
+    update_hurts: float = 0.0  # that what is changed in place does not answer for a while, or never again
 
 
 CALM = Chaos()
@@ -63,14 +68,17 @@ CALM = Chaos()
 
 @dataclass(slots=True)
 class Run:
-    """What one apply came to. `crashed` runs end in the middle, with only their journal left."""
+    """What one apply came to. `crashed` runs end in the middle, with only their journal left; `refused` ones never
+    begin. `back` is the run that took failed rollouts back."""
 
     plan: Plan
-    results: tuple[StepResult, ...]
-    ended: Counter[str]
-    crashed: bool
-    seconds: float
-    most_in_flight: int
+    results: tuple[StepResult, ...] = ()
+    ended: Counter[str] = field(default_factory=Counter)
+    crashed: bool = False
+    seconds: float = 0.0
+    most_in_flight: int = 0
+    refused: bool = False
+    back: Run | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +94,16 @@ class World:
     fallen: set[str] = field(default_factory=set)  # ids of those that died and have not answered since
     # by address: who must be ready before a leftover goes
     successors: dict[Address, set[str]] = field(default_factory=dict)
+    # by group in a rollout: how many may be away, who is there to be missed, and of whom nobody knows how they are
+    watched: dict[str, tuple[int, set[Address], set[Address]]] = field(default_factory=dict)
+    proven: set[Address] = field(default_factory=set)  # those that were known to be ready at some time
+    counts_as: dict[str, Address] = field(
+        default_factory=dict
+    )  # by id, where labels may speak of a former address
+    excused: set[Address] = field(
+        default_factory=set
+    )  # an effect may land on it that nobody waits for any more
+    verbs: Counter[CallKind] = field(default_factory=Counter)
     creations: int = 0
     later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     serial: int = 0
@@ -130,18 +148,43 @@ class World:
         destroy: bool = False,
         crash_after: int | None = None,
         limits: Limits | None = None,
+        selection: Selection | None = None,
     ) -> tuple[State, Run]:
-        """Plan and carry out. Raises what `make_plan` raises. `crash_after` answers the run is killed."""
-        observed = self.look(set(CAPABILITIES))  # the state remembers every backend that was used
-        options = PlanOptions(
-            new_lineage="lineage-1", capabilities=CAPABILITIES, selection=Selection(destroy=destroy)
-        )
-        plan = make_plan(desired, state, observed, options)
+        """Plan and carry out, and take back what failed, as the workflow does. Raises what `make_plan` raises.
+        `crash_after` answers the run is killed."""
+        chosen = selection or Selection(destroy=destroy)
+        state, plan = self.plan(desired, state, chosen)
         self._wake()
         base = state or State(stack=desired.stack, lineage=plan.lineage)
-        self._expect({} if destroy else desired.sandboxes, plan, base)
-        entries, run = self._carry_out(plan, crash_after, limits or Limits(parallelism=16, retry_budget=1000))
-        return replace(fold_all(base, entries), serial=base.serial + 1), run
+        if plan.refusals:
+            return base, Run(plan, refused=True)
+        limits = limits or Limits(parallelism=16, retry_budget=1000)
+        self._expect({} if chosen.destroy else desired.sandboxes, plan, base)
+        entries, run = self._carry_out(plan, crash_after, limits)
+        after = replace(fold_all(base, entries), serial=base.serial + 1)
+        back = None if run.crashed else reversal(plan, run.results, state, desired)
+        if back is None or not back.selection.targets:
+            return after, run
+        try:
+            _, again = self.plan(back.desired, after, back.selection)
+        except ObservationIncomplete:
+            return after, run  # the next run goes on with it
+        again = replace(again, steps=reverting(again.steps), refusals=())
+        self._expect(back.desired.sandboxes, again, after)
+        entries, run.back = self._carry_out(again, None, limits)
+        return replace(fold_all(after, entries), serial=after.serial + 1), run
+
+    def plan(
+        self, desired: Desired, state: State | None, selection: Selection = Selection()
+    ) -> tuple[State | None, Plan]:
+        """The state with its records moved, and the plan made on it."""
+        moved, _ = moved_state(state, desired.moved)
+        # the state remembers every backend that was used
+        observed = self.look(set(CAPABILITIES)) if selection.refresh else as_recorded(moved, CAPABILITIES)
+        options = PlanOptions(
+            new_lineage="lineage-1", capabilities=CAPABILITIES, selection=selection, now=self.now
+        )
+        return moved, make_plan(desired, state, observed, options)
 
     def _wake(self) -> None:
         for thing in self.things.values():
@@ -159,14 +202,24 @@ class World:
         recorded = {a: r.sandbox_id for a, r in state.sandboxes.items() if r.status is Status.READY}
         self.answered |= set(recorded.values()) - self.fallen
         own = {step.address: step for step in plan.steps if step.reason is not Reason.SUPERSEDED}
-        self.successors = {}
+        self.successors, self.watched = {}, {}
         for address in first:
             step = own.get(address)
             known = {recorded[address]} if address in recorded else set()
             broken = step is not None and step.action in (Action.REPAIR, Action.CREATE)
-            if step is not None and step.reason is Reason.DEAD and step.current is not None:
+            if step is not None and (step.reason is Reason.DEAD or step.rungs) and step.current is not None:
                 known, broken = {step.current.info.sandbox_id}, False  # unless it runs again and answers
             self.successors[address] = ({step.sandbox_id} if step else set()) | (set() if broken else known)
+        self.proven = (
+            self.proven & state.sandboxes.keys()
+        ) | recorded.keys()  # what was removed is new again
+        self.counts_as = {record.sandbox_id: address for address, record in state.sandboxes.items()}
+        self.counts_as |= {s.current.info.sandbox_id: s.address for s in plan.steps if s.current is not None}
+        if self.chaos.dies or not plan.selection.refresh:
+            return  # what dies in the middle, or was not looked at, cannot be reckoned with
+        for rollout in plan.rollouts:
+            missed = {a for a in self.proven & declared.keys() if declared[a].group == rollout.group}
+            self.watched[rollout.group] = (rollout.at_once, missed, missed - recorded.keys())
 
     def _carry_out(self, plan: Plan, crash_after: int | None, limits: Limits) -> tuple[list[Entry], Run]:
         scheduler = Scheduler(plan, limits, self.rng.random)
@@ -191,6 +244,8 @@ class World:
                 # what a killed run asked for last may land after the next one has looked
                 for call in asked.values():
                     self.lies[call.step.address] += call.kind is CallKind.CREATE and call.step.create_first
+                    if call.kind not in (CallKind.CHECK, CallKind.PROBE, CallKind.RECORD):
+                        self.excused.add(call.step.address)
                 return entries, Run(
                     plan, scheduler.results(), ended, not scheduler.done, self.now - begun, most
                 )
@@ -223,6 +278,7 @@ class World:
     def _start(self, call: Call, ledger: Ledger, answers: list[tuple[float, int, Call, Answer]]) -> None:
         """Decide now what will happen; effects land in the middle of the call, its answer comes at the end."""
         self.serial += 1
+        self.verbs[call.kind] += 1
         if call.kind is CallKind.DESTROY:
             self._check_successor(call)
         took = self.rng.uniform(0.001, 0.05)
@@ -241,6 +297,7 @@ class World:
         if silent:
             took, lands = self.rng.uniform(1, 900), self._odds(0.5)
             self.lies[call.step.address] += 1  # its effect may land long after everybody gave up on it
+            self.excused.add(call.step.address)
         box: dict[str, Answer] = {}
         if lands:
             self._land(self.now + took / 2, lambda: box.update(answer=self._effect(call, ledger)))
@@ -276,6 +333,39 @@ class World:
         heapq.heappush(self.later, (at, self.serial, effect))
 
     def _effect(self, call: Call, ledger: Ledger) -> Answer:
+        served = self.serves(call.step.address)
+        answer = self._act(call, ledger)
+        if served and not self.serves(call.step.address):
+            self._check_taken_down(call)
+        return answer
+
+    def serves(self, address: Address) -> bool:
+        """Whether something of that address answers right now."""
+        return any(
+            t.owner is not None
+            and self.counts_as.get(identity, t.owner.address) == address
+            and not t.phase.is_dead
+            and self.now >= t.ready_at
+            for identity, t in self.things.items()
+        )
+
+    def _check_taken_down(self, call: Call) -> None:
+        """What a call took down may be one of those that may be away, and never the old one whose new one comes
+        first. Where runs were killed again and again, more may be unproven than may be away: nobody can tell then which
+        of those serve."""
+        address = call.step.address
+        if address in self.excused:
+            return
+        assert not call.step.create_first, f"{call.step.key}: nothing of it is ready any more"
+        for group, (at_once, members, unproven) in self.watched.items():
+            if address not in members or (address in unproven and len(unproven) > at_once):
+                continue
+            away = {a for a in members if not self.serves(a)} - self.excused
+            assert len(away) <= at_once, (
+                f"{group}: {sorted(away)} are away, {call.kind} {address} at {self.now}"
+            )
+
+    def _act(self, call: Call, ledger: Ledger) -> Answer:
         if call.kind is CallKind.CHECK:
             assert call.info is not None
             thing = self.things.get(call.info.sandbox_id)
@@ -285,7 +375,26 @@ class World:
         if call.kind is CallKind.RECORD:
             return Answer(info=call.info)
         spec = ledger.spec_of(call)
+        if call.kind is CallKind.RESTART:
+            return self._restart(call, spec)
         return self._create(call, spec) if call.kind is CallKind.CREATE else self._update(call, spec)
+
+    def _restart(self, call: Call, spec: SandboxSpec) -> Answer:
+        assert call.info is not None
+        thing = self.things.get(call.info.sandbox_id)
+        if thing is None:
+            return Answer(error="no such sandbox")
+        thing.flat, thing.owner = (
+            spec.canonical(),
+            spec.owner,
+        )  # it is started with what it is said to be made from
+        thing.phase = Phase.STARTING
+        thing.ready_at = self._ready_again()
+        self.answered.discard(thing.info.sandbox_id)
+        return Answer(info=thing.info)
+
+    def _ready_again(self) -> float:
+        return NEVER if self._odds(self.chaos.never_ready) else self.now + self.rng.uniform(0.1, 3)
 
     def _create(self, call: Call, spec: SandboxSpec) -> Answer:
         assert spec.owner is not None
@@ -301,7 +410,7 @@ class World:
             container_id=f"c{self.creations}",
             created_at=self.now,
         )
-        ready_at = NEVER if self._odds(self.chaos.never_ready) else self.now + self.rng.uniform(0.1, 3)
+        ready_at = self._ready_again()
         flat = spec.canonical()
         thing = Thing(backend=call.backend, info=info, owner=spec.owner, ready_at=ready_at, flat=flat)
         self.things[identity] = thing
@@ -329,6 +438,8 @@ class World:
         thing.flat = spec.canonical()
         if CAPABILITIES[thing.backend].relabels:
             thing.owner = spec.owner
+        if self._odds(self.chaos.update_hurts):
+            thing.ready_at = self._ready_again()
         return Answer(info=thing.info)
 
     def _destroy(self, call: Call) -> Answer:
