@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.core.select import matches
+from reconciler.model.address import covers
 from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.plan import Action, Reason, Selection, Step
@@ -65,7 +66,14 @@ def _protected(desired: Desired, step: Step) -> Diagnostic:
 def _emptied(
     steps: Sequence[Step], desired: Desired, selection: Selection, fleet: int
 ) -> Iterator[Diagnostic]:
-    going = [step for step in steps if step.action is Action.DESTROY and step.reason in _FOR_GOOD]
+    meant = [removal.source for removal in desired.removed if removal.destroy]
+    going = [
+        step
+        for step in steps
+        if step.action is Action.DESTROY
+        and step.reason in _FOR_GOOD
+        and not any(covers(source, step.address) for source in meant)
+    ]
     if going and not desired.sandboxes and not selection.partial:
         yield _refusal(
             "empty-configuration",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconciler.core.revert import reversal, reverting
+from reconciler.core.revert import Reversal, reversal, reverting
 from reconciler.core.saved import Held
 from reconciler.engine.context import Context
 from reconciler.engine.run import ApplyOptions, ApplyReport, carry_out
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
+from reconciler.errors import ReconcilerError
+from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.event import Planned, Remark
 from reconciler.model.outcome import StepResult
 from reconciler.model.plan import Selection
@@ -38,7 +40,11 @@ def taken_back(
     if not back.selection.targets:
         return report
     reverting_context = replace(context, desired=back.desired)
-    again = survey(reverting_context, back.selection)
+    try:
+        again = survey(reverting_context, back.selection)
+    except ReconcilerError as error:
+        context.emit(Remark(diagnostic=_not_yet(back, error)))
+        return report
     made = replace(
         again.plan, steps=reverting(again.plan.steps), refusals=(), left_out=(), selection=Selection()
     )
@@ -52,4 +58,14 @@ def taken_back(
         outputs=reverted.outputs,
         interrupted=reverted.interrupted,
         seconds=report.seconds + reverted.seconds,
+    )
+
+
+def _not_yet(back: Reversal, error: ReconcilerError) -> Diagnostic:
+    """What failed stays as it is for now; what was healthy is in the state."""
+    return Diagnostic(
+        severity=Severity.ERROR,
+        code="revert-not-begun",
+        summary=f"the rollout of {', '.join(back.groups)} could not be taken back: {error.message}",
+        fix="mend that, then apply again: what was healthy is remembered",
     )

@@ -124,6 +124,8 @@ def test_an_empty_configuration_destroys_nothing_unless_that_is_said() -> None:
     assert codes(judged([], there, Policy(), destroy=True)) == []
     assert codes(judged([], there, Policy(), targets=("s[0]",))) == []
     assert codes(judged([], there, Policy(), gone=3)) == []
+    assert codes(judged([], there, Policy(), removed=(Removal(source="s"),))) == []
+    assert codes(judged([], there, Policy(), removed=(Removal(source="s[0]"),))) == ["empty-configuration"]
     assert codes(judged([], [], Policy())) == []
 
 

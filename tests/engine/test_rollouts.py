@@ -10,7 +10,7 @@ import pytest
 from reconciler.backends.memory import MemoryBackend, Thing
 from reconciler.core.fold import fold_all
 from reconciler.engine.stop import StopRequest
-from reconciler.errors import Refused
+from reconciler.errors import Refused, Unavailable
 from reconciler.model.desired import Address, Desired, Readiness, Resources, Secret, SecretRef
 from reconciler.model.event import Planned, Remark
 from reconciler.model.lifecycle import Move, Policy, Removal, Rollout
@@ -121,6 +121,24 @@ def test_a_secret_that_changed_meanwhile_is_told_by_name_only() -> None:
     [told] = [remark for remark in remarks if remark.code == "revert-impossible"]
     assert "the value of T is another one now" in told.summary
     assert "value" not in told.summary.replace("the value of T", "")
+
+
+def test_a_look_that_fails_before_it_is_taken_back_is_told_and_loses_nothing() -> None:
+    stack = running(group("one"))
+    stack.desired = group("bad")
+    stack.backend.fault = lambda verb, n: (
+        Unavailable("engine is down") if (verb, n) == ("observe", 2) else None
+    )
+    report = stack.apply()
+    assert report.reverts == ()
+    [told] = [
+        e.diagnostic for e in stack.events if isinstance(e, Remark) and "taken back" in e.diagnostic.summary
+    ]
+    assert "engine is down" in told.summary
+    assert known(stack).sandboxes[Address("g[0]")].healthy == wanted("g[0]", image="one").spec.canonical()
+    stack.backend.fault = lambda verb, n: None
+    assert stack.apply().reverts
+    assert images(stack) == ["one"] * 3
 
 
 def test_the_lock_is_held_until_what_failed_is_taken_back() -> None:
