@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.engine.clock import Clock, SystemClock
@@ -14,6 +15,10 @@ from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.event import Event
 from reconciler.model.state import State
 from reconciler.stores.base import Store
+
+if TYPE_CHECKING:
+    from reconciler.core.calls import Limits
+    from reconciler.engine.execute import Crew
 
 
 class BackendPool:
@@ -96,7 +101,7 @@ def bare(diagnostic: Diagnostic) -> Diagnostic:
 @dataclass(slots=True)
 class Context:
     """One run's collaborators. `desired` has its secrets resolved unless the run needs none. `illustrate` adds the
-    source line to a remark that was made from a position alone."""
+    source line to a remark that was made from a position alone. `crew` makes the calls; None is threads."""
 
     desired: Desired
     store: Store
@@ -104,4 +109,5 @@ class Context:
     clock: Clock = field(default_factory=SystemClock)
     emit: Callable[[Event], None] = ignore
     jitter: Callable[[], float] | None = None
+    crew: Callable[[Limits], Crew] | None = None
     illustrate: Callable[[Diagnostic], Diagnostic] = bare

@@ -252,6 +252,7 @@ def _execution(
         ),
         jitter=context.jitter or random.random,
         stop=stop,
+        crew=context.crew,
     )
 
 
