@@ -22,7 +22,7 @@ from reconciler.backends.registry import backend_types
 from reconciler.cli.main import LISTING, cli
 from reconciler.cli.options import base_options, config_options
 from reconciler.config.schemas import schema_text
-from reconciler.config.settings import NOT_YET_SUPPORTED, NOT_YET_SUPPORTED_IN_SANDBOXES
+from reconciler.config.settings import NOT_YET_SUPPORTED_IN_SANDBOXES
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.stores.registry import store_types
 
@@ -51,27 +51,24 @@ def configuration_page(schema: Schema) -> str:
 
 def _configuration(schema: Schema) -> Iterator[str]:
     definitions = schema["$defs"]
-    later = {".".join(path) for path, _ in NOT_YET_SUPPORTED}
-    later_inside = {".".join(path) for path, _ in NOT_YET_SUPPORTED_IN_SANDBOXES}
     yield "# Configuration reference"
     yield NOTICE
     yield "Source: `schemas/config.v1.schema.json`, which the loader validates with and `reconciler schema config` prints."
     yield "Keys that begin with `x-` are free everywhere; any other unknown key is an error."
     yield "## Top level"
-    yield _keys(schema, definitions, later=later)
+    yield _keys(schema, definitions)
     yield "## A sandbox"
     yield (
         "An entry of `sandboxes`. `defaults` and `templates` take the same keys, except `replicas` and `for_each`; "
         "`defaults` takes no `template` either. Mappings merge, lists replace; the sandbox wins over its template, "
         "which wins over `defaults`."
     )
-    yield _keys(definitions["sandbox"], definitions, later=later_inside)
+    yield _keys(definitions["sandbox"], definitions, later=NOT_YET_SUPPORTED_IN_SANDBOXES)
     for name in _blocks(definitions["sandbox"], definitions):
         block = _resolved(definitions[name], definitions)
         yield f"### `{name}`"
         yield block["description"]
-        inside = {key.removeprefix(f"{name}.") for key in later_inside if key.startswith(f"{name}.")}
-        yield _keys(block, definitions, later=inside)
+        yield _keys(block, definitions)
     for title, name in (("A port", "port"), ("A mount", "mount"), ("A secret", "secret")):
         yield f"### {title}"
         yield definitions[name]["description"]
@@ -98,7 +95,7 @@ def _configuration(schema: Schema) -> Iterator[str]:
         ("policy", "policy"),
     ):
         yield f"### `{key}`"
-        yield (LATER if key in later else "") + definitions[name]["description"]
+        yield definitions[name]["description"]
         yield _keys(definitions[name], definitions)
 
 

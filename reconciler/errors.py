@@ -8,6 +8,7 @@ ReconcilerError
 │   ├── LockHeld           another run holds the lock                         exit 4
 │   └── LeaseLost          our lease was taken over: nothing more may be written
 ├── ObservationIncomplete  a listing failed: unknown is never absent          exit 1
+├── PlanFileBroken         a plan file that is none, was edited, or is not for this stack or version
 ├── PlanStale              an object moved since it was planned on            exit 6
 ├── Refused                policy or protection                               exit 7
 └── BackendError           what a backend answers instead of a result
@@ -71,8 +72,12 @@ class ObservationIncomplete(ReconcilerError):
     """At least one backend could not be listed, so nothing may be decided from the look."""
 
 
+class PlanFileBroken(ReconcilerError):
+    """The bytes are no plan of ours that may be applied here: truncated, edited, of another stack, of a newer version."""
+
+
 class PlanStale(ReconcilerError):
-    """An object moved between plan and apply."""
+    """What was planned on is not what is there: an object moved between plan and apply, or the state did."""
 
 
 class Refused(ReconcilerError):

@@ -43,7 +43,7 @@ def code_for(error: BaseException) -> ExitCode:
 
 
 def code_of(results: Sequence[StepResult], *, interrupted: bool) -> ExitCode:
-    """The code of an apply that ran: STALE only when nothing but moved objects is in the way."""
+    """The code of an apply that ran: STALE when nothing but moved objects is in the way of what was not done."""
     from reconciler.model.outcome import StepStatus
 
     if interrupted:
@@ -51,4 +51,5 @@ def code_of(results: Sequence[StepResult], *, interrupted: bool) -> ExitCode:
     left = {result.status for result in results} - {StepStatus.DONE}
     if not left:
         return ExitCode.DONE
-    return ExitCode.STALE if left == {StepStatus.STALE} else ExitCode.INCOMPLETE
+    only_moved = StepStatus.STALE in left and left <= {StepStatus.STALE, StepStatus.SKIPPED}
+    return ExitCode.STALE if only_moved else ExitCode.INCOMPLETE

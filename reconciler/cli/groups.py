@@ -15,7 +15,7 @@ Listing = Mapping[str, Mapping[str, tuple[str, str]]]
 """Section title → command name → (module:attribute, what it does in a line)."""
 
 
-LATER = ("drift", "watch", "graph", "mv", "rm", "pull", "push", "history")
+LATER = ("drift", "watch")
 
 
 class LazyGroup(click.Group):

@@ -34,11 +34,12 @@ LISTING = {
         "show": (f"{_COMMANDS}.show:show", "Show what is recorded, of all or of one."),
         "output": (f"{_COMMANDS}.output:output", "Print the outputs, or one of them."),
         "why": (f"{_COMMANDS}.why:why", "Explain what a plan does to one sandbox."),
+        "graph": (f"{_COMMANDS}.graph:graph", "Draw the sandboxes and what they need."),
         "logs": (f"{_COMMANDS}.logs:logs", "Print the log of a sandbox."),
         "exec": (f"{_COMMANDS}.exec:exec_command", "Run a command in a sandbox."),
     },
     "State": {
-        "state": (f"{_COMMANDS}.state:state", "List and show the records."),
+        "state": (f"{_COMMANDS}.state:state", "Look at the records, mend them, go back."),
         "import": (f"{_COMMANDS}.import_:import_command", "Take over a sandbox that others made."),
         "lock": (f"{_COMMANDS}.lock:lock", "Show who holds the lock."),
         "force-unlock": (f"{_COMMANDS}.lock:force_unlock", "Break the lock of a run that is gone."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ def opened(
     """Everything a workflow needs. `secrets` False leaves them unread, for looks that compare no settings. `writes`
     makes the key of their digests if there is none yet, which only a run that may write is allowed to."""
     from reconciler.backends.registry import open_backend
+    from reconciler.config.inputs import inputs_of
     from reconciler.config.secrets import resolve_secrets
     from reconciler.engine.clock import SystemClock
     from reconciler.engine.context import BackendPool, Context
@@ -86,8 +88,8 @@ def opened(
         desired = configuration.desired
         store = store_of(desired)
         stack.callback(store.close)
+        before = key = store.secret_key(create=False) if secrets else None
         if secrets:
-            key = store.secret_key(create=False)
             if key is None:
                 _refuse_lost_key(store)
                 key = store.secret_key(create=writes)
@@ -101,6 +103,8 @@ def opened(
             clock=SystemClock(),
             emit=emit or _silent,
             illustrate=configuration.illustrate,
+            key=(lambda: before) if secrets else partial(store.secret_key, create=False),
+            inputs=lambda: inputs_of(configuration, desired, key=key),
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from reconciler.config.collector import collector_at_rest
 from reconciler.config.diagnostics import Problems, illustrated
 from reconciler.config.expand import expand
+from reconciler.config.interpolate import Variable
 from reconciler.config.load import read
 from reconciler.config.nodes import Source
 from reconciler.config.schema import validate
@@ -21,11 +22,12 @@ from reconciler.model.diagnostic import Diagnostic
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """`digest` is SHA-256 over names and bytes of the files, in hex. Secrets are references still: see
-    `secrets.resolve_secrets`."""
+    `secrets.resolve_secrets`. `variables` are the values that were filled in."""
 
     desired: Desired
     warnings: tuple[Diagnostic, ...] = ()
     digest: str = ""
+    variables: Mapping[str, Variable] = field(default_factory=dict, repr=False, compare=False)
     sources: tuple[Source, ...] = field(default=(), repr=False, compare=False)
 
     def illustrate(self, diagnostic: Diagnostic) -> Diagnostic:
@@ -66,5 +68,9 @@ def _configure(paths: Sequence[Path], directory: Path, given: Given) -> Configur
     desired = expand(document, variables, given.environ, problems)
     problems.raise_if_any()
     return Configuration(
-        desired=desired, warnings=problems.warnings(), digest=document.digest, sources=document.sources
+        desired=desired,
+        warnings=problems.warnings(),
+        digest=document.digest,
+        variables=variables,
+        sources=document.sources,
     )

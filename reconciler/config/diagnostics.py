@@ -22,12 +22,12 @@ _LONGEST_SHOWN = 60
 
 
 def clean(text: str) -> str:
-    """The text with every control, format and unassigned character written as an escape; tabs become spaces."""
+    """The text with every character that does not print (control, format, unassigned, odd spaces) written as an escape;
+    tabs become spaces."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        " " if char == "\t" else char if unicodedata.category(char)[0] != "C" else ascii(char)[1:-1]
-        for char in text
+        " " if char == "\t" else char if char.isprintable() else ascii(char)[1:-1] for char in text
     )
 
 

@@ -16,7 +16,9 @@ from reconciler.config.groups import Directory, Group, make_group
 from reconciler.config.imports import make_imports
 from reconciler.config.interpolate import Expression, Failed, Interpolator, Scope, Variable, parse, suggest
 from reconciler.config.load import Document
+from reconciler.config.moves import make_moves
 from reconciler.config.nodes import Node, new_mapping
+from reconciler.config.policy import make_policy
 from reconciler.config.sandbox import Builder, PortReference
 from reconciler.config.sections import Section, section
 from reconciler.config.settings import make_backends, make_store, tell_unsupported
@@ -46,6 +48,8 @@ def expand(
     sandboxes = {sandbox.address: sandbox for group in groups.values() for sandbox in builder.build(group)}
     outputs, asked = _outputs(section(root, "outputs", complete=complete), scope, directory)
     imports = make_imports(root.get("imports"), scope, directory, sandboxes)
+    moved, removed = make_moves(root.get("moved"), root.get("removed"), scope, directory)
+    policy = make_policy(root.get("policy"), scope, sandboxes.values())
     _check_ports([*builder.port_references, *asked], sandboxes, problems)
     _check_cycles(sandboxes, groups, problems)
     _check_host_ports(sandboxes.values(), groups, problems)
@@ -56,6 +60,10 @@ def expand(
         store=make_store(root.get("state"), scope),
         outputs=outputs,
         imports=imports,
+        moved=moved,
+        removed=removed,
+        policy=policy,
+        blocks=document.blocks,
         directory=str(document.directory),
         files=tuple(str(source.path) for source in document.sources),
     )
@@ -120,18 +128,24 @@ def _check_cycles(
     if not cycle:
         return
     first = sandboxes[cycle[0]]
-    block = groups[first.group].block
-    node = block.get("depends_on")
-    if node is None or cycle[1] in first.references:
-        node = block.get("environment") or block.get("command") or node
+    node = _cause(first, cycle[1], groups[first.group].block)
     shown = " → ".join(cycle if len(cycle) <= 8 else [*cycle[:7], "…", cycle[-1]])
     summary = f"sandboxes wait for each other in a circle: {shown}"
     if cycle[0] == cycle[1]:
         summary = f"the sandbox {quote(cycle[0])} waits for itself"
     problems.error(
         node if node is not None else groups[first.group].key, "cycle", summary,
-        "remove one of these `depends_on` entries or `${sandbox.…}` references",
+        "remove one of these `depends_on` or `replace_triggered_by` entries or `${sandbox.…}` references",
     )  # fmt: skip
+
+
+def _cause(sandbox: DesiredSandbox, needed: Address, block: Node) -> Node | None:
+    """What in a sandbox's block makes it wait for another."""
+    if needed in sandbox.references:
+        return block.get("environment") or block.get("command")
+    if needed in sandbox.lifecycle.replace_triggered_by:
+        return block.named()["lifecycle"].get("replace_triggered_by")
+    return block.get("depends_on")
 
 
 def _check_host_ports(

@@ -12,6 +12,7 @@ from typing import Any
 
 from reconciler.config.confinement import build_mounts, build_network, build_security
 from reconciler.config.diagnostics import at, closest, one_of, quote
+from reconciler.config.lifecycle import build_lifecycle, build_rollout
 from reconciler.config.nodes import Node
 from reconciler.config.values import (
     Built,
@@ -26,7 +27,7 @@ from reconciler.config.values import (
     whole,
     words,
 )
-from reconciler.model.desired import LABEL_PREFIX, Lifecycle, Port, ProbeKind, Readiness, Resources
+from reconciler.model.desired import LABEL_PREFIX, Port, ProbeKind, Readiness, Resources
 
 _RESTART = re.compile(r"no|on-failure(:[1-9][0-9]{0,8})?|always|unless-stopped")
 
@@ -90,17 +91,6 @@ def _unsupported(node: Node, _around: Surroundings) -> Built:
     if node.text not in ("warn", "error"):
         raise unreadable(node, "`error` or `warn`")
     return Built({"unsupported_warn": node.text == "warn"})
-
-
-def _lifecycle(node: Node, _around: Surroundings) -> Built:
-    keys = node.named()
-    order = keys.get("replace")
-    if order is not None and order.text not in ("destroy_first", "create_first"):
-        raise unreadable(order, "`destroy_first` or `create_first`")
-    where = {"lifecycle": at(node)}
-    note_places(where, "lifecycle", keys, ("replace",))
-    create_first = order is not None and order.text == "create_first"
-    return Built({"lifecycle": Lifecycle(create_first=create_first)}, where)
 
 
 def _ports(node: Node, _around: Surroundings) -> Built:
@@ -234,5 +224,6 @@ FIELDS: Mapping[str, Callable[[Node, Surroundings], Built]] = {
     "labels": _labels,
     "readiness": _readiness,
     "unsupported": _unsupported,
-    "lifecycle": _lifecycle,
+    "lifecycle": build_lifecycle,
+    "rollout": build_rollout,
 }

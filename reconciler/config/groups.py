@@ -17,6 +17,17 @@ _KEY = re.compile(r"""[^\x00-\x1f\x7f"'\\\[\]{}|*?]{1,64}""")
 _ADDRESS = re.compile(r"""([A-Za-z0-9_-]+)(?:\[(?:([0-9]{1,9})|"([^"]*)"|'([^']*)')\])?""")
 
 
+def parse_address(text: str) -> tuple[str, str] | None:
+    """`db`, `db[0]` or `db["eu"]` as the name of a group and its index as in an address, "" without one."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        return None
+    if match[0] == match[1]:
+        return match[1], ""
+    key = match[3] if match[3] is not None else match[4]
+    return match[1], f"[{int(match[2])}]" if match[2] is not None else f'["{key}"]'
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One address of a group and what `${each.…}` and `${replica.index}` mean for it."""
@@ -151,9 +162,20 @@ class Directory:
             return None
         return self._member(node, group, expression.index)
 
+    def declared(self, name: str) -> Group | None:
+        """The group of that name, if there is one; nothing is told."""
+        return self._groups.get(name)
+
     def addresses(self, node: Node) -> tuple[Address, ...]:
         """What an entry of `depends_on` means: all of a group, or one address."""
-        found = self._parse(node)
+        return self._addresses(node, node.text or "")
+
+    def triggers(self, node: Node) -> tuple[Address, ...]:
+        """What an entry of `replace_triggered_by` means: as in `depends_on`, with or without `sandbox.` before it."""
+        return self._addresses(node, (node.text or "").removeprefix("sandbox."))
+
+    def _addresses(self, node: Node, text: str) -> tuple[Address, ...]:
+        found = self._parse(node, text)
         if found is None:
             return ()
         group, index = found
@@ -162,27 +184,26 @@ class Directory:
         address = self._member(node, group, index)
         return () if address is None else (address,)
 
-    def _parse(self, node: Node) -> tuple[Group, str | None] | None:
-        """The group that a text names, and what of it; None is told."""
-        match = _ADDRESS.fullmatch(node.text or "")
-        if match is None:
+    def parse(self, node: Node, text: str) -> tuple[str, str] | None:
+        """The name and the index in a text, whether or not it is declared; None is told."""
+        found = parse_address(text)
+        if found is None:
             self._problems.error(
-                node, "address", f"{quote(node.text or '')} is not the name or address of a sandbox",
+                node, "address", f"{quote(text)} is not the name or address of a sandbox",
                 'write a name such as `db`, or one address such as `db[0]` or `db["eu"]`',
             )  # fmt: skip
-            return None
-        group = self.group(node, match[1])
-        if group is None:
-            return None
-        if match[0] == match[1]:
-            return group, None
-        key = match[3] if match[3] is not None else match[4]
-        return group, f"[{int(match[2])}]" if match[2] is not None else f'["{key}"]'
+        return found
+
+    def _parse(self, node: Node, text: str) -> tuple[Group, str | None] | None:
+        """The group that a text names, and what of it; None is told."""
+        found = self.parse(node, text)
+        group = None if found is None else self.group(node, found[0])
+        return None if found is None or group is None else (group, found[1] or None)
 
     def address(self, node: Node) -> Address | None:
         """The one address that a text such as `db` or `db[0]` means; None when that is a problem, told here or
         before."""
-        found = self._parse(node)
+        found = self._parse(node, node.text or "")
         return None if found is None else self._member(node, *found)
 
     def _member(self, node: Node, group: Group, index: str | None) -> Address | None:

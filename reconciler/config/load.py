@@ -20,6 +20,8 @@ from reconciler.config.collector import collector_at_rest
 from reconciler.config.diagnostics import Problems, quote
 from reconciler.config.masking import mask_secrets, mask_suspects
 from reconciler.config.nodes import Composer, Mark, Node, Source, Unreadable, new_mapping
+from reconciler.config.origins import find_blocks
+from reconciler.model.position import Block
 
 DEFAULT_FILE = "sandboxes.yaml"
 MAX_BYTES = 10 * 1024 * 1024
@@ -30,13 +32,14 @@ LISTED_SECTIONS = ("moved", "removed", "imports")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """The merged configuration. `complete` is False when a file could not be read, so that what is missing may
-    stand there. `digest` is over the bytes of all files."""
+    stand there. `digest` is over the bytes of all files. `blocks` are the places of templates and defaults."""
 
     root: Node
     sources: tuple[Source, ...]
     directory: Path
     digest: str
     complete: bool
+    blocks: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def read(paths: Sequence[Path], directory: Path, problems: Problems) -> Document
         directory=files[0].parent,
         digest=digest.hexdigest(),
         complete=len(roots) == len(files),
+        blocks=tuple(block for root in roots for block in find_blocks(root)),
     )
 
 

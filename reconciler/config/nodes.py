@@ -64,8 +64,9 @@ class Source:
 
 class Node:
     """A value with its place. `data` is what JSON Schema sees; `kids` the nodes of a mapping or a list; `keys` the
-    places of a mapping's keys; `text` a scalar as written; `live` says that a `${` is somewhere inside; `size` counts
-    nodes with aliases written out; `damaged` that an invalid part was taken out; `secret` that no message may quote it.
+    places of a mapping's keys; `text` a scalar as written; `end` where it ends, and for a mapping or list without
+    brackets where the next thing begins; `live` says that a `${` is somewhere inside; `size` counts nodes with aliases
+    written out; `damaged` that an invalid part was taken out; `secret` that no message may quote it.
     """
 
     __slots__ = (
@@ -300,7 +301,9 @@ class Composer:
             items.append(kid)
             size += kid.size
             node.live = node.live or kid.live
+        closing: Any = event
         node.items, node.data, node.size = items, [kid.data for kid in items], size
+        node.end = closing.end_mark
         self.count(event, 1)
 
     def mapping(self, node: Node, depth: int) -> None:
@@ -326,7 +329,8 @@ class Composer:
                 keys[key.text] = key
                 if kid.live:
                     node.live = True
-        node.kids, node.keys, node.size = kids, keys, size
+        closing: Any = event
+        node.kids, node.keys, node.size, node.end = kids, keys, size, closing.end_mark
         for other in merged:
             self.merge(node, other)
         node.data = {name: kid.data for name, kid in kids.items()}

@@ -16,6 +16,7 @@ from reconciler.config.secrets import build_secrets
 from reconciler.config.sections import Section
 from reconciler.config.values import Built, Surroundings, Wrong
 from reconciler.model.desired import Address, BackendConfig, DesiredSandbox, Lifecycle, SandboxSpec
+from reconciler.model.lifecycle import Rollout
 from reconciler.model.position import Position
 
 _WITH_REFERENCES = frozenset({"environment", "command"})
@@ -62,6 +63,7 @@ class Builder:
         self._backend_section = backend_section
         self._shared: dict[tuple[str, int], tuple[Node, _Part]] = {}
         self._last: tuple[tuple[Address, ...], frozenset[Address]] | None = None
+        self._triggered = _Triggered()
         self.port_references: list[PortReference] = []
 
     def build(self, group: Group) -> list[DesiredSandbox]:
@@ -98,6 +100,10 @@ class Builder:
             backend, depends_on = placement(instance)
             if backend is None or assembly.failed or group.block.damaged:
                 return sandboxes  # told once; the other instances have the same problem
+            depends_on = self._triggered.after(depends_on, assembly.lifecycle.replace_triggered_by)
+            if instance.address in self._triggered.known:
+                self._tell_own_trigger(group, instance)
+                return sandboxes
             if where is None or not _KEYED_BY_VALUE.isdisjoint(own):
                 where = self._places(assembly, block)
             sandboxes.append(
@@ -111,6 +117,7 @@ class Builder:
                     depends_on=self._united(depends_on, assembly.references),
                     references=assembly.references,
                     lifecycle=assembly.lifecycle,
+                    rollout=assembly.rollout,
                 )
             )
         return sandboxes
@@ -131,8 +138,15 @@ class Builder:
         return part
 
     def _fresh_part(self, name: str, node: Node, fill: Interpolator, ports: tuple[Any, ...] | None) -> _Part:
-        around = Surroundings(environ=self._scope.environ, ports=ports)
         part = _Part()
+
+        def tell(wrong: Wrong) -> None:
+            self._problems.error(wrong.node, wrong.code, wrong.summary, wrong.fix, wrong.related)
+            part.failed = True
+
+        around = Surroundings(
+            environ=self._scope.environ, tell=tell, triggers=self._directory.triggers, ports=ports
+        )
         found: dict[Address, None] = {}
         if name in _WITH_REFERENCES and node.live:
             fill.scope = replace(fill.scope, refer=self._collector(found))
@@ -146,8 +160,7 @@ class Builder:
                 else:
                     part.failed = True
         except Wrong as wrong:
-            self._problems.error(wrong.node, wrong.code, wrong.summary, wrong.fix, wrong.related)
-            part.failed = True
+            tell(wrong)
         part.failed = part.failed or fill.failed
         part.references = tuple(found)
         return part
@@ -239,6 +252,16 @@ class Builder:
                 f"add `backend:` here or under `defaults`: {one_of(section.entries)}",
             )  # fmt: skip
 
+    def _tell_own_trigger(self, group: Group, instance: Instance) -> None:
+        """The entries are looked at again for the one that means the sandbox itself, which is rare."""
+        node = group.block.named()["lifecycle"].named()["replace_triggered_by"]
+        for entry in self._interpolator(instance).fill(node).listed():
+            if instance.address in self._directory.triggers(entry):
+                self._problems.error(
+                    entry, "own-trigger", f"{quote(instance.address)} cannot be replaced because of itself",
+                    "name another sandbox; a list from a template or the defaults gives way to one of the sandbox's own",
+                )  # fmt: skip
+
     def _united(
         self, depends_on: tuple[Address, ...], references: tuple[Address, ...]
     ) -> tuple[Address, ...]:
@@ -258,6 +281,26 @@ class Builder:
             if name in block:
                 places[name] = at(block[name])
         return places
+
+
+@dataclass(slots=True)
+class _Triggered:
+    """Waiting for triggers too. Replicas share what they wait for, so the last answer is kept. `known` are the triggers
+    asked about last."""
+
+    depends_on: tuple[Address, ...] = ()
+    triggers: tuple[Address, ...] = ()
+    known: frozenset[Address] = frozenset()
+    both: tuple[Address, ...] = ()
+
+    def after(self, depends_on: tuple[Address, ...], triggers: tuple[Address, ...]) -> tuple[Address, ...]:
+        """All of `depends_on` and of `triggers`; the same tuple for the same two."""
+        if triggers is not self.triggers or depends_on is not self.depends_on:
+            self.depends_on, self.triggers, self.known = depends_on, triggers, frozenset(triggers)
+            missing = self.known.difference(depends_on)
+            extra = tuple(address for address in triggers if address in missing)
+            self.both = depends_on + extra if extra else depends_on
+        return self.both
 
 
 @dataclass(slots=True)
@@ -283,7 +326,7 @@ class _Assembly:
         """What goes into the spec."""
         values: dict[str, Any] = {}
         for name, built in self.parts.items():
-            if name != "lifecycle":
+            if name not in ("lifecycle", "rollout"):
                 values.update(built.values)
         return values
 
@@ -291,6 +334,11 @@ class _Assembly:
     def lifecycle(self) -> Lifecycle:
         built = self.parts.get("lifecycle")
         return Lifecycle() if built is None else built.values.get("lifecycle", Lifecycle())
+
+    @property
+    def rollout(self) -> Rollout | None:
+        built = self.parts.get("rollout")
+        return None if built is None else built.values.get("rollout")
 
     @property
     def ports(self) -> tuple[Any, ...] | None:

@@ -15,23 +15,9 @@ from reconciler.model.desired import BackendConfig, StoreConfig
 
 DEFAULT_BACKEND = "process"
 
-_ANYTHING_COUNTS = object()
-
-# Accepted by the schema, refused until the engine can do it: path and the value that changes nothing. Delete a line
-# to switch a key on.
-NOT_YET_SUPPORTED_IN_SANDBOXES: tuple[tuple[tuple[str, ...], object], ...] = (
-    (("lifecycle", "prevent_destroy"), False),
-    (("lifecycle", "ignore_changes"), []),
-    (("lifecycle", "replace_triggered_by"), []),
-    (("lifecycle", "max_lifetime"), _ANYTHING_COUNTS),
-    (("rollout",), {}),
-    (("drift",), "correct"),
-)
-NOT_YET_SUPPORTED: tuple[tuple[tuple[str, ...], object], ...] = (
-    (("moved",), []),
-    (("removed",), []),
-    (("policy",), {}),
-)
+# Keys of a sandbox that the schema accepts and that are refused until the engine can do them, each with the value that
+# changes nothing. Delete a line to switch a key on.
+NOT_YET_SUPPORTED_IN_SANDBOXES: Mapping[str, object] = {"drift": "correct"}
 
 # Options that are paths: relative ones mean relative to the file that says them. A store's own `path` stays as it is
 # written: the store is told the directory.
@@ -54,26 +40,18 @@ _DURATIONS = frozenset({("timeout",), ("create_timeout",), ("stop_timeout",)})  
 
 def tell_unsupported(root: Node, problems: Problems) -> None:
     """An error for each key whose engine support comes later, where it is set to anything that would matter."""
-    _tell(root, NOT_YET_SUPPORTED, problems)
     blocks = [node for name in ("templates", "sandboxes") for key, node in _entries(root.get(name))]
     if (defaults := root.get("defaults")) is not None:
         blocks.append(defaults)
     for block in blocks:
-        _tell(block, NOT_YET_SUPPORTED_IN_SANDBOXES, problems)
+        for key, harmless in NOT_YET_SUPPORTED_IN_SANDBOXES.items():
+            node = block.get(key)
+            if node is not None and node.data != harmless:
+                problems.error(node, "not-yet-supported", f"`{key}` is not yet supported", f"remove `{key}`")
 
 
 def _entries(node: Node | None) -> list[tuple[str, Node]]:
     return [] if node is None else [item for item in node.named().items() if not item[0].startswith("x-")]
-
-
-def _tell(block: Node, table: tuple[tuple[tuple[str, ...], object], ...], problems: Problems) -> None:
-    for path, harmless in table:
-        node: Node | None = block
-        for step in path:
-            node = None if node is None else node.get(step)
-        if node is not None and node.data != harmless:
-            key = ".".join(path)
-            problems.error(node, "not-yet-supported", f"`{key}` is not yet supported", f"remove `{key}`")
 
 
 def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
@@ -82,7 +60,7 @@ def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
         return {DEFAULT_BACKEND: BackendConfig(name=DEFAULT_BACKEND, type=DEFAULT_BACKEND)}
     backends = {}
     for name, node in section.entries.items():
-        filled = _filled(node, scope, "backendEntry")
+        filled = filled_block(node, scope, "backendEntry")
         kind = filled.get("type") if filled is not None else None
         if filled is not None and kind is not None:
             backends[name] = BackendConfig(
@@ -98,7 +76,7 @@ def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
 
 def make_store(node: Node | None, scope: Scope) -> StoreConfig:
     """Where the state is kept; the default store where nothing is said."""
-    filled = None if node is None else _filled(node, scope, "state")
+    filled = None if node is None else filled_block(node, scope, "state")
     if filled is None:
         return StoreConfig()
     kind = filled.get("store")
@@ -107,7 +85,9 @@ def make_store(node: Node | None, scope: Scope) -> StoreConfig:
     )
 
 
-def _filled(node: Node, scope: Scope, definition: str) -> Node | None:
+def filled_block(node: Node, scope: Scope, definition: str) -> Node | None:
+    """A block with everything filled in and checked again, because the schema saw only `${…}` there; None when that is
+    wrong, which is told, or was before."""
     fill = Interpolator(scope)
     filled = fill.fill(node)
     if fill.failed or node.damaged:

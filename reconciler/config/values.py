@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.config import quantities
 from reconciler.config.diagnostics import at, quote
 from reconciler.config.nodes import Node
-from reconciler.model.desired import Port
+from reconciler.model.desired import Address, Port
 from reconciler.model.position import Position
 
 
@@ -43,9 +43,12 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a field may need besides its own value."""
+    """What a field may need besides its own value. `tell` is for what is wrong where more may be wrong beside it.
+    `triggers` answers the addresses that an entry of `replace_triggered_by` means, and has told what is wrong with it."""
 
     environ: Mapping[str, str]
+    tell: Callable[[Wrong], None]
+    triggers: Callable[[Node], tuple[Address, ...]]
     ports: tuple[Port, ...] | None = ()  # None: not known, because of an error told before
 
 

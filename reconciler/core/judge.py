@@ -293,6 +293,7 @@ class Judge:
             changes=changes if current is not None else (),
             unchanged=len(spec) - sum(change.path in spec for change in changes),
             detail=self._detail(rule, case),
+            because=rule.why,
             cost=cost(
                 rule.action,
                 wanted,
@@ -384,6 +385,7 @@ class Judge:
             step,
             action=rule.action,
             reason=rule.reason,
+            because=rule.why,
             detail="; ".join(
                 filter(None, ("imported" if imported else "", current.detail if current else ""))
             ),

@@ -6,11 +6,12 @@ the entry means nothing to the state; it still tells whose an object is whose la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.errors import Refused
 from reconciler.model.address import Address, covers
+from reconciler.model.desired import Desired
 from reconciler.model.lifecycle import Move
 from reconciler.model.plan import Moved
 from reconciler.model.state import SandboxRecord, State
@@ -24,7 +25,7 @@ def moved_state(state: State | None, moves: Sequence[Move]) -> tuple[State | Non
     records = dict(state.sandboxes)
     ways: dict[Address, Moved] = {}  # by where it ends
     for move in moves:
-        for source in sorted(address for address in records if covers(move.source, address)):
+        for source in sorted(address for address in records if _speaks_of(move, address)):
             target = _target(move, source)
             if target in records:
                 raise Refused(
@@ -45,9 +46,14 @@ def moved_state(state: State | None, moves: Sequence[Move]) -> tuple[State | Non
 def renamed(address: Address, moves: Iterable[Move]) -> Address:
     """Where an address that only labels speak of has gone."""
     for move in moves:
-        if covers(move.source, address):
+        if _speaks_of(move, address):
             address = _target(move, address)
     return address
+
+
+def _speaks_of(move: Move, address: Address) -> bool:
+    """A whole group moves only as a group: towards one address it is one that moves."""
+    return address == move.source or ("[" not in move.target and covers(move.source, address))
 
 
 def _target(move: Move, source: Address) -> Address:
@@ -66,6 +72,20 @@ def _following(record: SandboxRecord, names: Mapping[Address, Address]) -> Sandb
         depends_on=tuple(names.get(address, address) for address in record.depends_on),
         triggers={names.get(address, address): was for address, was in record.triggers.items()},
     )
+
+
+def misses(moves: Iterable[Moved], desired: Desired) -> Iterator[str]:
+    """What is wrong with moves to an address that is not declared, though others of its group are: the object would be
+    destroyed where it was meant to be kept. One that leaves a smaller group behind, or is removed on purpose, is fine."""
+    forms = {address.partition("[")[0]: "[" in address for address in desired.sandboxes}
+    for way in moves:
+        group = way.target.partition("[")[0]
+        if way.target in desired.sandboxes or any(covers(r.source, way.target) for r in desired.removed):
+            continue
+        if group in forms and forms[group] != ("[" in way.target):
+            there = ", ".join(sorted(a for a in desired.sandboxes if a.partition("[")[0] == group)[:3])
+            place = f"{way.position.short}: " if way.position else ""
+            yield f"{place}{way.source} cannot move to {way.target}: that is not declared, only {there} {'are' if ',' in there else 'is'}"
 
 
 def _place(move: Move) -> str:

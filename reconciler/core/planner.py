@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from reconciler.core.holdings import Holdings, recorded_without_labels
 from reconciler.core.imports import Takeovers, takeovers
 from reconciler.core.judge import Judge
-from reconciler.core.moves import moved_state
+from reconciler.core.moves import misses, moved_state
 from reconciler.core.order import circular, link, topological
 from reconciler.core.policy import refusals
 from reconciler.core.refresh_only import refreshed
@@ -24,7 +24,7 @@ from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.observed import Observed
-from reconciler.model.plan import Plan, Selection, Step
+from reconciler.model.plan import Moved, Plan, Selection, Step
 from reconciler.model.state import SandboxRecord, State
 
 
@@ -51,6 +51,7 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         raise _incomplete(observed)
     lineage, found = _lineage(desired.stack, state, observed, options)
     state, moves = moved_state(state, desired.moved)
+    _refuse_misses(moves, desired)
     planner = _Planner(desired, state, observed, options, lineage)
     steps, unchanged = planner.run()
     chosen = planner.choose(steps)
@@ -71,6 +72,12 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         refusals=planner.refusals(chosen),
         expiring=planner.judge.expiring,
     )
+
+
+def _refuse_misses(moves: Iterable[Moved], desired: Desired) -> None:
+    told = list(misses(moves, desired))
+    if told:
+        raise Refused("\n".join(told), hint="name one address on both sides of the entry of `moved`")
 
 
 def _incomplete(observed: Observed) -> ObservationIncomplete:

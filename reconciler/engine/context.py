@@ -13,6 +13,7 @@ from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import BackendConfig, Desired
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.event import Event
+from reconciler.model.saved import Inputs
 from reconciler.model.state import State
 from reconciler.stores.base import Store
 
@@ -98,10 +99,15 @@ def bare(diagnostic: Diagnostic) -> Diagnostic:
     return diagnostic
 
 
+def keyless() -> None:
+    """For callers whose store has no key."""
+
+
 @dataclass(slots=True)
 class Context:
     """One run's collaborators. `desired` has its secrets resolved unless the run needs none. `illustrate` adds the
-    source line to a remark that was made from a position alone. `crew` makes the calls; None is threads."""
+    source line to a remark that was made from a position alone. `key` tells the store's, as it was before this run may
+    have made one; `inputs` what the configuration was made from. `crew` makes the calls; None is threads."""
 
     desired: Desired
     store: Store
@@ -111,3 +117,5 @@ class Context:
     jitter: Callable[[], float] | None = None
     crew: Callable[[Limits], Crew] | None = None
     illustrate: Callable[[Diagnostic], Diagnostic] = bare
+    key: Callable[[], bytes | None] = keyless
+    inputs: Callable[[], Inputs] = Inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.core.references import readable
@@ -12,6 +12,7 @@ from reconciler.errors import NotFound
 from reconciler.model.desired import Address, DesiredSandbox, Scalar
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.plan import FieldChange, Reason, Step
+from reconciler.model.position import Block, Position, origin
 from reconciler.model.state import SandboxRecord
 
 
@@ -47,21 +48,23 @@ def why(context: Context, address: str) -> Explanation:
         )
     steps = [step for step in view.plan.steps if step.address == key]
     own = [step for step in steps if step.reason is not Reason.SUPERSEDED]
+    blocks = context.desired.blocks
+    refused = [refusal.summary for refusal in view.plan.refusals if steps]
     main = own[-1] if own else steps[-1] if steps else None
     return Explanation(
         address=key,
         action=str(main.action) if main else "",
         reason=str(main.reason) if main else "",
         sections=(
-            Section(title="declared", lines=tuple(_declared(wanted))),
+            Section(title="declared", lines=tuple(_declared(wanted, blocks, view.plan.expiring.get(key)))),
             Section(title="recorded", lines=tuple(_recorded(record))),
             Section(title="observed", lines=tuple(_observed(seen, relabels=_relabels(context, seen)))),
-            Section(title="next apply", lines=tuple(_next(steps))),
+            Section(title="next apply", lines=tuple(_next(steps, record, blocks, refused))),
         ),
     )
 
 
-def _declared(wanted: DesiredSandbox | None) -> Iterator[str]:
+def _declared(wanted: DesiredSandbox | None, blocks: Sequence[Block], expires: float | None) -> Iterator[str]:
     if wanted is None:
         yield "not in the configuration"
         return
@@ -71,7 +74,30 @@ def _declared(wanted: DesiredSandbox | None) -> Iterator[str]:
     flat: Mapping[str, Scalar] = wanted.spec.canonical()
     for path, value in flat.items():
         shown = "•••" if path.startswith("secrets.") and not path.endswith(".as") else readable(str(value))
-        yield f"{path} = {shown}  ({wanted.at(path).short})"
+        yield f"{path} = {shown}  ({_place(wanted.at(path), blocks)})"
+    rules = wanted.lifecycle
+    if rules.prevent_destroy:
+        yield f"protected  ({_place(wanted.at('lifecycle.prevent_destroy'), blocks)})"
+    if rules.ignore_changes:
+        where = _place(wanted.at("lifecycle.ignore_changes"), blocks)
+        yield f"changes of {', '.join(rules.ignore_changes)} are left alone  ({where})"
+    if rules.replace_triggered_by:
+        where = _place(wanted.at("lifecycle.replace_triggered_by"), blocks)
+        yield f"replaced with {', '.join(rules.replace_triggered_by)}  ({where})"
+    if expires is not None:
+        where = _place(wanted.at("lifecycle.max_lifetime"), blocks)
+        yield f"expires in {_left(expires)}  ({where})"
+
+
+def _left(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _place(position: Position, blocks: Sequence[Block]) -> str:
+    """The line, and whether a template or the defaults say it there."""
+    title = origin(blocks, position)
+    return f"{position.short}, in {title}" if title else position.short
 
 
 def _recorded(record: SandboxRecord | None) -> Iterator[str]:
@@ -82,6 +108,10 @@ def _recorded(record: SandboxRecord | None) -> Iterator[str]:
     yield f"made from spec {record.spec_hash[:12] or 'unknown (an update was interrupted)'}"
     if record.imported:
         yield "imported: others made it"
+    if record.protected:
+        yield "protected: no plan destroys or replaces it"
+    if record.healthy is not None:
+        yield "it was healthy with another specification before this one"
     if record.error:
         yield f"last error: {record.error}"
 
@@ -102,24 +132,51 @@ def _observed(seen: ObservedSandbox | None, *, relabels: bool) -> Iterator[str]:
         yield f"labelled generation {seen.owner.generation}, {what} {seen.owner.spec_hash[:12]}"
 
 
-def _next(steps: list[Step]) -> Iterator[str]:
+def _next(
+    steps: Sequence[Step], record: SandboxRecord | None, blocks: Sequence[Block], refused: Sequence[str]
+) -> Iterator[str]:
     if not steps:
         yield "nothing: it is as declared"
     for step in steps:
         yield f"{step.symbol} {step.action}: {step.reason.text}" + (
             f" ({step.detail})" if step.detail else ""
         )
+        if step.because:
+            yield f"  because {step.because}"
+        for change in step.changes:
+            yield from _chain(change, step, record, blocks)
+        yield from (f"  {told}" for told in step.passed_over)
+        if step.rungs:
+            yield f"  tries first: {', '.join(step.rungs)}"
+        if step.wave:
+            yield f"  in wave {step.wave} of the rollout"
         if step.cost:
             yield f"  cost: {step.cost}"
         if step.needs:
             yield f"  after {', '.join(step.needs)}"
-        for change in step.changes:
-            yield f"  {_change(change)}"
+    yield from (f"refused: {told}" for told in refused)
 
 
-def _change(change: FieldChange) -> str:
-    before, after = ("•••", "•••") if change.sensitive else (change.before, change.after)
-    marks = ", changed outside" if change.outside else ""
-    marks += ", forces replacement" if change.forces_replacement else ""
-    place = f" ({change.position.short})" if change.position else ""
-    return f"{change.path}: {before} → {after}{marks}{place}"
+def _chain(
+    change: FieldChange, step: Step, record: SandboxRecord | None, blocks: Sequence[Block]
+) -> Iterator[str]:
+    """One field, from the line that says it over what was applied and what lives to what that makes of it."""
+
+    def shown(value: Scalar) -> str:
+        return "•••" if change.sensitive else "not set" if value is None else readable(str(value))
+
+    yield f"  {change.path}: {shown(change.before)} → {shown(change.after)}"
+    if change.position:
+        yield f"    declared: {shown(change.after)}  ({_place(change.position, blocks)})"
+    if record is not None and change.path in record.spec:
+        yield f"    applied:  {shown(record.spec[change.path])}"
+    live = step.current.attributes if step.current else None
+    if live is not None and change.path in live:
+        yield f"    live:     {shown(live[change.path])}"
+    elif step.current is not None and not change.path.startswith(("lifecycle.", "container.")):
+        yield "    live:     cannot be read back"
+    ways = ["changed outside"] if change.outside else []
+    ways += [
+        "fixed at creation, so it forces replacement" if change.forces_replacement else "changes in place"
+    ]
+    yield f"    so:       {', '.join(ways)}"

@@ -1,59 +1,24 @@
-"""The story, readable top to bottom: plan, apply, outputs. Decisions are made in `core`, effects in order here."""
+"""The story, readable top to bottom: plan, apply, outputs. Decisions are made in `core`, effects in order in `run`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from reconciler.core.fold import fold_all
-from reconciler.core.references import attribute_of, resolve_text
-from reconciler.core.revert import reversal, reverting
+from reconciler.core.saved import Held, hold
 from reconciler.engine.context import Context
 from reconciler.engine.locking import locked
+from reconciler.engine.run import MASK as MASK
+from reconciler.engine.run import ApplyOptions as ApplyOptions
+from reconciler.engine.run import ApplyReport as ApplyReport
+from reconciler.engine.run import carry_out
+from reconciler.engine.run import outputs_of as outputs_of
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View, survey
-from reconciler.errors import Refused, StoreError
-from reconciler.model.desired import Address
+from reconciler.errors import Refused
 from reconciler.model.diagnostic import Diagnostic
-from reconciler.model.event import ApplyEnded, Planned, Remark
-from reconciler.model.outcome import StepResult
+from reconciler.model.event import Planned, Remark, StepEnded
 from reconciler.model.plan import Action, Plan, Selection
-from reconciler.model.state import SandboxRecord, State
-from reconciler.stores.base import Lease
-
-if TYPE_CHECKING:
-    from reconciler.engine.execute import Execution
-
-MASK = "•••"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyOptions:
-    """`parallelism` None takes what each backend bears; `lock_timeout` in seconds."""
-
-    selection: Selection = Selection()
-    parallelism: int | None = None
-    lock_timeout: float = 0.0
-    fail_fast: bool = False
-
-    @property
-    def destroy(self) -> bool:
-        return self.selection.destroy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyReport:
-    """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined. `reverts` are
-    those of taking failed rollouts back."""
-
-    plan: Plan
-    results: tuple[StepResult, ...] = ()
-    reverts: tuple[StepResult, ...] = ()
-    outputs: tuple[tuple[str, str], ...] = ()
-    declined: bool = False
-    interrupted: bool = False
-    seconds: float = 0.0
 
 
 def plan(context: Context, selection: Selection = Selection()) -> Plan:
@@ -73,13 +38,33 @@ def apply(
     operation = "destroy" if options.destroy else "apply"
     with locked(context, operation, options.lock_timeout) as lease:
         view = survey(context, options.selection)
-        context.emit(Planned(plan=view.plan))
+        held = _held(context, options, view)
+        view = replace(view, plan=held.plan)
+        context.emit(Planned(plan=held.shown))
         _refuse_takeover(view.plan)
         _refuse(view.plan)
         if not view.plan.empty and not confirm(view.plan):
             return ApplyReport(plan=view.plan, declined=True)
-        report = _carry_out(context, options, view, lease, stop)
-        return _taken_back(context, options, view, report, lease, stop)
+        _tell_refused(context, held)
+        report, ran = carry_out(context, options, view, held, lease, stop)
+        if not view.plan.rollouts:
+            return report
+        from reconciler.engine.reverting import taken_back
+
+        return taken_back(context, options, view, report, ran, lease, stop)
+
+
+def _held(context: Context, options: ApplyOptions, view: View) -> Held:
+    if options.saved is None:
+        return Held(shown=view.plan, plan=view.plan)
+    return hold(options.saved, view.plan, state=view.state, desired=context.desired, inputs=context.inputs())
+
+
+def _tell_refused(context: Context, held: Held) -> None:
+    for remark in held.remarks:
+        context.emit(Remark(diagnostic=remark))
+    for key, result in held.refused.items():
+        context.emit(StepEnded(result=result, key=key))
 
 
 def _refuse_takeover(made: Plan) -> None:
@@ -107,179 +92,6 @@ def _refuse(made: Plan) -> None:
 
 def _told(refusal: Diagnostic) -> str:
     return f"{refusal.position.short}: {refusal.summary}" if refusal.position else refusal.summary
-
-
-def _taken_back(
-    context: Context,
-    options: ApplyOptions,
-    view: View,
-    report: ApplyReport,
-    lease: Lease,
-    stop: StopRequest,
-) -> ApplyReport:
-    """What failed in a rollout with `auto_revert` goes back to what was healthy, in a run of its own under the same lock.
-    Not when the run was stopped: then the next one goes on with it."""
-    back = None
-    if view.plan.rollouts and report.results and not stop.requested:
-        back = reversal(view.plan, report.results, view.state, context.desired)
-    if back is None:
-        return report
-    for diagnostic in back.diagnostics:
-        context.emit(Remark(diagnostic=context.illustrate(diagnostic)))
-    if not back.selection.targets:
-        return report
-    reverting_context = replace(context, desired=back.desired)
-    again = survey(reverting_context, back.selection)
-    steps = reverting(again.plan.steps)
-    again = replace(again, plan=replace(again.plan, steps=steps, refusals=()))
-    context.emit(Planned(plan=again.plan))
-    reverted = _carry_out(reverting_context, options, again, lease, stop)
-    return replace(
-        report,
-        reverts=reverted.results,
-        outputs=reverted.outputs,
-        interrupted=reverted.interrupted,
-        seconds=report.seconds + reverted.seconds,
-    )
-
-
-def _carry_out(
-    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
-) -> ApplyReport:
-    started = context.clock.monotonic()
-    before = after = _first_state(context, view, lease)
-    results: tuple[StepResult, ...] = ()
-    unsaved: StoreError | None = None
-    execution = None if not view.plan.steps else _execution(context, options, view, lease, stop)
-    try:
-        if execution is not None:
-            results = execution.run()
-    finally:
-        entries = execution.entries if execution is not None else []
-        after = _with_outputs(context, options, _settled(context, view, fold_all(before, entries)))
-        if entries or (after.outputs != before.outputs and (before.serial or after.outputs)):
-            unsaved = _save(context, lease, after)
-    outputs = outputs_of(context, after)
-    shown = tuple((name, MASK if sensitive else value) for name, (value, sensitive) in outputs.items())
-    report = ApplyReport(
-        plan=view.plan,
-        results=results,
-        outputs=() if options.destroy else shown,
-        interrupted=stop.requested,
-        seconds=context.clock.monotonic() - started,
-    )
-    if unsaved is not None:
-        context.emit(_ended(report))
-        raise StoreError(
-            unsaved.message,
-            hint=unsaved.hint
-            or "what was done is in the journal: mend that, and run again to save the state",
-        ) from unsaved
-    context.emit(_ended(report))
-    return report
-
-
-def _with_outputs(context: Context, options: ApplyOptions, state: State) -> State:
-    """What others may read without asking a backend; sensitive ones are never kept."""
-    outputs = {} if options.destroy else outputs_of(context, state)
-    return replace(
-        state, outputs={name: value for name, (value, sensitive) in outputs.items() if not sensitive}
-    )
-
-
-def _ended(report: ApplyReport) -> ApplyEnded:
-    return ApplyEnded(
-        results=report.results,
-        outputs=report.outputs,
-        seconds=report.seconds,
-        interrupted=report.interrupted,
-    )
-
-
-def _save(context: Context, lease: Lease, state: State) -> StoreError | None:
-    """Write the snapshot; a failure is handed back, so that what was done is told first."""
-    try:
-        context.store.write(lease, state)
-    except StoreError as error:
-        return error
-    return None
-
-
-def _first_state(context: Context, view: View, lease: Lease) -> State:
-    """Before the first effect the lineage is durable and the backends in use are known to the state."""
-    names = {step.backend for step in view.plan.steps}
-    names |= {step.current.backend for step in view.plan.steps if step.current}
-    names |= {record.backend for record in view.state.sandboxes.values()} if view.state else set()
-    saved = context.backends.saved(names)
-    if view.state is not None and view.plan.moves:
-        moved = replace(view.state, backends=saved or view.state.backends, updated_at=context.clock.now())
-        return context.store.write(lease, moved)
-    if view.state is not None and (view.plan.empty or dict(view.state.backends) == saved):
-        return view.state
-    base = view.state or State(stack=view.plan.stack, lineage=view.plan.lineage)
-    if view.plan.empty:
-        return base
-    return context.store.write(lease, replace(base, backends=saved, updated_at=context.clock.now()))
-
-
-def _execution(
-    context: Context, options: ApplyOptions, view: View, lease: Lease, stop: StopRequest
-) -> Execution:
-    import random
-
-    from reconciler.core.calls import Limits
-    from reconciler.engine.execute import Execution  # threads, probes and sockets: a plan needs none of them
-    from reconciler.engine.perform import Scrubber
-
-    names = {step.backend for step in view.plan.steps}
-    names |= {step.current.backend for step in view.plan.steps if step.current}
-    capabilities = context.backends.capabilities(names)
-    lanes = {name: options.parallelism or able.max_in_flight for name, able in capabilities.items()}
-    opened = {name: context.backends.get(name) for name in names}
-    return Execution(
-        plan=view.plan,
-        capabilities=capabilities,
-        backend_of=opened.__getitem__,
-        scrub=Scrubber(context.desired),
-        append=lambda entries: context.store.append(lease, entries),
-        emit=context.emit,
-        clock=context.clock,
-        limits=Limits(
-            parallelism=options.parallelism or sum(lanes.values()),
-            lanes=lanes,
-            ahead=max(lanes.values(), default=0) // 4,
-            fail_fast=options.fail_fast,
-        ),
-        jitter=context.jitter or random.random,
-        stop=stop,
-        crew=context.crew,
-    )
-
-
-def _settled(context: Context, view: View, state: State) -> State:
-    """The folded state with connection details as last seen, for sandboxes this run left alone."""
-    seen = {found.info.sandbox_id: found.info for found in view.observed.sandboxes}
-    changed: dict[Address, SandboxRecord] = {}
-    for address in view.plan.unchanged:
-        record = state.sandboxes.get(address)
-        info = seen.get(record.sandbox_id) if record else None
-        if record is not None and info is not None and info != record.info:
-            changed[address] = replace(record, info=info)
-    return replace(state, sandboxes={**state.sandboxes, **changed}, updated_at=context.clock.now())
-
-
-def outputs_of(context: Context, state: State | None) -> Mapping[str, tuple[str, bool]]:
-    """Each output's value and whether it is sensitive; a value that is not known yet says so."""
-    records = {} if state is None else state.sandboxes
-
-    def lookup(address: Address, attribute: str) -> str | None:
-        record = records.get(address)
-        return None if record is None or record.info is None else attribute_of(record.info, attribute)
-
-    return {
-        name: (resolve_text(output.value, lookup), output.sensitive)
-        for name, output in sorted(context.desired.outputs.items())
-    }
 
 
 def outputs(context: Context) -> Mapping[str, tuple[str, bool]]:

@@ -17,7 +17,7 @@ from reconciler.model.address import SandboxId as SandboxId
 from reconciler.model.address import address_order as address_order
 from reconciler.model.lifecycle import Lifecycle as Lifecycle
 from reconciler.model.lifecycle import Move, Policy, Removal, Rollout
-from reconciler.model.position import Position
+from reconciler.model.position import Block, Position
 
 Scalar = str | int | float | bool | None
 FlatSpec = Mapping[str, Scalar]  # canonical form: "environment.LOG_LEVEL" -> "info", sorted by path
@@ -309,7 +309,8 @@ class Import:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """The whole configuration, expanded. `sandboxes` is sorted by address."""
+    """The whole configuration, expanded. `sandboxes` is sorted by address. `moved` is in the order in which the moves
+    follow each other. `blocks` are the templates and the defaults, where positions may lie: `position.origin`."""
 
     stack: str
     sandboxes: Mapping[Address, DesiredSandbox]
@@ -320,5 +321,6 @@ class Desired:
     moved: tuple[Move, ...] = ()
     removed: tuple[Removal, ...] = ()
     policy: Policy = Policy()
+    blocks: tuple[Block, ...] = ()
     directory: str = "."  # absolute; what relative paths are relative to
     files: tuple[str, ...] = ()

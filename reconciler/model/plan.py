@@ -129,7 +129,7 @@ class Step:
 
     `current` is the object it was planned on: it is looked at again right before acting. `generation` and
     `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
-    `rungs`, of a REPAIR: what is tried before it is replaced, in order; `passed_over` says why a rung is not among them.
+    `because` is what the rule that decided it rests on. `rungs`, of a REPAIR: what is tried before it is replaced, in order; `passed_over` says why a rung is not among them.
     `wave`, from 1 on: it is part of a rollout, and begins when the wave before is healthy. `needed_by`: it was not selected,
     but something that was needs it. `kept` is what a repaired object holds if it is not replaced, where that is not `spec`;
     `ignored` are fields of `spec` that are left as they are, whatever is declared.
@@ -150,6 +150,7 @@ class Step:
     changes: tuple[FieldChange, ...] = ()
     unchanged: int = 0  # fields that stay as they are
     detail: str = ""
+    because: str = ""
     cost: str = ""
     needs: tuple[str, ...] = ()
     create_first: bool = False

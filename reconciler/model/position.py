@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -20,3 +21,32 @@ class Position:
     def short(self) -> str:
         """`file:line`, what a plan prints beside a field."""
         return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A part of a file that sandboxes take values from without saying them: `title` is "template NAME" or "defaults".
+
+    Lines and columns count from 1, the last ones are inside. `last_column` None is the end of the line.
+    """
+
+    title: str
+    file: str
+    first: int
+    last: int
+    first_column: int = 1
+    last_column: int | None = None
+
+    def holds(self, position: Position) -> bool:
+        """Whether a place lies inside."""
+        if position.file != self.file or not self.first <= position.line <= self.last:
+            return False
+        if position.line == self.first and position.column < self.first_column:
+            return False
+        ends_here = position.line == self.last and self.last_column is not None
+        return not ends_here or position.column <= (self.last_column or 0)
+
+
+def origin(blocks: Iterable[Block], position: Position) -> str:
+    """The title of the block that a place lies in; "" when it is none of them, so the sandbox says it itself."""
+    return next((block.title for block in blocks if block.holds(position)), "")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.errors import StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 
@@ -34,6 +35,29 @@ class LockInfo:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One snapshot that can be had: `at` is when it was written, in seconds since the epoch, `size` in bytes,
+    `sandboxes` how many it records. `damage` is why it cannot be read, and then only `serial` is known."""
+
+    serial: int
+    at: float = 0.0
+    sandboxes: int = 0
+    size: int = 0
+    lineage: str = ""
+    current: bool = False
+    damage: str = ""
+
+
+def no_version(place: str, serial: int, there: Sequence[Version]) -> StoreError:
+    """What `Store.version` raises for a serial that it has not."""
+    known = ", ".join(str(version.serial) for version in there)
+    return StoreError(
+        f"{place} has no version of serial {serial}",
+        hint=f"there is: {known}" if known else "there is no state yet, so there are no versions of it",
+    )
 
 
 class Lease(ABC):
@@ -88,8 +112,18 @@ class Store(ABC):
 
     @abstractmethod
     def write(self, lease: Lease, state: State) -> State:
-        """Replace the snapshot atomically, keep the last one as backup, empty the journal. Returns the state as
-        written: serial one higher."""
+        """Replace the snapshot atomically, keep the last one as backup and version, empty the journal. Returns the
+        state as written: serial one higher."""
+
+    @abstractmethod
+    def history(self) -> Sequence[Version]:
+        """The versions that can be had, newest first: the current snapshot, if it can be read, and at least the
+        last few that were replaced."""
+
+    @abstractmethod
+    def version(self, serial: int) -> State:
+        """The snapshot of that serial as it was written: without the journal, for the current one too. Raises
+        StoreError, naming what there is, when it is not there, and StateCorrupt or StateTooNew."""
 
     @abstractmethod
     def secret_key(self, *, create: bool) -> bytes | None:

@@ -20,7 +20,9 @@ from reconciler.core.fold import fold_all
 from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.model.outcome import Entry, entry_from_dict
 from reconciler.model.state import State
-from reconciler.stores.base import Lease, LockInfo, Store
+from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
+
+_KEPT = 20  # versions
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class _Contents:
 
     snapshot: str | None = None
     backup: str | None = None
+    kept: tuple[str, ...] = ()  # what was replaced, oldest first
     journal: tuple[str, ...] = ()
     holder: LockInfo | None = None
     holder_dead: bool = False
@@ -137,10 +140,26 @@ class MemoryStore(Store):
             self._refuse_foreign(state)
             written = replace(state, serial=state.serial + 1, updated_at=self._now())
             text = json.dumps(written.to_dict(), allow_nan=False)
-            self._contents.backup = self._contents.snapshot
+            self._contents.backup = replaced = self._contents.snapshot
+            if replaced is not None:
+                self._contents.kept = (*self._contents.kept, replaced)[-_KEPT:]
             self._contents.snapshot = text
             self._contents.journal = ()
         return written
+
+    def history(self) -> Sequence[Version]:
+        with self._changed:
+            texts = (self._contents.snapshot, *reversed(self._contents.kept))
+        return [_version(text, current=index == 0) for index, text in enumerate(texts) if text is not None]
+
+    def version(self, serial: int) -> State:
+        with self._changed:
+            texts = (self._contents.snapshot, *reversed(self._contents.kept))
+        for text in texts:
+            state = None if text is None else State.from_dict(json.loads(text))
+            if state is not None and state.serial == serial:
+                return state
+        raise no_version(self.describe(), serial, self.history())
 
     def _refuse_foreign(self, state: State) -> None:
         if state.stack != self.stack:
@@ -195,6 +214,18 @@ class MemoryStore(Store):
             self._contents.holder_dead = False
             self._changed.notify_all()
             return held
+
+
+def _version(text: str, *, current: bool) -> Version:
+    state = State.from_dict(json.loads(text))
+    return Version(
+        serial=state.serial,
+        at=state.updated_at,
+        sandboxes=len(state.sandboxes),
+        size=len(text),
+        lineage=state.lineage,
+        current=current,
+    )
 
 
 class _MemoryLease(Lease):

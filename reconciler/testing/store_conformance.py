@@ -147,6 +147,66 @@ class StoreConformance:
                 store.write(lease, bad)
         assert store.read() == good
 
+    # --- versions
+
+    def test_a_new_place_has_no_versions(self, store: Store) -> None:
+        assert list(store.history()) == []
+        with pytest.raises(StoreError, match="serial 1") as refused:
+            store.version(1)
+        assert "no state yet" in refused.value.hint
+
+    def test_each_snapshot_that_was_replaced_can_be_had_again(self, store: Store, other: Store) -> None:
+        with store.lock("apply") as lease:
+            written = [store.write(lease, a_state("a", "b"))]
+            written.append(store.write(lease, a_state("a", serial=1)))
+            written.append(store.write(lease, a_state(serial=2)))
+        assert [other.version(serial) for serial in (1, 2, 3)] == written
+        there = other.history()
+        assert [(v.serial, v.sandboxes, v.current) for v in there] == [
+            (3, 0, True),
+            (2, 1, False),
+            (1, 2, False),
+        ]
+        assert [v.at for v in there] == [state.updated_at for state in reversed(written)]
+        assert {v.lineage for v in there} == {"a-lineage"}
+        assert all(v.size > 0 and not v.damage for v in there)
+
+    def test_a_version_is_as_it_was_written_without_what_came_after(self, store: Store, other: Store) -> None:
+        with store.lock("apply") as lease:
+            base = store.write(lease, a_state("old"))
+            store.append(lease, created("new"))
+            assert other.version(1) == base
+            second = store.write(lease, fold_all(base, created("new")))
+        assert other.version(1) == base
+        assert other.version(2) == second
+
+    def test_a_version_that_is_not_there_is_answered_with_those_that_are(self, store: Store) -> None:
+        with store.lock("apply") as lease:
+            store.write(lease, store.write(lease, a_state("a")))
+        for serial in (0, 3):
+            with pytest.raises(StoreError, match=f"serial {serial}") as refused:
+                store.version(serial)
+            assert "2, 1" in refused.value.hint
+
+    def test_versions_are_many_and_have_a_bound(self, store: Store) -> None:
+        with store.lock("apply") as lease:
+            state = a_state("a")
+            for _ in range(60):
+                state = store.write(lease, state)
+        serials = [version.serial for version in store.history()]
+        assert serials == list(range(60, 60 - len(serials), -1))
+        assert 10 <= len(serials) < 60
+        assert store.version(serials[-1]).serial == serials[-1]
+        with pytest.raises(StoreError):
+            store.version(1)
+
+    def test_a_refused_write_makes_no_version(self, store: Store) -> None:
+        with store.lock("apply") as lease:
+            store.write(lease, a_state("a", serial=7))
+            with pytest.raises(StoreError):
+                store.write(lease, a_state(serial=3))
+        assert [version.serial for version in store.history()] == [8]
+
     # --- journal
 
     def test_entries_are_folded_into_what_is_read(self, store: Store, other: Store) -> None:

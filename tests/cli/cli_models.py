@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.model.desired import Address, DesiredSandbox, SandboxSpec, Scalar
+from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Action, FieldChange, Plan, Reason, Selection, Step
+from reconciler.model.plan import Action, FieldChange, Moved, Plan, Reason, Rung, Selection, Step, Waves
 from reconciler.model.position import Position
 
 FILE = "sandboxes.yaml"
@@ -150,4 +151,100 @@ def mixed_plan() -> Plan:
         ),
         step("old", Action.FORGET, Reason.GONE),
         unchanged=(Address("idle[0]"), Address("idle[1]")),
+    )
+
+
+def refusal(
+    summary: str = "it destroys 5 sandboxes, and `policy.max_destroy` is 2", **more: Any
+) -> Diagnostic:
+    values: dict[str, Any] = {
+        "code": "max-destroy",
+        "position": at(31),
+        "fix": "select fewer with `--target`",
+    }
+    return Diagnostic(severity=Severity.ERROR, summary=summary, **{**values, **more})
+
+
+def moved(source: str, target: str, line: int = 12) -> Moved:
+    return Moved(source=Address(source), target=Address(target), position=at(line))
+
+
+def waves(group: str, *sizes: int, **more: Any) -> Waves:
+    """A rollout through `group[0]`, `group[1]` and on, so many a wave."""
+    keys, count = [], 0
+    for size in sizes:
+        keys.append(tuple(f"{group}[{index}]" for index in range(count, count + size)))
+        count += size
+    return Waves(group=group, waves=tuple(keys), size=count, **{"at_once": max(sizes), **more})
+
+
+def replaced(address: str, **more: Any) -> Step:
+    """A replacement for a new image."""
+    image = change("image", "aio:1", "aio:2", forces_replacement=True, position=at(9))
+    return step(
+        address,
+        Action.REPLACE,
+        Reason.CONFIG_CHANGED,
+        desired=declared(address, 8),
+        **{"changes": (image,), "unchanged": 6, "cost": "down until the new one is ready, ~1s", **more},
+    )
+
+
+def broken(address: str, **more: Any) -> Step:
+    values: dict[str, Any] = {
+        "desired": declared(address, 20),
+        "detail": "exit code 137",
+        "unchanged": 3,
+        "cost": "down until it answers",
+        "rungs": (Rung.PROBE, Rung.RESTART),
+    }
+    return step(address, Action.REPAIR, Reason.DEAD, **{**values, **more})
+
+
+def rollout_plan() -> Plan:
+    """Ten replicas that are replaced in six waves, and what a life cycle adds to a plan."""
+    rollout = waves("researcher", 1, 2, 2, 2, 2, 1, min_healthy=10.0, canary=True, auto_revert=True)
+    wave_of = {key: number for number, wave in enumerate(rollout.waves, start=1) for key in wave}
+    return plan(
+        step(
+            "db",
+            Action.UPDATE,
+            Reason.CONFIG_CHANGED,
+            changes=(change("resources.cpu", 1, 2),),
+            needed_by="researcher[0]",
+            desired=declared("db"),
+            cost="in place, no restart",
+        ),
+        *(
+            replaced(key, wave=wave, needs=("db", *(k for k, w in wave_of.items() if w == wave - 1)))
+            for key, wave in wave_of.items()
+        ),
+        broken("worker[0]"),
+        broken("worker[1]", rungs=(Rung.PROBE,), passed_over=("not restarted: environment.LEVEL changed",)),
+        step("legacy", Action.FORGET, Reason.LET_GO, current=seen("legacy")),
+        step("old", Action.FORGET, Reason.GONE),
+        unchanged=tuple(Address(f"thread[{index}]") for index in range(9)),
+        selection=Selection(targets=("researcher", "worker*"), excludes=("scout[0]",)),
+        moves=(moved("search", "finder"), *(moved(f"scout[{n}]", f"scouts[{n}]", 13) for n in range(3))),
+        rollouts=(rollout,),
+        left_out=(Address("proxy"), Address("scouts[0]"), Address("scouts[1]")),
+        expiring={Address(f"thread[{index}]"): 850.0 + 4000 * (index // 2) for index in range(9)},
+    )
+
+
+def refused_plan() -> Plan:
+    """More destroys than a policy allows, one of them protected."""
+    return plan(
+        *(step(f"scout[{n}]", Action.DESTROY, Reason.REMOVED, current=seen("scout")) for n in range(5)),
+        replaced("db"),
+        refusals=(
+            refusal(),
+            refusal(
+                "db is protected, and would be replaced because `image` changes",
+                code="prevent-destroy",
+                position=at(9),
+                fix="take `lifecycle.prevent_destroy` out for this change, and apply again",
+                related=(("protected here", at(7)),),
+            ),
+        ),
     )

@@ -7,10 +7,22 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-from cli_models import at, change, info, mixed_plan, plan, result, step
+from cli_models import (
+    at,
+    broken,
+    change,
+    info,
+    mixed_plan,
+    plan,
+    refused_plan,
+    result,
+    rollout_plan,
+    step,
+)
 
 from reconciler import __version__
-from reconciler.cli.views.json import JsonLines, event_dicts, plan_dicts
+from reconciler.cli.views.json import JsonLines, event_dicts
+from reconciler.cli.views.planned import plan_dicts
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.event import (
@@ -167,3 +179,85 @@ def test_lines_are_ascii_whatever_the_values_hold():
         Planned(plan=plan(step("a", Action.DESTROY, Reason.REMOVED, detail="\x1b[2J\u202e宽\n")))
     )
     assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("made", [rollout_plan(), refused_plan()], ids=["rollout", "refused"])
+def test_every_line_about_what_a_plan_holds_beside_its_steps_is_valid_by_the_schema(made, valid):
+    for data in written([Planned(plan=made)]):
+        valid(data)
+
+
+def test_moves_rollouts_expiries_and_refusals_are_events_of_their_own_before_the_summary():
+    types = [data["type"] for data in plan_dicts(rollout_plan(), operation="plan")]
+    assert types == [
+        *["planned_change"] * 15,
+        *["drift"] * 2,
+        *["moved"] * 4,
+        "rollout",
+        *["expiring"] * 9,
+        "change_summary",
+    ]
+    assert [data["type"] for data in plan_dicts(refused_plan(), operation="plan")][-3:] == [
+        "refusal",
+        "refusal",
+        "change_summary",
+    ]
+
+
+def of_type(made, kind: str) -> list[dict]:
+    return [data for data in plan_dicts(made, operation="plan") if data["type"] == kind]
+
+
+def test_a_step_says_its_wave_and_who_needs_it_and_null_where_there_is_none():
+    db, first, *_ = of_type(rollout_plan(), "planned_change")
+    assert (db["wave"], db["needed_by"]) == (None, "researcher[0]")
+    assert (first["wave"], first["needed_by"]) == (1, None)
+
+
+def test_a_repair_says_what_it_tries_and_what_it_passed_over():
+    made = plan(broken("a", passed_over=("not restarted: it is paused",)), broken("b", protected=True))
+    one, other = of_type(made, "planned_change")
+    assert (one["rungs"], one["passed_over"]) == (["probe", "restart"], ["not restarted: it is paused"])
+    assert (one["protected"], other["protected"]) == (False, True)
+
+
+def test_a_rollout_holds_the_keys_of_its_steps_wave_by_wave():
+    (data,) = of_type(rollout_plan(), "rollout")
+    assert data["waves"][:2] == [["researcher[0]"], ["researcher[1]", "researcher[2]"]]
+    assert (data["size"], data["at_once"], data["min_healthy"]) == (10, 2, 10.0)
+    assert (data["canary"], data["auto_revert"]) == (True, True)
+
+
+def test_a_move_says_from_where_to_where_and_by_which_line():
+    first = of_type(rollout_plan(), "moved")[0]
+    position = {"file": "sandboxes.yaml", "line": 12, "column": 5}
+    assert first == {"type": "moved", "from": "search", "to": "finder", "position": position}
+
+
+def test_what_expires_comes_soonest_first():
+    seconds = [data["seconds"] for data in of_type(rollout_plan(), "expiring")]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == 850.0
+
+
+def test_the_summary_says_what_was_asked_for_and_whether_it_may_be_done():
+    (data,) = of_type(rollout_plan(), "change_summary")
+    assert (data["moved"], data["refused"]) == (4, False)
+    assert data["left_out"] == ["proxy", "scouts[0]", "scouts[1]"]
+    assert data["selection"]["targets"] == ["researcher", "worker*"]
+    (refused,) = of_type(refused_plan(), "change_summary")
+    assert refused["refused"] is True
+
+
+def test_a_refusal_names_what_tripped_and_the_place():
+    first = of_type(refused_plan(), "refusal")[0]
+    assert (first["code"], first["position"]["line"]) == ("max-destroy", 31)
+
+
+@pytest.mark.parametrize("status", [StepStatus.DONE, StepStatus.FAILED])
+def test_the_end_of_a_repair_says_what_was_tried_before(status, valid):
+    tried = ("waited again: not ready after 5s", "restarted: it answers")
+    ended = StepEnded(result=result("a", status, action="repair", tried=tried), key="a")
+    (data,) = event_dicts(ended, operation="apply")
+    valid(data)
+    assert data["tried"] == list(tried)

@@ -214,7 +214,11 @@ def test_each_error_has_its_exit_code(error, code):
         ([StepStatus.DONE, StepStatus.FAILED], False, 5),
         ([StepStatus.SKIPPED], False, 5),
         ([StepStatus.STALE, StepStatus.DONE], False, 6),
+        ([StepStatus.STALE], False, 6),
+        ([StepStatus.STALE, StepStatus.SKIPPED, StepStatus.DONE], False, 6),
         ([StepStatus.STALE, StepStatus.FAILED], False, 5),
+        ([StepStatus.STALE, StepStatus.SKIPPED, StepStatus.FAILED], False, 5),
+        ([StepStatus.STALE, StepStatus.NOT_STARTED], False, 5),
         ([StepStatus.NOT_STARTED], True, 130),
     ],
 )

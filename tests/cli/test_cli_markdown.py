@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from cli_models import change, create, mixed_plan, plan, step
+from cli_models import (
+    change,
+    create,
+    mixed_plan,
+    moved,
+    plan,
+    refusal,
+    refused_plan,
+    rollout_plan,
+    step,
+    waves,
+)
 
 from reconciler.cli.views.markdown import LIMIT, code, plan_markdown
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
-from reconciler.model.plan import Action, Reason
+from reconciler.model.plan import Action, Reason, Selection
 
 
 def test_one_of_everything_reads_as_the_golden_file(golden):
@@ -92,3 +103,45 @@ def test_an_empty_plan_says_so_in_three_lines():
     made = plan_markdown(plan(unchanged=(Address("a"),)))
     assert "No changes. The sandbox of stack research is as declared." in made
     assert "<details>" not in made
+
+
+def test_a_rollout_and_all_that_goes_with_it_read_as_the_golden_file(golden):
+    golden("plan-rollout.md", plan_markdown(rollout_plan()))
+
+
+def test_a_refused_plan_reads_as_the_golden_file(golden):
+    golden("plan-refused.md", plan_markdown(refused_plan()))
+
+
+def test_refusals_come_before_everything_else_and_are_never_folded():
+    shown = visible(plan_markdown(refused_plan()))
+    assert shown.index("> [!CAUTION]") < shown.index("**Plan:")
+    assert "> - it destroys 5 sandboxes" in shown
+
+
+def test_what_a_rollout_and_a_repair_take_down_is_seen_without_unfolding_anything():
+    shown = visible(plan_markdown(rollout_plan()))
+    assert "`researcher[0..9] (10×)` (replace)" in shown
+    assert "first waits for it again, then restarts it; replaced only if that does not help" in shown
+
+
+def test_moves_rollouts_and_what_expires_fold_away():
+    made = plan_markdown(rollout_plan())
+    for words in ("scout[0..2] → scouts[0..2]", "1 canary  researcher[0]", "expires in 14m"):
+        assert words in made
+        assert words not in visible(made)
+
+
+@pytest.mark.parametrize("what", ["moves", "rollouts", "refusals", "left out", "targets"])
+def test_the_comment_stays_under_the_limit_however_much_a_plan_holds_beside_its_steps(what):
+    many = range(3000)
+    more = {
+        "moves": {"moves": tuple(moved(f"a-long-name-{n}", f"another-name-{n}") for n in many)},
+        "rollouts": {"rollouts": tuple(waves(f"group-{n}", *[1] * 20) for n in many)},
+        "refusals": {"refusals": tuple(refusal(f"{n} " * 300) for n in many)},
+        "left out": {"left_out": tuple(Address("x" * 300 + str(n)) for n in many)},
+        "targets": {"selection": Selection(targets=tuple(f"target-{n}" for n in many))},
+    }[what]
+    made = plan_markdown(plan(step("doomed", Action.DESTROY, Reason.REMOVED), **more))
+    assert len(made) < LIMIT
+    assert "`doomed`" in visible(made)

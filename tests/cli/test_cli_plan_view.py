@@ -8,8 +8,9 @@ import pytest
 from cli_models import change, create, declared, mixed_plan, plan, seen, step
 
 from reconciler.cli.views.grouping import blocks, together
-from reconciler.cli.views.human import plan_text, summary
+from reconciler.cli.views.human import plan_text
 from reconciler.cli.views.style import PLAIN, Style, cells
+from reconciler.cli.views.summary import summary
 from reconciler.model.desired import Address
 from reconciler.model.plan import Action, Plan, Reason
 

@@ -292,3 +292,39 @@ def test_the_live_view_prints_a_failure_at_once_and_leaves_the_terminal_clean():
 def test_a_result_that_is_live_says_where_it_answers():
     (line,) = plain([ended(result("a", info=info("a", 4711)))])
     assert line == "a: created after 1.2s at http://127.0.0.1:4711"
+
+
+TRIED = ("waited again: not ready after 5s", "restarted: it answers")
+
+
+def test_a_repair_says_what_it_came_to():
+    mended = result("r[1]", action="repair", tried=TRIED)
+    shown = report_text([mended], seconds=6, interrupted=False, width=140, style=PLAIN)
+    assert "\nr[1]: waited again: not ready after 5s; restarted: it answers\n" in shown
+
+
+def test_repairs_that_went_the_same_way_are_one_line_and_many_others_are_counted():
+    alike = [result(f"r[{n}]", action="repair", tried=TRIED) for n in range(30)]
+    apart = [result(f"s{n}", action="repair", tried=TRIED) for n in range(25)]
+    shown = report_text([*alike, *apart], seconds=6, interrupted=False, width=140, style=PLAIN)
+    assert "\nr[0..29] (30×): waited again: " in shown
+    assert "\n… and 6 more repairs\n" in shown
+
+
+def test_a_repair_that_failed_says_what_was_tried_before_once():
+    pair = [result(f"r[{n}]", FAILED, action="repair", error="no room", tried=TRIED) for n in range(2)]
+    shown = report_text(pair, seconds=6, interrupted=False, width=140, style=PLAIN)
+    assert "  tried before: waited again: not ready after 5s; restarted: it answers\n" in shown
+    assert shown.count("waited again") == 1
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_was_tried_fits_the_terminal_and_cannot_move_its_cursor(width):
+    evil = ("restarted: \x1b[2J it ended again " * 9,)
+    outcomes = [
+        result("r[0]", action="repair", tried=evil),
+        result("r[1]", FAILED, action="repair", tried=evil),
+    ]
+    shown = report_text(outcomes, seconds=6, interrupted=False, width=width, style=PLAIN)
+    assert "\x1b" not in shown
+    assert max(map(cells, shown.splitlines())) <= width

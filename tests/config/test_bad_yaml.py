@@ -138,12 +138,7 @@ MEANINGS = {
     "a status for a TCP probe": (BOX + "readiness: {tcp: http, expect: ‸200}\n", "no meaning with `tcp`", "remove"),
     "an allow list without its mode": (BOX + "network: {mode: open, allow: ‸[a]}\n", "mode: allowlist", "remove `allow`"),
     "an allowlist of nothing said": (BOX + "network: {mode: ‸allowlist}\n", "needs `allow`", "isolated"),
-    "protection, which comes later": (BOX + "lifecycle: {prevent_destroy: ‸true}\n", "not yet supported", "remove"),
-    "a lifetime, which comes later": (BOX + "lifecycle: {max_lifetime: ‸8h}\n", "not yet supported", "remove"),
-    "a rollout, which comes later": (BOX + "rollout: ‸{max_unavailable: 1}\n", "not yet supported", "remove"),
     "another drift policy, which comes later": (BOX + "drift: ‸report\n", "not yet supported", "remove"),
-    "moves, which come later": ("moved: ‸[{from: a, to: b}]\n", "not yet supported", "remove"),
-    "a policy, which comes later": ("policy: ‸{max_destroy: 5}\n", "not yet supported", "remove"),
     "a home nobody has": (BOX + "mounts: [{source: ‸~/a, target: /a}]\n", "HOME is not set", "write the path out"),
 }  # fmt: skip
 
@@ -196,7 +191,57 @@ CONTAINERS = {
     "an unknown option of Docker": ("backends: {d: {type: docker, ‸prefx: a}}\n", "unknown key `prefx`", "`prefix`"),
 }  # fmt: skip
 
-CASES = {**SYNTAX, **KEYS, **VALUES, **MEANINGS, **CONTAINERS}
+TWO = "sandboxes:\n  db: {}\n  box:\n    "
+
+LIFECYCLES = {
+    "a protection that is a word": (BOX + "lifecycle: {prevent_destroy: ‸yes}\n", "true or false, not `yes`", "`prevent_destroy: true`"),
+    "a protection that turns out to be a word": (
+        "variables: {p: {default: maybe}}\n" + BOX + "lifecycle: {prevent_destroy: ‸'${var.p}'}\n", "true or false", "write",
+    ),
+    "a protection that is an escape": (BOX + "lifecycle: {prevent_destroy: ‸'$${x}'}\n", "true or false", "true or false"),
+    "a misspelt key of lifecycle": (BOX + "lifecycle: {‸prevent_destory: true}\n", "`prevent_destory`", "`prevent_destroy`"),
+    "a misspelt field to ignore": (BOX + "lifecycle: {ignore_changes: [‸enviroment.A]}\n", "`enviroment` is no field", "did you mean `environment.A`"),
+    "a misspelt part to ignore": (BOX + "lifecycle: {ignore_changes: [image, ‸resources.mem]}\n", "`resources.mem`", "did you mean `resources.memory`"),
+    "a part of what has none": (BOX + "lifecycle: {ignore_changes: [‸image.tag]}\n", "`image` has no parts", "write `image`"),
+    "a field that is on no object": (BOX + "lifecycle: {ignore_changes: [‸readiness]}\n", "`readiness` is no field", "`image`"),
+    "a glob that matches no field": (BOX + "lifecycle: {ignore_changes: [‸x*]}\n", "`x*` is no field", "`image`"),
+    "a glob that matches no part": (BOX + "lifecycle: {ignore_changes: [‸resources.x*]}\n", "`resources.x*`", "`resources.cpu`"),
+    "a field with a dot at its end": (BOX + "lifecycle: {ignore_changes: [‸environment.]}\n", "ends with a dot", "`environment`"),
+    "nothing to ignore": (BOX + 'lifecycle: {ignore_changes: [‸""]}\n', "no field", "choose one of"),
+    "a field instead of a list of them": (BOX + "lifecycle: {ignore_changes: ‸image}\n", "a list of fields", "`ignore_changes: [image]`"),
+    "an unknown trigger": (TWO + "lifecycle: {replace_triggered_by: [‸sandbox.dbb]}\n", "no sandbox `dbb`", "did you mean `db`"),
+    "an index of a trigger that is one sandbox": (TWO + "lifecycle: {replace_triggered_by: [‸'sandbox.db[0]']}\n", "is one sandbox", "without brackets"),
+    "a trigger with an attribute": (TWO + "lifecycle: {replace_triggered_by: [‸sandbox.db.url]}\n", "`db.url` is not the name", "such as `db`"),
+    "a trigger as an interpolation": (TWO + 'lifecycle: {replace_triggered_by: [‸"${sandbox.db.id}"]}\n', "only allowed in `environment`", "write"),
+    "itself as a trigger": (BOX + "lifecycle: {replace_triggered_by: [‸sandbox.box]}\n", "`box` cannot be replaced because of itself", "another"),
+    "its own group as a trigger": (
+        TWO + "replicas: 2\n    lifecycle: {replace_triggered_by: [db, ‸box]}\n", "`box[0]` cannot be replaced because of itself", "another",
+    ),
+    "one of its own group as a trigger": (
+        BOX + "replicas: 2\n    lifecycle: {replace_triggered_by: [‸'sandbox.box[1]']}\n", "`box[1]` cannot be replaced", "another",
+    ),
+    "a trigger from the defaults that means itself": (
+        "defaults: {lifecycle: {replace_triggered_by: [‸box]}}\nsandboxes: {box: {}, other: {}}\n", "`box` cannot be replaced", "gives way",
+    ),
+    "triggers in a circle": (
+        "sandboxes:\n  a: {lifecycle: {replace_triggered_by: ‸[b]}}\n  b: {depends_on: [a]}\n", "circle: a → b → a", "`replace_triggered_by`",
+    ),
+    "a life of no length": (BOX + "lifecycle: {max_lifetime: ‸0s}\n", "longer than nothing", "`8h`"),
+    "a life without sense": (BOX + "lifecycle: {max_lifetime: ‸long}\n", "a duration such as", "60s"),
+    "no replica away at all": (BOX + "rollout: {max_unavailable: ‸0}\n", "1 or more", "max_unavailable: 2"),
+    "no part of the replicas away": (BOX + "rollout: {max_unavailable: ‸0%}\n", "from 1% to 100%", "max_unavailable: 2"),
+    "more than all of them away": (BOX + "rollout: {max_unavailable: ‸101%}\n", "from 1% to 100%", "max_unavailable: 2"),
+    "a number in quotes that are away": (BOX + 'rollout: {max_unavailable: ‸"2"}\n', "a whole number", "remove the quotes"),
+    "a part that turns out to be a word": (
+        "variables: {n: {default: some}}\n" + BOX + "rollout: {max_unavailable: ‸'${var.n}'}\n", "from 1% to 100%", "write",
+    ),
+    "fewer canaries than none": (BOX + "rollout: {canary: ‸-1}\n", "0 or more", "write"),
+    "half a canary": (BOX + "rollout: {canary: ‸0.5}\n", "a whole number", "write"),
+    "a misspelt key of rollout": (BOX + "rollout: {‸max_unavailble: 1}\n", "`max_unavailble`", "`max_unavailable`"),
+    "a rollout that is a number": (BOX + "rollout: ‸1\n", "must be a mapping", "write"),
+}  # fmt: skip
+
+CASES = {**SYNTAX, **KEYS, **VALUES, **MEANINGS, **CONTAINERS, **LIFECYCLES}
 
 
 @pytest.mark.parametrize(("text", "message", "fix"), CASES.values(), ids=CASES.keys())

@@ -91,6 +91,7 @@ def test_the_caret_stands_under_its_column_at_any_width(width: int, column: int)
 def test_cleaning_keeps_what_people_write() -> None:
     assert clean("naïve → 日本語 ✓") == "naïve → 日本語 ✓"
     assert clean("a\tb\x1b\u202e") == "a b\\x1b\\u202e"
+    assert clean("a\xa0b\u3000") == "a\\xa0b\\u3000"  # spaces that are none to YAML, and look like one
     assert quote("x" * 100) == "`" + "x" * 60 + "…`"
 
 

@@ -15,7 +15,7 @@ from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.main import cli
 from tests.docs.pages import PAGES, ROOT, anchors, code_lines, links, name_of
 
-_WORDS = re.compile(r"^(?:\w+=\S+ )*reconciler\b(?P<rest>.*)$")
+_WORDS = re.compile(r"^(?:\w+=\S+ )*reconciler(?=\s|$)(?P<rest>.*)$")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

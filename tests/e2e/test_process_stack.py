@@ -113,6 +113,8 @@ outputs:
         here("plan").stdout,
         here("plan", "--json").stdout,
         here("plan", "--format", "markdown").stdout,
+        here("plan", "-o", "first.plan").stdout,
+        here("show", "first.plan").stdout,
         *(getattr(here("apply", "--auto-approve", "-v"), stream) for stream in ("stdout", "stderr")),
     ]
     for name, kind in (
@@ -127,7 +129,13 @@ outputs:
     here.environ["MY_TOKEN"] = canaries["env"] + "-rotated"
     changed = here("plan")
     assert "FROM_ENV" in changed.stdout
-    said += [changed.stdout, here("apply", "--auto-approve", "--json").stdout]
+    here("plan", "-o", "second.plan")
+    here("plan", "-o", "destroy.plan", "--destroy")
+    said += [
+        changed.stdout,
+        here("show", "second.plan").stdout,
+        here("apply", "second.plan", "--json").stdout,
+    ]
     said += [
         here(*command).stdout
         for command in (["show"], ["why", "a"], ["logs", "a"], ["status"], ["state", "show", "a"])
@@ -138,6 +146,8 @@ outputs:
         file for folder_ in ("state", "xdg") for file in (here.path / folder_).rglob("*") if file.is_file()
     ]
     assert written
+    written += (kept := sorted(here.path.glob("*.plan")))
+    assert len(kept) == 3
     for file in written:
         text = file.read_bytes()
         assert not any(canary.encode() in text for canary in canaries.values()), file
@@ -200,6 +210,42 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_next_run_converges(here: Folder)
     here.write(THREE)
     here("apply", "--auto-approve")
     here("plan", "--detailed-exitcode", code=0)
+    assert len(here.sandboxes()) == 3
+
+
+def test_a_saved_plan_is_done_as_far_as_it_still_holds(here: Folder) -> None:
+    here.write(THREE)
+    here("plan", "-o", "first.plan")
+    assert here.sandboxes() == []
+    here("apply", "first.plan")
+    assert len(here.sandboxes()) == 3
+    here.write(THREE.replace("LOG_LEVEL: info", "LOG_LEVEL: debug"))
+    made = here("plan", "-o", "p.json").stdout
+    assert here("show", "p.json").stdout == made
+
+    before = here.sandboxes()
+    [victim] = [name for name in before if name.startswith("worker-1-")]
+    here.kill(victim)
+    until(lambda: "repair" in here("plan").stdout)
+    done = here("apply", "p.json", code=6)
+    assert "2 replaced, 1 stale" in done.stdout
+    assert "worker[1]: moved since the plan, left alone: it is not running any more" in done.stderr
+    assert set(here.sandboxes()) & set(before) == {victim}
+
+    again = here("apply", "p.json", code=6)
+    assert "worker[0]: moved since the plan, left alone: it is as planned already" in again.stderr
+    assert "0 replaced" not in again.stdout
+    here("apply", "--auto-approve")
+    here("plan", "--detailed-exitcode", code=0)
+
+
+def test_an_edited_plan_file_does_nothing(here: Folder) -> None:
+    here.write(THREE)
+    here("apply", "--auto-approve")
+    here("plan", "-o", "p.json")
+    text = (here.path / "p.json").read_text()
+    (here.path / "p.json").write_text(text.replace('"destroy":false', '"destroy":true'))
+    assert "was changed after it was made" in here("apply", "p.json", code=1).stderr
     assert len(here.sandboxes()) == 3
 
 

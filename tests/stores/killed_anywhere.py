@@ -2,8 +2,8 @@
 
 A run is: lock, snapshot, journal, snapshot, journal, release. It is forked, counts its audited calls (open, rename,
 remove, flock and the like) and kills itself at the Nth; what it was told to be done it says through a pipe before it
-goes on. Whatever N: the state left is the last acknowledged one or the next, the next run gets the lock at once and
-works, and no temporary file survives that.
+goes on. Whatever N: the state left is the last acknowledged one or the next, every version that is listed can be had
+and is as it was written, the next run gets the lock at once and works, and no temporary file survives that.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from pathlib import Path
 
 from reconciler.core.fold import fold_all
 from reconciler.model.state import State
+from reconciler.stores.file import FileStore
 from reconciler.testing.store_conformance import a_state, created
 from tests.stores.places import NOW, Clock, a_store
 
 COUNTED = ("open", "os.", "fcntl.")
+Run = Callable[[Path, Callable[[], object]], None]
+
+
+FIRST = replace(a_state("old"), serial=1, updated_at=NOW)
+SECOND = replace(fold_all(FIRST, created("a")), serial=2)
 
 
 def steps() -> tuple[State | None, ...]:
     """What the state is after each acknowledged step of `run`; appends of several entries may be cut in between."""
-    first = replace(a_state("old"), serial=1, updated_at=NOW)
-    noted = fold_all(first, created("a"))
-    second = replace(noted, serial=2, updated_at=NOW)
-    return (None, None, first, noted, second, fold_all(second, created("b")), fold_all(second, created("b")))
+    noted, last = fold_all(FIRST, created("a")), fold_all(SECOND, created("b"))
+    return (None, None, FIRST, noted, SECOND, last, last)
 
 
 def run(directory: Path, done: Callable[[], object]) -> None:
@@ -49,7 +53,7 @@ def run(directory: Path, done: Callable[[], object]) -> None:
     done()
 
 
-def forked(directory: Path, kill_at: int) -> tuple[bool, int]:
+def forked(directory: Path, kill_at: int, run: Run = run) -> tuple[bool, int]:
     """(whether it was killed, how many steps it was told to be done)."""
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -81,11 +85,21 @@ def forked(directory: Path, kill_at: int) -> tuple[bool, int]:
     return False, acknowledged
 
 
+def check_versions(store: FileStore, left: State | None) -> None:
+    """The current one and all before it, each as it was written, whatever the journal says."""
+    there = store.history()
+    assert [version.serial for version in there] == ([] if left is None else list(range(left.serial, 0, -1)))
+    for version, as_written in zip(reversed(there), (FIRST, SECOND), strict=False):
+        assert not version.damage
+        assert store.version(version.serial) == as_written
+
+
 def check(directory: Path, acknowledged: int) -> None:
     allowed = steps()[acknowledged : acknowledged + 2]
     store = a_store(directory)
     left = store.read()
     assert left in allowed, f"{acknowledged} steps were acknowledged, but the state is {left}"
+    check_versions(store, left)
     broken: list[object] = []
     with store.lock("apply", on_broken=broken.append) as lease:
         base = left or store.write(lease, a_state("old"))
@@ -94,7 +108,8 @@ def check(directory: Path, acknowledged: int) -> None:
         store.write(lease, base)
     if 0 < acknowledged < 6:
         assert broken, "the dead holder's lock was not broken"
-    names = sorted(path.name for path in directory.iterdir())
+    assert [version.serial for version in store.history()] == list(range(base.serial + 1, 0, -1))
+    names = sorted(path.name for path in directory.rglob("*"))
     assert not [name for name in names if ".tmp-" in name], names
 
 

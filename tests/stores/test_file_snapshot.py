@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
 from reconciler.model.desired import Address
 from reconciler.model.state import State
-from reconciler.stores.file import snapshot
+from reconciler.stores import snapshot
 from reconciler.testing.store_conformance import STACK, a_state
+from tests.stores.places import a_store
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/state.v1.schema.json").read_text())
 ALLOWS = jsonschema_rs.validator_for(SCHEMA)
@@ -27,7 +28,7 @@ GOOD = snapshot.encode(a_state("a", 'b["eu"]', serial=3))
 
 def decode(data: bytes | str) -> State:
     raw = data.encode() if isinstance(data, str) else data
-    return snapshot.decode(raw, stack=STACK, place="state/research.json", backup="state/research.json.backup")
+    return snapshot.decode(raw, place="state/research.json", hint="look at state/research.json.backup")
 
 
 def document() -> dict[str, Any]:
@@ -197,9 +198,35 @@ def test_a_newer_format_is_left_to_the_newer_version(form: str) -> None:
     assert "update" in refused.value.hint
 
 
-def test_the_state_of_another_stack_is_refused() -> None:
+def test_the_state_of_another_stack_is_refused(tmp_path: Path) -> None:
+    (tmp_path / f"{STACK}.json").write_text(json.dumps({**document(), "stack": "other"}))
     with pytest.raises(StateCorrupt, match="stack 'other', not of 'research'"):
-        decode(json.dumps({**document(), "stack": "other"}))
+        a_store(tmp_path).read()
+
+
+def test_what_stands_where_a_secret_belongs_is_not_quoted() -> None:
+    wrong = document()
+    wrong["sandboxes"]["a"]["spec"]["secrets.TOKEN"] = ["hunter2"]
+    with pytest.raises(StateCorrupt, match=r"secrets\.TOKEN is not shown, expected a plain value") as refused:
+        decode(json.dumps(wrong))
+    assert "hunter2" not in str(refused.value) + refused.value.hint
+
+
+def test_everything_that_a_record_may_say_is_read_back() -> None:
+    state = a_state("a", "b")
+    full = replace(
+        state.with_record(
+            replace(
+                state.sandboxes[Address("a")],
+                protected=True,
+                triggers={Address("b"): "sb-b"},
+                healthy={"image": "aio:0"},
+            )
+        ),
+        released={("main", "sb-old"): Address("old")},
+    )
+    assert decode(snapshot.encode(full)) == full
+    ALLOWS.validate(json.loads(snapshot.encode(full)))
 
 
 def test_a_state_that_could_not_be_read_back_is_never_encoded() -> None:

@@ -18,6 +18,7 @@ from reconciler.testing.store_conformance import STACK, a_state, created
 from tests.stores.places import a_store, picture
 
 SNAPSHOT, BACKUP, JOURNAL = f"{STACK}.json", f"{STACK}.json.backup", f"{STACK}.journal.jsonl"
+HISTORY = f"{STACK}.history"
 
 
 def used(directory: Path) -> FileStore:
@@ -39,9 +40,9 @@ def test_every_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) ->
         store = used(directory)
     finally:
         os.umask(before)
-    names = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
-    expected = (SNAPSHOT, BACKUP, JOURNAL, f"{STACK}.key", f"{STACK}.lock", f"{STACK}.lock.guard")
-    assert names == dict.fromkeys(expected, 0o600)
+    names = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.rglob("*")}
+    expected = (SNAPSHOT, BACKUP, JOURNAL, "1.json", f"{STACK}.key", f"{STACK}.lock", f"{STACK}.lock.guard")
+    assert names == {**dict.fromkeys(expected, 0o600), HISTORY: 0o700}
     assert all(well for _, well, _ in store.check())
 
 
@@ -58,15 +59,19 @@ def test_the_directory_is_made_private_and_only_when_it_is_needed(tmp_path: Path
 
 def test_a_mode_that_was_opened_up_is_closed_again_by_the_next_write(tmp_path: Path) -> None:
     store = used(tmp_path)
-    for path in tmp_path.iterdir():
-        path.chmod(0o644)
-    assert [what for what, well, _ in store.check() if not well] == ["state is private"]
+    for path in tmp_path.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    [(what, told)] = [(what, told) for what, well, told in store.check() if not well]
+    assert what == "state is private"
+    assert "chmod 600 " in told
+    assert f"&& chmod -R go-rwx {tmp_path / HISTORY}" in told
     with store.lock("apply") as lease:
         state = store.read()
         assert state is not None
         store.write(lease, state)
     for name in (SNAPSHOT, BACKUP, f"{STACK}.lock"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / HISTORY).stat().st_mode) == 0o700
 
 
 def test_reading_never_writes(tmp_path: Path) -> None:
@@ -81,6 +86,8 @@ def test_reading_never_writes(tmp_path: Path) -> None:
     again.secret_key(create=True)
     again.check()
     again.describe()
+    again.history()
+    again.version(1)
     assert picture(tmp_path) == before
     assert store.read() == again.read()
 
@@ -127,15 +134,17 @@ def test_a_state_that_was_changed_behind_the_holders_back_is_noticed(tmp_path: P
             store.append(lease, created("b"))
 
 
-@pytest.mark.parametrize("left", [BACKUP, JOURNAL], ids=["the backup", "the journal"])
+@pytest.mark.parametrize("left", [BACKUP, JOURNAL, HISTORY], ids=["the backup", "the journal", "the history"])
 def test_a_lost_state_is_not_an_empty_one(tmp_path: Path, left: str) -> None:
     """Guards promise 4: nothing may be created anew because a file is gone."""
     store = used(tmp_path)
+    if left != HISTORY:
+        shutil.rmtree(tmp_path / HISTORY)
     for name in {SNAPSHOT, BACKUP, JOURNAL} - {left}:
         (tmp_path / name).unlink()
     with pytest.raises(StateCorrupt, match=f"is missing, but .*{left} is there") as refused:
         store.read()
-    assert "restore" in refused.value.hint
+    assert "to begin anew" in refused.value.hint
     with store.lock("apply") as lease, pytest.raises(StateCorrupt):
         store.write(lease, a_state())
 

@@ -10,12 +10,16 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from reconciler.core.plan_file import encode
+from reconciler.core.planner import make_plan
 from reconciler.model.diagnostic import Severity
 from reconciler.model.event import Activity
-from reconciler.model.observed import Phase
+from reconciler.model.observed import Observed, Phase
 from reconciler.model.outcome import StepStatus
 from reconciler.model.plan import Action, Reason
+from reconciler.model.saved import Inputs, SavedPlan
 from reconciler.model.state import Status
+from tests.support.build import desired, options, record, seen, state, wanted
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 NAMES = ("state", "plan", "event")
@@ -23,6 +27,10 @@ EVENTS = [
     "version",
     "planned_change",
     "drift",
+    "moved",
+    "rollout",
+    "expiring",
+    "refusal",
     "change_summary",
     "apply_start",
     "apply_progress",
@@ -191,42 +199,18 @@ def test_an_event_is_taken_whole_and_refused_in_part_or_with_more(line: dict[str
         assert not validator.is_valid({k: v for k, v in line.items() if k != key}), key
 
 
-PLAN: dict[str, Any] = {
-    "format": "1.0",
-    "stack": "research",
-    "lineage": "l",
-    "lineage_found": False,
-    "serial": 4,
-    "config_digest": "0" * 64,
-    "options": {"targets": ["a"], "excludes": [], "replace": [], "refresh_only": False, "destroy": False},
-    "steps": [
-        {
-            **STEP,
-            "spec": {"environment.LOG_LEVEL": "info", "resources.cpu": 1.5, "security.read_only_root": True},
-            "spec_hash": "0" * 32,
-            "recorded_spec_hash": "",
-            "observed": {
-                "sandbox_id": "a-1",
-                "container_id": None,
-                "generation": 1,
-                "spec_hash": "0" * 32,
-                "phase": "starting",
-            },
-        },
-    ],
-    "unchanged": ["db"],
-    "diagnostics": [DIAGNOSTIC],
-    "outputs": {"url": {"value": "${sandbox.a.url}", "sensitive": False}},
-}
-
-
 def test_a_plan_file_is_taken_whole_and_refused_in_part_or_with_more() -> None:
+    """A whole document, as it is written: a step of it was planned on something."""
+    old, new = wanted("a", image="one"), wanted("a", image="two")
+    made = make_plan(desired(new), state(record(old)), Observed(sandboxes=(seen(old),)), options())
+    saved = SavedPlan(plan=made, inputs=Inputs(), made_at=1.0, tool="1.0")
+    whole = json.loads(encode(saved, key=None))
     validator = jsonschema_rs.validator_for(schema("plan"))
-    validator.validate(PLAN)
-    assert not validator.is_valid({**PLAN, "surprise": 1})
-    for key in PLAN:
-        assert not validator.is_valid({k: v for k, v in PLAN.items() if k != key}), key
-    (step,) = PLAN["steps"]
+    validator.validate(whole)
+    assert not validator.is_valid({**whole, "surprise": 1})
+    for key in whole:
+        assert not validator.is_valid({k: v for k, v in whole.items() if k != key}), key
+    (step,) = whole["steps"]
     for key in step:
         part = {k: v for k, v in step.items() if k != key}
-        assert not validator.is_valid({**PLAN, "steps": [part]}), key
+        assert not validator.is_valid({**whole, "steps": [part]}), key

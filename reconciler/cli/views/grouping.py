@@ -55,11 +55,15 @@ def blocks(steps: Iterable[Step]) -> list[Block]:
 
 def together(addresses: Sequence[str]) -> str:
     """`researcher[0..2] (3×)` for the addresses of one group; one address alone as it is."""
+    return named(addresses) + (f" ({len(addresses)}×)" if len(addresses) > 1 else "")
+
+
+def named(addresses: Sequence[str]) -> str:
+    """The same without the count: `researcher[0..2]`."""
     if len(addresses) == 1:
         return harmless(addresses[0])
     group, _ = split(addresses[0])
-    keys = [split(address)[1] for address in addresses]
-    return harmless(f"{group}[{_keys(keys)}] ({len(addresses)}×)")
+    return harmless(f"{group}[{_keys([split(address)[1] for address in addresses])}]")
 
 
 def split(address: str) -> tuple[str, str]:
@@ -80,10 +84,19 @@ def _keys(keys: Sequence[str]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
+def needs(step: Step) -> tuple[str, ...]:
+    """The keys of the steps that it waits for, without those of its own rollout: their order is told with the waves."""
+    if not step.wave:
+        return step.needs
+    group, _ = split(step.address)
+    return tuple(key for key in step.needs if split(key.partition("#")[0])[0] != group)
+
+
 def _signature(step: Step) -> tuple[object, ...]:
     group, key = split(step.address)
     what = (step.action, step.create_first, step.backend, step.reason, step.detail)
-    head = (*what, step.cost, step.unchanged, step.needs, group)
+    asks = (step.rungs, step.passed_over, step.needed_by, bool(step.wave), needs(step))
+    head = (*what, step.cost, step.unchanged, *asks, group)
     if not key:
         return (*head, step.key)
     fields = tuple((c.path, c.forces_replacement, c.outside, c.sensitive, c.position) for c in _changes(step))

@@ -7,104 +7,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.cli.views.grouping import Block, Row, blocks, split, together
-from reconciler.cli.views.style import (
-    BOLD,
-    CYAN,
-    ELLIPSIS,
-    GREEN,
-    MAGENTA,
-    RED,
-    YELLOW,
-    Style,
-    cells,
-    fit,
-    harmless,
-    pad,
-    wrapped,
-)
+from reconciler.cli.views import wording
+from reconciler.cli.views.beside import expiring_text, moves_text, refusals_text, rollout_text
+from reconciler.cli.views.fields import FIELD, rows_text
+from reconciler.cli.views.grouping import Block, blocks, needs
+from reconciler.cli.views.legend import COLOUR, legend
+from reconciler.cli.views.style import BOLD, Style, cells, fit, harmless, pad, wrapped
+from reconciler.cli.views.summary import summary
 from reconciler.cli.views.values import counted
-from reconciler.model.plan import CREATE_FIRST_SYMBOL, SYMBOL, Action, Plan, Reason, Step
-
-COLOUR = {
-    Action.CREATE: GREEN,
-    Action.UPDATE: YELLOW,
-    Action.REPLACE: RED,
-    Action.REPAIR: MAGENTA,
-    Action.ADOPT: CYAN,
-    Action.DESTROY: RED,
-    Action.FORGET: 2,
-}
-
-MEANING = {
-    Action.DESTROY: "destroy",
-    Action.REPLACE: "replace: destroy, then create",
-    Action.REPAIR: "repair: replace what broke",
-    Action.UPDATE: "change in place",
-    Action.CREATE: "create",
-    Action.ADOPT: "adopt",
-    Action.FORGET: "forget the record",
-}
-CREATE_FIRST_MEANING = "replace: create, then destroy"
+from reconciler.model.address import Address
+from reconciler.model.plan import Action, Plan, Reason
 
 # What happened to the object itself, as opposed to one of its fields.
 HAPPENED_OUTSIDE = (Reason.MISSING, Reason.DEAD, Reason.PAUSED)
 
-_FIELD = "      "
-
-
-def _symbols() -> Iterator[tuple[str, Action, str]]:
-    """What a legend may have to explain, in its order."""
-    for action, meaning in MEANING.items():
-        yield SYMBOL[action], action, meaning
-        if action is Action.REPLACE:
-            yield CREATE_FIRST_SYMBOL, action, CREATE_FIRST_MEANING
-
-
-_SYMBOLS = tuple(_symbols())
-
 
 def plan_text(plan: Plan, *, width: int, style: Style) -> str:
-    """The whole plan, no line wider than `width` columns, ending in the summary line."""
+    """The whole plan, no line wider than `width` columns, ending in the summary line, and after it only in why the
+    plan is refused."""
     lines = list(_lines(plan, width, style))
-    return "\n".join([*lines, *(style.bold(line) for line in wrapped(summary(plan), width))]) + "\n"
-
-
-def summary(plan: Plan) -> str:
-    """`Plan: 3 to create, 1 to change, 1 to replace, 0 to destroy.`; other actions only when there are any."""
-    if plan.empty:
-        if plan.destroy:
-            return f"Nothing to destroy. Stack {harmless(plan.stack)} has no sandboxes."
-        kept = len(plan.unchanged)
-        as_declared = (
-            f"{'The sandbox' if kept == 1 else f'All {kept} sandboxes'} of stack {harmless(plan.stack)}"
-        )
-        return (
-            f"No changes. {as_declared} {'is' if kept == 1 else 'are'} as declared."
-            if kept
-            else f"No changes. Stack {harmless(plan.stack)} declares no sandboxes, and has none."
-        )
-    tally = plan.tally()
-    always = [
-        f"{tally.get(Action.CREATE, 0)} to create",
-        f"{tally.get(Action.UPDATE, 0)} to change",
-        f"{tally.get(Action.REPLACE, 0)} to replace",
-        f"{tally.get(Action.DESTROY, 0)} to destroy",
-    ]
-    more = [
-        f"{tally[action]} to {action}"
-        for action in (Action.REPAIR, Action.ADOPT, Action.FORGET)
-        if tally.get(action)
-    ]
-    return f"Plan: {', '.join([*always, *more])}."
+    lines += [style.bold(line) for line in wrapped(summary(plan), width)]
+    lines += refusals_text(plan.refusals, width, style)
+    return "\n".join(lines) + "\n"
 
 
 def _lines(plan: Plan, width: int, style: Style) -> Iterator[str]:
-    if plan.empty:
-        return
+    yield from _scope(plan, width, style)
+    if plan.steps:
+        yield from legend(plan, width, style)
+        yield ""
+    yield from moves_text(plan, width, style)
+    if plan.steps:
+        yield from _steps(plan, width, style)
+    for waves in plan.rollouts:
+        yield from rollout_text(waves, plan, width, style)
+    yield from expiring_text(plan, width, style)
+    yield from _rest(plan, width, style)
+
+
+def _scope(plan: Plan, width: int, style: Style) -> Iterator[str]:
+    """What this plan is not about, before anybody reads it as if it were."""
+    said = [] if plan.selection.refresh else [wording.NOT_REFRESHED]
+    said += [text for text in [wording.selected(plan.selection)] if text]
+    for text in said:
+        yield from (style.dim(line) for line in wrapped(text, width))
+    if said:
+        yield ""
+
+
+def _steps(plan: Plan, width: int, style: Style) -> Iterator[str]:
     steps = blocks(plan.steps)
-    yield from _legend(plan, width, style)
-    yield ""
     drifted = [block for block in steps if block.drift or block.step.reason in HAPPENED_OUTSIDE]
     if drifted:
         yield style.bold("Changed outside, since the last apply:")
@@ -112,29 +64,21 @@ def _lines(plan: Plan, width: int, style: Style) -> Iterator[str]:
         for block in drifted:
             yield from _drift(block, width, style)
         yield ""
+    if drifted or plan.moves:
         yield style.bold("To do:")
         yield ""
     for block in steps:
         yield from _block(block, width, style)
         yield ""
-    if plan.unchanged:
-        yield style.dim(
-            fit(f"{counted(len(plan.unchanged), 'other sandbox', 'other sandboxes')} unchanged.", width)
-        )
 
 
-def _legend(plan: Plan, width: int, style: Style) -> Iterator[str]:
-    used = {step.symbol for step in plan.steps}
-    line = ""
-    for symbol, action, meaning in _SYMBOLS:
-        if symbol not in used:
-            continue
-        entry = f"  {symbol} {meaning}"
-        if line and cells(line) + cells(entry) > width:
-            yield line
-            line = ""
-        line += f"  {style.paint(symbol, COLOUR[action], BOLD)} {fit(meaning, width - 6)}"
-    yield line
+def _rest(plan: Plan, width: int, style: Style) -> Iterator[str]:
+    """What there is besides, in a line each."""
+    if plan.steps and plan.unchanged:
+        others = counted(len(plan.unchanged), "other sandbox", "other sandboxes")
+        yield style.dim(fit(f"{others} unchanged.", width))
+    if plan.left_out:
+        yield from (style.dim(line) for line in wrapped(wording.left_out(plan), width))
 
 
 def _heading(block: Block, width: int, style: Style) -> Iterator[str]:
@@ -159,27 +103,32 @@ def reason_text(block: Block) -> str:
     return block.step.reason.text + (f" ({detail})" if detail else "")
 
 
+def remarks(block: Block) -> Sequence[str]:
+    """What a reader has to know of the steps of a block besides their fields, a sentence each."""
+    step = block.step
+    said = [wording.ladder(step), *map(harmless, step.passed_over), wording.needed_by(step)]
+    said.append("in waves: see its rollout" if step.wave else "")
+    return [text for text in said if text]
+
+
 def _block(block: Block, width: int, style: Style) -> Iterator[str]:
     step = block.step
     yield from _heading(block, width, style)
     yield from rows_text(block.rows, width, style)
     if block.drift:
         yield from wrapped(
-            f"puts back {counted(len(block.drift), 'field')} changed outside", width, indent=_FIELD
+            f"puts back {counted(len(block.drift), 'field')} changed outside", width, indent=FIELD
         )
     if step.unchanged and step.action is not Action.CREATE:
-        yield style.dim(fit(f"{_FIELD}{counted(step.unchanged, 'unchanged field')} hidden", width))
-    if step.needs:
-        yield from (style.dim(line) for line in wrapped(f"after {_needs(step)}", width, indent=_FIELD))
+        yield style.dim(fit(f"{FIELD}{counted(step.unchanged, 'unchanged field')} hidden", width))
+    for index, text in enumerate(remarks(block)):
+        ladder = step.rungs and not index  # what it will do, not a remark on it
+        yield from (line if ladder else style.dim(line) for line in wrapped(text, width, indent=FIELD))
+    if needs(step):
+        after = f"after {', '.join(wording.grouped(map(Address, needs(step))))}"
+        yield from (style.dim(line) for line in wrapped(after, width, indent=FIELD))
     if step.cost:
-        yield from wrapped(f"cost: {harmless(step.cost)}", width, indent=_FIELD)
-
-
-def _needs(step: Step) -> str:
-    groups: dict[str, list[str]] = {}
-    for address in step.needs:
-        groups.setdefault(split(address)[0], []).append(address)
-    return ", ".join(together(addresses) for addresses in groups.values())
+        yield from wrapped(f"cost: {harmless(step.cost)}", width, indent=FIELD)
 
 
 def _drift(block: Block, width: int, style: Style) -> Iterator[str]:
@@ -187,89 +136,7 @@ def _drift(block: Block, width: int, style: Style) -> Iterator[str]:
     happened = reason_text(block) if block.step.reason in HAPPENED_OUTSIDE else ""
     if happened and 4 + cells(name) + 2 + cells(happened) > width:
         yield f"    {style.bold(name)}"
-        yield from wrapped(happened, width, indent=_FIELD)
+        yield from wrapped(happened, width, indent=FIELD)
     else:
         yield f"    {style.bold(name)}" + (f"  {happened}" if happened else "")
     yield from rows_text(block.drift, width, style, join=" live, declared ")
-
-
-def rows_text(rows: Sequence[Row], width: int, style: Style, *, join: str = " → ") -> Iterator[str]:
-    """Fields under each other: path, values, marks, place; a field too long for one line takes two or three."""
-    if not rows:
-        return
-    column = min(max(cells(row.path) for row in rows), max(12, width // 2))
-    bodies = [_body(row, column, join) for row in rows]
-    room = width - len(_FIELD)
-    fitting = [cells(body) for body, row in zip(bodies, rows, strict=True) if _total(body, row) <= room]
-    edge = max(fitting, default=0)
-    for row, body in zip(rows, bodies, strict=True):
-        if cells(row.path) <= column and _total(body, row) <= room:
-            aligned = pad(body, edge) if row.place and edge + 2 + cells(row.place) <= room else body
-            yield f"{_FIELD}{_marked(aligned, row, style)}" + (
-                f"  {style.dim(row.place)}" if row.place else ""
-            )
-        else:
-            yield from _long_row(row, width, style, join)
-
-
-def _values(row: Row, join: str) -> str:
-    return f"{row.before}{join}{row.after}" if row.before else row.after
-
-
-def _note(row: Row) -> str:
-    return "  # forces replacement" if row.forces_replacement else ""
-
-
-def _body(row: Row, column: int, join: str) -> str:
-    return f"{pad(row.path, column)}  {_values(row, join)}{_note(row)}"
-
-
-def _total(body: str, row: Row) -> int:
-    return cells(body) + (2 + cells(row.place) if row.place else 0)
-
-
-def _marked(body: str, row: Row, style: Style) -> str:
-    note = _note(row)
-    if not note:
-        return body
-    head, _, tail = body.rpartition(note)
-    return f"{head}{style.paint(note, RED)}{tail}"
-
-
-def _long_row(row: Row, width: int, style: Style, join: str) -> Iterator[str]:
-    """Path and place, values and marks: each pair on a line if it fits, else one under the other."""
-    room = width - len(_FIELD)
-    path, place = fit(row.path, room), style.dim(fit(row.place, room - 2))
-    if not row.place:
-        yield f"{_FIELD}{path}"
-    elif cells(path) + 2 + cells(row.place) <= room:
-        yield f"{_FIELD}{path}  {place}"
-    else:
-        yield f"{_FIELD}{path}"
-        yield f"{_FIELD}  {place}"
-    indent = _FIELD + "    "
-    lines = _long_values(row, width - len(indent), join)
-    note = _note(row)
-    if note and cells(indent + lines[-1] + note) <= width:
-        lines[-1] += style.paint(note, RED)
-    elif note:
-        lines.append(style.paint(note.strip(), RED))
-    yield from (indent + line for line in lines)
-
-
-def _long_values(row: Row, space: int, join: str) -> list[str]:
-    if cells(_values(row, join)) <= space:
-        return [_values(row, join)]
-    if not row.before:
-        return [fit(row.after, space)]
-    before, after = _where_they_differ(row.before, row.after, space)
-    return [fit(before, space), fit(f"{join.strip()} {after}", space)]
-
-
-def _where_they_differ(before: str, after: str, space: int) -> tuple[str, str]:
-    """Both without most of what they begin with alike, if that is what the cut would leave of them."""
-    pairs = enumerate(zip(before, after, strict=False))
-    alike = next((index for index, (one, other) in pairs if one != other), min(len(before), len(after)))
-    if alike < space // 2:
-        return before, after
-    return ELLIPSIS + before[alike - 8 :], ELLIPSIS + after[alike - 8 :]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from reconciler.cli.views.fields import rows_text
 from reconciler.cli.views.grouping import rows_of
-from reconciler.cli.views.human import rows_text
-from reconciler.cli.views.json import change_dicts, diagnostic_dict
+from reconciler.cli.views.planned import change_dicts, diagnostic_dict
 from reconciler.cli.views.records import record_dict
 from reconciler.cli.views.style import Style, harmless, wrapped
 from reconciler.cli.views.values import counted

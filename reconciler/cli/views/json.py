@@ -6,16 +6,15 @@ Everything a program may want is in the objects; nothing in them depends on the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
-from reconciler.cli.views.human import HAPPENED_OUTSIDE
 from reconciler.cli.views.jsonline import line
+from reconciler.cli.views.planned import diagnostic_dict, plan_dicts, summary_dict
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.event import ApplyEnded, Event, Planned, Remark, StepEnded, StepProgress, StepStarted
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Action, FieldChange, Plan, Step
-from reconciler.model.position import Position
+from reconciler.model.plan import Action, Plan
 
 FORMAT = "1.0"
 
@@ -76,90 +75,10 @@ def event_dicts(event: Event, *, operation: str, plan: Plan | None = None) -> It
             assert_never(event)
 
 
-def plan_dicts(plan: Plan, *, operation: str) -> Iterator[dict[str, Any]]:
-    """`planned_change` per step, `drift` per sandbox that changed outside, the plan's remarks, `change_summary`."""
-    yield from (_planned(step) for step in plan.steps)
-    yield from (_drift(step) for step in _drifted(plan))
-    yield from (diagnostic_dict(diagnostic) for diagnostic in plan.diagnostics)
-    yield _summary(plan, operation)
-
-
-def diagnostic_dict(diagnostic: Diagnostic) -> dict[str, Any]:
-    return {
-        "type": "diagnostic",
-        "severity": str(diagnostic.severity),
-        "code": diagnostic.code,
-        "summary": diagnostic.summary,
-        "fix": diagnostic.fix,
-        "position": _position(diagnostic.position),
-        "snippet": diagnostic.snippet,
-        "width": max(1, diagnostic.width),
-        "related": [{"summary": text, "position": _position(place)} for text, place in diagnostic.related],
-    }
-
-
-def change_dicts(changes: Iterable[FieldChange]) -> list[dict[str, Any]]:
-    return [_change(change) for change in changes]
-
-
-def _planned(step: Step) -> dict[str, Any]:
-    return {
-        "type": "planned_change",
-        "key": step.key,
-        "address": step.address,
-        "action": str(step.action),
-        "create_first": step.create_first,
-        "reason": str(step.reason),
-        "detail": step.detail,
-        "backend": step.backend,
-        "sandbox_id": step.sandbox_id,
-        "generation": step.generation,
-        "reason_text": step.reason.text,
-        "changes": [_change(change) for change in step.changes],
-        "unchanged": step.unchanged,
-        "cost": step.cost,
-        "needs": list(step.needs),
-        "position": _declared(step),
-    }
-
-
-def _drifted(plan: Plan) -> list[Step]:
-    return [
-        step
-        for step in plan.steps
-        if step.reason in HAPPENED_OUTSIDE or any(change.outside for change in step.changes)
-    ]
-
-
-def _drift(step: Step) -> dict[str, Any]:
-    return {
-        "type": "drift",
-        "address": step.address,
-        "backend": step.backend,
-        "sandbox_id": step.sandbox_id if step.current is None else step.current.info.sandbox_id,
-        "reason": str(step.reason),
-        "detail": step.detail,
-        "changes": [_change(change) for change in step.changes if change.outside],
-        "position": _declared(step),
-    }
-
-
-def _summary(plan: Plan, operation: str) -> dict[str, Any]:
-    tally = plan.tally()
-    return {
-        "type": "change_summary",
-        "operation": operation,
-        "planned": {str(action): tally.get(action, 0) for action in Action},
-        "total": len(plan.steps),
-        "unchanged": len(plan.unchanged),
-        "drifted": len(_drifted(plan)),
-    }
-
-
 def _final(event: ApplyEnded, plan: Plan, operation: str) -> dict[str, Any]:
     counts = Counter(result.status for result in event.results)
     return {
-        **_summary(plan, operation),
+        **summary_dict(plan, operation),
         "results": {str(status).replace(" ", "_"): counts[status] for status in StepStatus},
         "elapsed": _seconds(event.seconds),
         "interrupted": event.interrupted,
@@ -169,7 +88,11 @@ def _final(event: ApplyEnded, plan: Plan, operation: str) -> dict[str, Any]:
 def _ended(event: StepEnded) -> dict[str, Any]:
     result = event.result
     head = {"key": event.key, "address": result.address, "action": result.action}
-    tail = {"elapsed": _seconds(result.seconds), "attempts": result.attempts}
+    tail = {
+        "elapsed": _seconds(result.seconds),
+        "attempts": result.attempts,
+        "tried": list(result.tried),
+    }
     if result.status is StepStatus.DONE:
         return {"type": "apply_complete", **head, **_live(result), **tail}
     return {
@@ -193,30 +116,6 @@ def _live(result: StepResult) -> dict[str, Any]:
 
 def _step_key(event: StepStarted | StepProgress) -> dict[str, Any]:
     return {"key": event.key, "address": event.address, "action": str(event.action)}
-
-
-def _change(change: FieldChange) -> dict[str, Any]:
-    return {
-        "path": change.path,
-        "before": None if change.sensitive else change.before,
-        "after": None if change.sensitive else change.after,
-        "forces_replacement": change.forces_replacement,
-        "outside": change.outside,
-        "sensitive": change.sensitive,
-        "position": _position(change.position),
-    }
-
-
-def _declared(step: Step) -> dict[str, Any] | None:
-    return None if step.desired is None else _position(step.desired.position)
-
-
-def _position(position: Position | None) -> dict[str, Any] | None:
-    return (
-        None
-        if position is None
-        else {"file": position.file, "line": position.line, "column": position.column}
-    )
 
 
 def _seconds(value: float) -> float:

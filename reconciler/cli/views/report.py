@@ -12,6 +12,7 @@ from reconciler.cli.views.plain import DONE
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, fit, harmless, wrapped
 from reconciler.cli.views.table import Column, table
 from reconciler.cli.views.values import MASK, counted, duration
+from reconciler.cli.views.wording import tried
 from reconciler.model.desired import address_order
 from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import Action
@@ -25,6 +26,7 @@ _CODES: Mapping[StepStatus, tuple[int, ...]] = {
     StepStatus.NOT_STARTED: (YELLOW,),
 }
 _MOST_DONE_ROWS = 40  # a bigger fleet's successes are counted; what went wrong is always listed
+_MOST_TRIED = 20
 
 
 def report_text(
@@ -39,6 +41,7 @@ def report_text(
     """The final table, every failure in full, and the tally. `destroy`: it was asked for nothing else."""
     verb = "destroy" if destroy else "apply"
     lines = list(_table(results, width, style))
+    lines += _tried(results, width, style)
     for alike in _alike(_of(results, StepStatus.FAILED)):
         lines += ["", *_failure(alike, width, style)]
     if lines:
@@ -129,9 +132,29 @@ def _alike(failed: Sequence[StepResult]) -> list[list[StepResult]]:
     groups: dict[tuple[object, ...], list[StepResult]] = {}
     for result in failed:
         group, _ = split(result.address)
-        key = (group, result.action, result.error, result.hint, result.log_tail)
+        key = (group, result.action, result.error, result.hint, result.log_tail, result.tried)
         groups.setdefault(key, []).append(result)
     return list(groups.values())
+
+
+def _tried(results: Sequence[StepResult], width: int, style: Style) -> Iterator[str]:
+    """What each repair came to, replicas that went the same way in one line; a failure tells its own."""
+    groups: dict[tuple[object, ...], list[StepResult]] = {}
+    for result in results:
+        if result.tried and result.status is not StepStatus.FAILED:
+            group, key = split(result.address)
+            groups.setdefault((group, bool(key), result.tried), []).append(result)
+    told = list(groups.values())
+    if told:
+        yield ""
+    for alike in told[:_MOST_TRIED]:
+        text = tried([one.address for one in alike], alike[0].tried)
+        first, *rest = wrapped(text, width)
+        yield first
+        yield from (line for more in rest for line in wrapped(more, width, indent="  "))
+    if len(told) > _MOST_TRIED:
+        left = sum(len(alike) for alike in told[_MOST_TRIED:])
+        yield style.dim(fit(f"… and {counted(left, 'more repair')}", width))
 
 
 def _failure(alike: Sequence[StepResult], width: int, style: Style) -> Iterator[str]:
@@ -141,6 +164,8 @@ def _failure(alike: Sequence[StepResult], width: int, style: Style) -> Iterator[
     for text in (result.error, result.hint):
         if text:
             yield from wrapped(harmless(text), width, indent="  ")
+    if result.tried:
+        yield from wrapped(f"tried before: {harmless('; '.join(result.tried))}", width, indent="  ")
     if result.log_tail:
         yield "  last lines of its log:"
         yield from (fit(f"  | {harmless(line)}", width) for line in result.log_tail)

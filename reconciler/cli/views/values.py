@@ -71,6 +71,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def span(seconds: float) -> str:
+    """A length of time as it would be declared: 250ms, 10s, 1m30s, 8h."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    if seconds < 60 and not float(seconds).is_integer():
+        return f"{seconds:g}s"
+    left, text = round(seconds), ""
+    for unit, factor in (("h", 3600), ("m", 60), ("s", 1)):
+        text += f"{left // factor}{unit}" if left >= factor else ""
+        left %= factor
+    return text
+
+
 def age(seconds: float | None) -> str:
     """42s, 5m, 3h, 12d; a dash when it is not known."""
     if seconds is None:

@@ -99,6 +99,22 @@ def make_directory(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def make_private(path: Path) -> None:
+    """A directory of ours alone: created below an existing one, and closed to others again if somebody opened it."""
+    if path.is_symlink():
+        raise _symlinked(path)
+    with translated("create the directory", path):
+        try:
+            path.mkdir(mode=0o700)
+            sync_directory(path.parent)
+        except FileExistsError:
+            if not path.is_dir():
+                raise StoreError(f"{shown(path)} is no directory", hint="move it away") from None
+        if stat.S_IMODE(path.stat().st_mode) != 0o700:
+            with contextlib.suppress(PermissionError):  # somebody else's; `reconciler doctor` tells
+                path.chmod(0o700)
+
+
 def replace_file(path: Path, data: bytes, *, prefix: str, durable: bool = True) -> None:
     """Puts `data` under `path` at once or not at all, with mode 0600. `prefix` starts the temporary file's name;
     see `sweep`. `durable` False leaves the moment of reaching the disk to the system."""

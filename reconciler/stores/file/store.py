@@ -1,8 +1,9 @@
 """`FileStore`: state, journal, lock and key of one stack in a directory.
 
-`<stack>.json` snapshot, `.json.backup` the one before, `.journal.jsonl` what happened since, `.lock` (and its guard)
-who may write, `.key` what the secrets' digests are keyed with. All of mode 0600. Must never write while reading,
-and never write without holding the lock, which is checked under the same guard as the write.
+`<stack>.json` snapshot, `.json.backup` the one before, `.history/` the last twenty before, `.journal.jsonl` what
+happened since, `.lock` (and its guard) who may write, `.key` what the secrets' digests are keyed with. All of mode 0600.
+Must never write while reading, and never write without holding the lock, which is checked under the same guard as the
+write.
 
 Reading takes no lock: the journal is read before the snapshot, and a journal is never emptied in place but removed,
 so a reader beside a writer sees the moment before or after a write, and nothing in between.
@@ -22,8 +23,10 @@ from reconciler.core.fold import fold_all
 from reconciler.errors import StateCorrupt, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
-from reconciler.stores.base import Lease, LockInfo, Store
-from reconciler.stores.file import disk, journal, snapshot
+from reconciler.stores import snapshot
+from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
+from reconciler.stores.file import checks, disk, journal
+from reconciler.stores.file.history import UNREADABLE, History, version_of
 from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.journal import Header, Journal
 from reconciler.stores.file.lease import LockFile, Timing
@@ -69,6 +72,9 @@ class FileStore(Store):
         self._journal = self.directory / f"{stack}.journal.jsonl"
         self._key = self.directory / f"{stack}.key"
         self._prefix = f".{stack}.tmp-"
+        self._history = History(
+            directory=self.directory / f"{stack}.history", stack=stack, prefix=self._prefix
+        )
         self._tail: _Tail | None = None
         self._known: tuple[object, Header] | None = None
         self._lock = LockFile(
@@ -98,8 +104,20 @@ class FileStore(Store):
         data = disk.read_bytes(self._snapshot)
         if data is None:
             return None
-        return snapshot.decode(
-            data, stack=self.stack, place=disk.shown(self._snapshot), backup=disk.shown(self._backup)
+        place = self.describe()
+        state = snapshot.decode(data, place=place, hint=self._mend)
+        if state.stack != self.stack:
+            raise StateCorrupt(
+                f"{place} holds the state of stack {state.stack!r}, not of {self.stack!r}",
+                hint="put the right file there; to rename a stack, change `stack` in the file as well",
+            )
+        return state
+
+    @property
+    def _mend(self) -> str:
+        return (
+            f"look at {disk.shown(self._backup)}: if it is whole, copy it to {self.describe()}, and move the journal "
+            "beside it away"
         )
 
     def _standing(self) -> Header | None:
@@ -127,6 +145,11 @@ class FileStore(Store):
                     f"{self.describe()} is missing, but {disk.shown(remains)} is there",
                     hint=f"restore {self.describe()} (from the backup), or move both leftovers away to begin anew",
                 )
+        if self._history.any():
+            raise StateCorrupt(
+                f"{self.describe()} is missing, but {disk.shown(self._history.directory)} is there",
+                hint=f"copy its newest version to {self.describe()}, or move it away to begin anew",
+            )
 
     def _continues(self, header: Header, standing: Header) -> bool:
         """Whether the journal's entries come after the snapshot; False when the snapshot contains them already,
@@ -206,10 +229,39 @@ class FileStore(Store):
             self._known = (disk.signature(self._snapshot), _header(written))
             self._tail = None
             disk.remove(self._journal)
+            self._history.prune()
         return written
 
+    def history(self) -> Sequence[Version]:
+        current = (
+            self._current_version()
+        )  # before the others: a writer keeps it there and only then replaces it
+        kept = [
+            found for found in self._history.versions() if current is None or found.serial != current.serial
+        ]
+        return kept if current is None else [current, *kept]
+
+    def _current_version(self) -> Version | None:
+        with contextlib.suppress(*UNREADABLE):
+            data = disk.read_bytes(self._snapshot)
+            if data is not None:
+                return version_of(
+                    data, snapshot.outline(data, place=self.describe(), hint=self._mend), current=True
+                )
+        return None
+
+    def version(self, serial: int) -> State:
+        with contextlib.suppress(*UNREADABLE):  # an older one can be had all the more
+            current = self._read_snapshot()
+            if current is not None and current.serial == serial:
+                return current
+        found = self._history.read(serial)
+        if found is None:
+            raise no_version(self.describe(), serial, self.history())
+        return found
+
     def _keep_backup(self, serial: int) -> None:
-        """The snapshot that is about to be replaced, byte for byte. Raises StoreError when that one is newer than
+        """The snapshot that is about to be replaced, byte for byte, as backup and as version. Raises StoreError when that one is newer than
         what is to replace it, and StateCorrupt when it cannot be read: a good backup is worth more then."""
         old = self._standing()
         if old is None:
@@ -223,6 +275,7 @@ class FileStore(Store):
         data = disk.read_bytes(self._snapshot)
         assert data is not None
         self._replace(self._backup, data)
+        self._history.keep(old.base, data)
 
     def _replace(self, path: Path, data: bytes) -> None:
         disk.replace_file(path, data, prefix=self._prefix)
@@ -267,49 +320,14 @@ class FileStore(Store):
         return self._lock.break_by_force(lock_id)
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
-        return (self._check_directory(), self._check_modes(), self._check_state(), self._check_lock())
-
-    def _check_directory(self) -> tuple[str, bool, str]:
-        what, place = "state directory", disk.shown(self.directory)
-        if os.path.isdir(self.directory):
-            well = os.access(self.directory, os.W_OK | os.X_OK)
-            return what, well, place if well else f"{place} is not writable: check its owner and mode"
-        if os.path.lexists(self.directory):
-            return what, False, f"{place} is no directory: move it away"
-        parent = next(p for p in self.directory.absolute().parents if os.path.exists(p))
-        well = os.access(parent, os.W_OK | os.X_OK)
-        return what, well, f"{place} will be created" if well else f"{place} cannot be created in {parent}"
-
-    def _check_modes(self) -> tuple[str, bool, str]:
         files = (self._snapshot, self._backup, self._journal, self._key, self._lock.path)
-        exposed = []
-        for path in files:
-            with contextlib.suppress(OSError):
-                if path.lstat().st_mode & 0o077:
-                    exposed.append(disk.shown(path))
-        if exposed:
-            return "state is private", False, f"others may read it: chmod 600 {' '.join(exposed)}"
-        return "state is private", True, "mode 0600"
-
-    def _check_state(self) -> tuple[str, bool, str]:
-        try:
-            state = self.read()
-        except StoreError as error:
-            return (
-                "state is readable",
-                False,
-                f"{error.message}: {error.hint}" if error.hint else error.message,
-            )
-        if state is None:
-            return "state is readable", True, "none yet"
-        return "state is readable", True, f"serial {state.serial}, {len(state.sandboxes)} sandboxes"
-
-    def _check_lock(self) -> tuple[str, bool, str]:
-        try:
-            info = self.lock_info()
-        except StoreError as error:
-            return "lock", False, f"{error.message}: {error.hint}"
-        return "lock", True, "free" if info is None else f"held by {info.holder}"
+        return (
+            checks.directory(self.directory),
+            checks.modes(files, self._history),
+            checks.state(self.read),
+            checks.history(self._history),
+            checks.lock(self.lock_info),
+        )
 
 
 def _header(state: State) -> Header:

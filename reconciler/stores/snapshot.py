@@ -1,7 +1,8 @@
 """The snapshot's bytes: a `State` as stable JSON, and back with every key and type checked.
 
 The file carries no checksum, because people may edit it deliberately; so nothing in it is taken on trust. It accepts
-exactly what `schemas/state.v1.schema.json` describes. Must never open a file.
+exactly what `schemas/state.v1.schema.json` describes. Must never open a file, nor quote a value that stands where a
+secret's digest belongs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
@@ -38,23 +40,46 @@ def encode(state: State) -> bytes:
     )  # a lone surrogate becomes the JSON escape that it is
 
 
-def decode(data: bytes, *, stack: str, place: str, backup: str) -> State:
-    """The state. `place` and `backup` are file names, for messages. Raises StateCorrupt or StateTooNew."""
-    hint = f"look at {backup}: if it is whole, copy it to {place}, and move the journal beside it away"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What a snapshot says about itself; `at` in seconds since the epoch, `sandboxes` is how many are recorded."""
+
+    stack: str
+    lineage: str
+    serial: int
+    at: float
+    sandboxes: int
+
+
+def decode(data: bytes, *, place: str, hint: str) -> State:
+    """The state, of whatever stack. `place` is where the bytes are from and `hint` what to do when they are damaged,
+    both for messages. Raises StateCorrupt or StateTooNew."""
+    document = _document(data, place, hint, _STATE)
+    return State.from_dict(document)
+
+
+def outline(data: bytes, *, place: str, hint: str) -> Outline:
+    """The same without a look at each record: twenty of these are read to show a history. Raises as `decode` does."""
+    document = _document(data, place, hint, _HEAD)
+    return Outline(
+        stack=document["stack"],
+        lineage=document["lineage"],
+        serial=document["serial"],
+        at=float(document["updated_at"]),
+        sandboxes=len(document["sandboxes"]),
+    )
+
+
+def _document(data: bytes, place: str, hint: str, check: _Check) -> dict[str, Any]:
     if not data.strip():
         raise StateCorrupt(f"{place} is empty", hint=hint)
     try:
-        document = _parse(data)
+        document: dict[str, Any] = _parse(data)
         _check_format(document, place)
-        _STATE(document, "")
+        check(document, "")
     except _Wrong as wrong:
         raise StateCorrupt(f"{place} is no state: {wrong}", hint=hint) from wrong.__cause__
-    if document["stack"] != stack:
-        raise StateCorrupt(
-            f"{place} holds the state of stack {document['stack']!r}, not of {stack!r}",
-            hint="put the right file there; to rename a stack, change `stack` in the file as well",
-        )
-    return State.from_dict(document)
+    return document
 
 
 def _parse(data: bytes) -> Any:
@@ -105,8 +130,8 @@ def _named(where: str) -> str:
 def _is(kind: str, accepts: Callable[[Any], bool]) -> _Check:
     def check(value: Any, where: str) -> None:
         if not accepts(value):
-            shown = json.dumps(value)
-            raise _Wrong(f"{_named(where)} is {shown[:40]}, expected {kind}")
+            shown = "not shown" if ".secrets." in where else json.dumps(value)[:40]
+            raise _Wrong(f"{_named(where)} is {shown}, expected {kind}")
 
     return check
 
@@ -193,8 +218,14 @@ _RECORD = _object(
         "updated_at": _NUMBER,
         "error": _TEXT,
     },
-    {"imported": _SWITCH},
+    {
+        "imported": _SWITCH,
+        "protected": _SWITCH,
+        "triggers": _map(_TEXT),
+        "healthy": _map(_SCALAR),
+    },
 )
+_RELEASED = _object({"backend": _TEXT, "sandbox_id": _NAME, "address": _NAME})
 _STATE = _object(
     {
         "format": _TEXT,
@@ -205,5 +236,19 @@ _STATE = _object(
         "backends": _map(_object({"type": _TEXT, "options": _map(_anything)}, {"place": _TEXT})),
         "outputs": _map(_TEXT),
         "sandboxes": _map(_RECORD, named=True),
-    }
+    },
+    {"released": _array(_RELEASED)},
+)
+_HEAD = _object(
+    {
+        "format": _TEXT,
+        "stack": _NAME,
+        "serial": _COUNT,
+        "lineage": _NAME,
+        "updated_at": _NUMBER,
+        "backends": _anything,
+        "outputs": _anything,
+        "sandboxes": _map(_anything),
+    },
+    {"released": _anything},
 )

@@ -1,0 +1,85 @@
+"""What `reconciler doctor` says of a state directory: (what was checked, is it well, detail or fix). Raises nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from reconciler.errors import StoreError
+from reconciler.model.state import State
+from reconciler.stores.base import LockInfo
+from reconciler.stores.file import disk
+from reconciler.stores.file.history import History
+
+Answer = tuple[str, bool, str]
+
+
+def directory(path: Path) -> Answer:
+    what, place = "state directory", disk.shown(path)
+    if os.path.isdir(path):
+        well = os.access(path, os.W_OK | os.X_OK)
+        return what, well, place if well else f"{place} is not writable: check its owner and mode"
+    if os.path.lexists(path):
+        return what, False, f"{place} is no directory: move it away"
+    parent = next(p for p in path.absolute().parents if os.path.exists(p))
+    well = os.access(parent, os.W_OK | os.X_OK)
+    return what, well, f"{place} will be created" if well else f"{place} cannot be created in {parent}"
+
+
+def modes(files: Iterable[Path], kept: History) -> Answer:
+    exposed = _open_to_others(files)
+    fixes = [f"chmod 600 {' '.join(exposed)}"] if exposed else []
+    with contextlib.suppress(StoreError):  # told by the check of the history itself
+        if _open_to_others(kept.paths()):
+            fixes.append(f"chmod -R go-rwx {disk.shown(kept.directory)}")
+    if fixes:
+        return "state is private", False, f"others may read it: {' && '.join(fixes)}"
+    return "state is private", True, "mode 0600"
+
+
+def _open_to_others(paths: Iterable[Path]) -> list[str]:
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mode & 0o077:
+                found.append(disk.shown(path))
+    return found
+
+
+def state(read: Callable[[], State | None]) -> Answer:
+    try:
+        found = read()
+    except StoreError as error:
+        return "state is readable", False, _told(error)
+    if found is None:
+        return "state is readable", True, "none yet"
+    return "state is readable", True, f"serial {found.serial}, {len(found.sandboxes)} sandboxes"
+
+
+def history(kept: History) -> Answer:
+    what, place = "older versions", disk.shown(kept.directory)
+    try:
+        versions = list(kept.versions())
+        there = disk.exists(kept.directory)
+    except StoreError as error:
+        return what, False, _told(error)
+    damaged = [version for version in versions if version.damage]
+    if damaged:
+        return what, False, f"{damaged[0].damage}: remove it"
+    if there and not os.access(kept.directory, os.W_OK | os.X_OK):
+        return what, False, f"{place} is not writable: check its owner and mode"
+    return what, True, f"{len(versions)} in {place}" if versions else "none yet"
+
+
+def lock(look: Callable[[], LockInfo | None]) -> Answer:
+    try:
+        info = look()
+    except StoreError as error:
+        return "lock", False, _told(error)
+    return "lock", True, "free" if info is None else f"held by {info.holder}"
+
+
+def _told(error: StoreError) -> str:
+    return f"{error.message}: {error.hint}" if error.hint else error.message
