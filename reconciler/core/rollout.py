@@ -8,7 +8,7 @@ group away than `max_unavailable`, unless more of it was away to begin with: the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.model.desired import Address, DesiredSandbox
@@ -43,13 +43,15 @@ def roll_out(
     for step in steps:
         if step.desired is not None and step.desired.group in members and _takes_part(step):
             own[step.desired.group].append(step)
+    new = {step.address for step in steps if step.reason is Reason.NEW}
     rolled = Rolled()
     wave_of: dict[str, int] = {}
     made: list[Waves] = []
     held: set[str] = set()
     for group in sorted(own):
         if any(_changes(step) for step in own[group]):
-            waves = _of_group(group, members[group], own[group], serving, rolled.diagnostics, held)
+            there = [sandbox for sandbox in members[group] if sandbox.address not in new]
+            waves = _of_group(group, members[group], there, own[group], serving, rolled.diagnostics, held)
             if waves.waves:
                 made.append(waves)
             wave_of |= {key: number for number, keys in enumerate(waves.waves, 1) for key in keys}
@@ -81,16 +83,17 @@ def _changes(step: Step) -> bool:
 def _of_group(
     group: str,
     members: Sequence[DesiredSandbox],
+    there: Sequence[DesiredSandbox],
     steps: Sequence[Step],
     serving: Collection[Address],
     diagnostics: list[Diagnostic],
     held: set[str],
 ) -> Waves:
+    """`there` are the members that were there before."""
     rollout = next(sandbox.rollout for sandbox in members if sandbox.rollout is not None)
     at_once = rollout.at_once(len(members))
     going = {step.address for step in steps}
-    away = [s.address for s in members if s.address not in serving and s.address not in going]
-    away = [address for address in away if not _is_new(address, steps)]
+    away = [s.address for s in there if s.address not in serving and s.address not in going]
     up = [step for step in steps if step.address in serving]
     down = [step for step in steps if step.address not in serving]
     room = at_once - len(away)
@@ -108,10 +111,6 @@ def _of_group(
         canary=rollout.canary > 0,
         auto_revert=rollout.auto_revert,
     )
-
-
-def _is_new(address: Address, steps: Iterable[Step]) -> bool:
-    return any(step.address == address and step.reason is Reason.NEW for step in steps)
 
 
 def _after_needs(steps: Sequence[Step]) -> list[Step]:
