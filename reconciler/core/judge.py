@@ -102,6 +102,7 @@ class Judge:
         self._now = now
         self._canonical = _Canonical()
         self._renewed: dict[Address, bool] = {}
+        self._standing: dict[Address, SandboxInfo] = {}  # what is there, whatever becomes of it
         self.infos: dict[Address, SandboxInfo | None] = {}
         self.diagnostics: list[Diagnostic] = []
         self.expiring: dict[Address, float] = {}
@@ -117,6 +118,8 @@ class Judge:
     def declared(self, wanted: DesiredSandbox) -> list[Step]:
         """What is to be done about it, leftovers included; nothing when it is as declared, or nobody can tell."""
         case = self._case(wanted)
+        if case.current is not None:
+            self._standing[wanted.address] = case.current.info
         changes, rules = self._changes(case), self._rule_changes(case)
         rule = decide(self._facts(case, (*changes, *rules)))
         if case.serves:
@@ -262,7 +265,7 @@ class Judge:
     def _triggers(self, case: _Case) -> tuple[Address, ...]:
         if not case.wanted.lifecycle.replace_triggered_by or case.current is None:
             return ()
-        return triggered_by(case.wanted, case.record, self.infos, self._renewed)
+        return triggered_by(case.wanted, case.record, self._standing, self._renewed)
 
     def _step(self, rule: Rule, case: _Case, changes: tuple[FieldChange, ...]) -> Step:
         assert rule.action is not None
@@ -391,7 +394,12 @@ class Judge:
             ),
             protected=self.protects(address, current),
         )
-        return [*(self._superseded(seen, address) for seen in leftovers), own]
+        steps = [*(self._superseded(seen, address) for seen in leftovers), own]
+        if record is not None and current is not None and not _is_among(record, (current, *leftovers)):
+            steps.append(
+                replace(_forget(record), reason=Reason.SUPERSEDED)
+            )  # of what was to come in its place
+        return steps
 
     def _is_let_go(self, address: Address) -> bool:
         return any(
@@ -456,6 +464,12 @@ class Judge:
 
 def _differing(one: FlatSpec, other: FlatSpec) -> tuple[str, ...]:
     return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))
+
+
+def _is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:
+    return any(
+        (seen.backend, seen.info.sandbox_id) == (record.backend, record.sandbox_id) for seen in sandboxes
+    )
 
 
 def _forget(record: SandboxRecord | None) -> Step:

@@ -133,6 +133,10 @@ def _needs(
     successors: Mapping[Address, str],
 ) -> set[str]:
     if step.action in (Action.DESTROY, Action.FORGET):
+        if (
+            step.reason is Reason.SUPERSEDED and step.action is Action.FORGET
+        ):  # until then, it says whose that is
+            return {other.key for other in keys[step.address] if other.reason is not Reason.SUPERSEDED}
         if step.reason is Reason.SUPERSEDED:
             return {successors[step.address]} if waits(step, successors) else set()
         return set(dependents.get(step.address, ())) - {step.key}
