@@ -11,17 +11,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= auto
+FUZZ ?= --seconds 300 --runs 1000000
 COVERAGE_FLOOR ?= 87
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
 	@echo "make test    run the tests"
 	@echo "make check   everything CI asks for: format, lint, types, imports, tests, coverage, docs, wheel"
 	@echo "make bench   measure (benchmarks/)"
+	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
 	@echo "make docs    write the generated reference in docs/ anew"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -49,6 +51,9 @@ imports: $(VENV)/.dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks

@@ -106,6 +106,7 @@ class Judge:
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
         self._followed = frozenset(address for addresses in followed for address in addresses)
         self.followed: dict[Address, str] = {}
+        self._standing: dict[Address, SandboxInfo] = {}  # what is there, whatever becomes of it
         self.infos: dict[Address, SandboxInfo | None] = {}
         self.diagnostics: list[Diagnostic] = []
         self.expiring: dict[Address, float] = {}
@@ -121,6 +122,8 @@ class Judge:
     def declared(self, wanted: DesiredSandbox) -> list[Step]:
         """What is to be done about it, leftovers included; nothing when it is as declared, or nobody can tell."""
         case = self._case(wanted)
+        if case.current is not None:
+            self._standing[wanted.address] = case.current.info
         changes, rules = self._changes(case), self._rule_changes(case)
         rule = decide(self._facts(case, (*changes, *rules)))
         if case.serves:
@@ -137,7 +140,7 @@ class Judge:
         self._follow(case, step)
         if step.action is Action.REPAIR and step.protected and not step.rungs:
             self._warn_protected(case, step)
-            return steps
+            return []  # a leftover may serve where this one does not
         stays = case.current if rule.action in (Action.UPDATE, Action.ADOPT) else None
         self.infos[wanted.address] = stays.info if stays is not None else None
         self._renewed[wanted.address] = stays is None and not step.rungs
@@ -276,7 +279,7 @@ class Judge:
     def _triggers(self, case: _Case) -> tuple[Address, ...]:
         if not case.wanted.lifecycle.replace_triggered_by or case.current is None:
             return ()
-        return triggered_by(case.wanted, case.record, self.infos, self.followed, self._renewed)
+        return triggered_by(case.wanted, case.record, self._standing, self.followed, self._renewed)
 
     def _step(self, rule: Rule, case: _Case, changes: tuple[FieldChange, ...]) -> Step:
         assert rule.action is not None
@@ -403,7 +406,12 @@ class Judge:
             ),
             protected=self.protects(address, current),
         )
-        return [*(self._superseded(seen, address) for seen in leftovers), own]
+        steps = [*(self._superseded(seen, address) for seen in leftovers), own]
+        if record is not None and current is not None and not _is_among(record, (current, *leftovers)):
+            steps.append(
+                replace(_forget(record), reason=Reason.SUPERSEDED)
+            )  # of what was to come in its place
+        return steps
 
     def _is_let_go(self, address: Address) -> bool:
         return any(
@@ -468,6 +476,11 @@ class Judge:
 
 def _differing(one: FlatSpec, other: FlatSpec) -> tuple[str, ...]:
     return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))
+
+
+def _is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:
+    """By the id alone: so is it told that what is recorded was destroyed."""
+    return any(seen.info.sandbox_id == record.sandbox_id for seen in sandboxes)
 
 
 def _forget(record: SandboxRecord | None) -> Step:

@@ -132,7 +132,8 @@ class Ledger:
         when a reference has no value."""
         spec, flat = self._resolved(call.step)
         if call.kind is CallKind.RESTART and call.step.kept is not None:
-            spec, flat = _with(spec, call.step.kept, _differing(call.step.kept, flat))
+            kept = _known(call.step.kept, flat)
+            spec, flat = _with(spec, kept, _differing(kept, flat))
         unknown = sorted(path for path, value in flat.items() if value == UNKNOWN_VALUE)
         if unknown:
             raise Permanent(
@@ -153,7 +154,7 @@ class Ledger:
         """What the record holds after a call."""
         kept = call.step.kept
         if kept is not None and call.kind in (CallKind.RECORD, CallKind.RESTART):
-            return kept
+            return _known(kept, self._resolved(call.step)[1])
         return self._resolved(call.step)[1]
 
     def _resolved(self, step: Step) -> tuple[SandboxSpec, FlatSpec]:
@@ -196,6 +197,13 @@ def _with(spec: SandboxSpec, held: FlatSpec, paths: Collection[str]) -> tuple[Sa
     plain = {path: value for path, value in flat.items() if not path.startswith("secrets.")}
     made = replace(restored(plain, replace(spec, secrets={})), secrets=spec.secrets)
     return made, dict(sorted(flat.items()))
+
+
+def _known(kept: FlatSpec, resolved: FlatSpec) -> FlatSpec:
+    """What was not known when it was planned, as it is by now."""
+    if UNKNOWN_VALUE not in kept.values():
+        return kept
+    return {path: resolved.get(path) if value == UNKNOWN_VALUE else value for path, value in kept.items()}
 
 
 def _differing(one: FlatSpec, other: FlatSpec) -> list[str]:

@@ -39,7 +39,9 @@ def topological(sandboxes: Mapping[Address, DesiredSandbox]) -> list[Address]:
 
 
 def link(steps: Iterable[Step], records: Mapping[Address, SandboxRecord]) -> tuple[Step, ...]:
-    """The steps with their `needs`, destroys first, then by address. What waits for its successor comes after it."""
+    """The steps with their `needs`, destroys first, then by address. What waits for its successor comes after it. Who frees
+    a port goes before who needs it, even before those that depended on it, where these wait for who needs the port: without
+    it nobody could ever go on."""
     steps = tuple(steps)
     successors = {step.address: step.key for step in steps if goes_ahead(step, records)}
 
@@ -57,7 +59,8 @@ def link(steps: Iterable[Step], records: Mapping[Address, SandboxRecord]) -> tup
         if step.action not in (Action.DESTROY, Action.FORGET):
             for port in _fixed_ports(step.spec):
                 for holder in holders.get((step.backend, port), ()):
-                    if holder != step.key and not _reaches(needs, holder, step.key):
+                    if holder != step.key:
+                        needs[holder] = {key for key in needs[holder] if not _reaches(needs, key, step.key)}
                         needs[step.key].add(holder)
     return tuple(replace(step, needs=tuple(sorted(needs[step.key]))) for step in ordered)
 
@@ -109,7 +112,9 @@ def _not_sorted(needs: Mapping[str, set[str]]) -> set[str]:
 
 
 def _reaches(needs: Mapping[str, set[str]], start: str, goal: str) -> bool:
-    """Whether `start` waits for `goal`, directly or not: adding the reverse would be a circle."""
+    """Whether `start` is `goal` or waits for it, directly or not: adding the reverse would be a circle."""
+    if start == goal:
+        return True
     seen, todo = {start}, [start]
     while todo:
         for key in needs.get(todo.pop(), ()):
@@ -128,6 +133,10 @@ def _needs(
     successors: Mapping[Address, str],
 ) -> set[str]:
     if step.action in (Action.DESTROY, Action.FORGET):
+        if (
+            step.reason is Reason.SUPERSEDED and step.action is Action.FORGET
+        ):  # until then, it says whose that is
+            return {other.key for other in keys[step.address] if other.reason is not Reason.SUPERSEDED}
         if step.reason is Reason.SUPERSEDED:
             return {successors[step.address]} if waits(step, successors) else set()
         return set(dependents.get(step.address, ())) - {step.key}
@@ -167,7 +176,8 @@ def _port_holders(
     holders: dict[tuple[str, object], list[str]] = defaultdict(list)
     for step in steps:
         record = records.get(step.address)
-        if step.action is Action.DESTROY and record is not None:
+        gone = step.action is Action.DESTROY and step.reason is not Reason.SUPERSEDED
+        if gone and record is not None:
             for port in _fixed_ports(record.spec):
                 holders[(record.backend, port)].append(step.key)
     return holders

@@ -8,7 +8,7 @@ from reconciler.core.diff import agrees
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Scalar
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.plan import Action, FieldChange, Reason, Step
-from reconciler.model.state import SandboxRecord
+from reconciler.model.state import SandboxRecord, Status
 
 
 def refreshed(
@@ -24,11 +24,18 @@ def refreshed(
             yield _forget(record)
             continue
         declared = wanted.get(address)
-        if declared is None or seen.phase.is_dead:
+        if declared is None or seen.phase.is_dead or not _speaks_of(record, seen):
             continue
         changes = _seen_changes(record, seen, declared)
         if changes or _is_elsewhere(record, seen):
             yield _record(record, seen, declared, changes)
+
+
+def _speaks_of(record: SandboxRecord, seen: ObservedSandbox) -> bool:
+    """Whether what is recorded was ever true of this object. What a run left half way is for an apply to settle: its record
+    says what was meant, and recorded as seen it would pass for what is there."""
+    same = (record.backend, record.sandbox_id) == (seen.backend, seen.info.sandbox_id)
+    return same and bool(record.spec_hash) and record.status not in (Status.PENDING, Status.DESTROYING)
 
 
 def _forget(record: SandboxRecord) -> Step:

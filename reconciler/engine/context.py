@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.engine.clock import Clock, SystemClock
@@ -15,6 +16,10 @@ from reconciler.model.event import Event
 from reconciler.model.saved import Inputs
 from reconciler.model.state import State
 from reconciler.stores.base import Store
+
+if TYPE_CHECKING:
+    from reconciler.core.calls import Limits
+    from reconciler.engine.execute import Crew
 
 
 class BackendPool:
@@ -102,7 +107,7 @@ def keyless() -> None:
 class Context:
     """One run's collaborators. `desired` has its secrets resolved unless the run needs none. `illustrate` adds the
     source line to a remark that was made from a position alone. `key` tells the store's, as it was before this run may
-    have made one; `inputs` what the configuration was made from."""
+    have made one; `inputs` what the configuration was made from. `crew` makes the calls; None is threads."""
 
     desired: Desired
     store: Store
@@ -110,6 +115,7 @@ class Context:
     clock: Clock = field(default_factory=SystemClock)
     emit: Callable[[Event], None] = ignore
     jitter: Callable[[], float] | None = None
+    crew: Callable[[Limits], Crew] | None = None
     illustrate: Callable[[Diagnostic], Diagnostic] = bare
     key: Callable[[], bytes | None] = keyless
     inputs: Callable[[], Inputs] = Inputs

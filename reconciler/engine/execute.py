@@ -53,6 +53,7 @@ class Execution:
     limits: Limits
     jitter: Callable[[], float]
     stop: StopRequest
+    crew: Callable[[Limits], Crew] | None = None  # None: threads
     entries: list[Entry] = field(default_factory=list)
 
     def run(self) -> tuple[StepResult, ...]:
@@ -66,7 +67,7 @@ class Execution:
         notes = ProgressNotes(self.plan, lambda: answers.put(None))
         backends = {name: self.backend_of(name) for name in _backends(self.plan)}
         notes.listen(backends)
-        crew = Crew(self.limits)
+        crew = (self.crew or Crew)(self.limits)
         news: list[Entry] = []
         try:
             while True:

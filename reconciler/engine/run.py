@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.fold import fold_all
+from reconciler.core.identity import is_ours
 from reconciler.core.references import attribute_of, resolve_text
 from reconciler.core.saved import Held
 from reconciler.engine.context import Context
@@ -129,6 +130,7 @@ def _first_state(context: Context, view: View, lease: Lease) -> State:
     names = {step.backend for step in view.plan.steps}
     names |= {step.current.backend for step in view.plan.steps if step.current}
     names |= {record.backend for record in view.state.sandboxes.values()} if view.state else set()
+    names |= _left_behind(view)
     saved = context.backends.saved(names)
     if view.state is not None and view.plan.moves:
         moved = replace(view.state, backends=saved or view.state.backends, updated_at=context.clock.now())
@@ -139,6 +141,16 @@ def _first_state(context: Context, view: View, lease: Lease) -> State:
     if view.plan.empty:
         return base
     return context.store.write(lease, replace(base, backends=saved, updated_at=context.clock.now()))
+
+
+def _left_behind(view: View) -> set[str]:
+    """Backends with something of ours that this run may leave as it is, though nothing is recorded of it: who forgets them
+    would never look there again. Where nobody looked, all that are known."""
+    if view.state is not None and not view.plan.selection.refresh:
+        return set(view.state.backends)
+    return {
+        seen.backend for seen in view.observed.sandboxes if is_ours(seen, view.plan.stack, view.plan.lineage)
+    }
 
 
 def _execution(
@@ -171,6 +183,7 @@ def _execution(
         ),
         jitter=context.jitter or random.random,
         stop=stop,
+        crew=context.crew,
     )
 
 

@@ -512,6 +512,36 @@ def test_why_tells_the_story_of_one_sandbox(project, capsys):
     assert "+ create: declared, not there yet" in out
 
 
+def test_why_follows_a_field_from_its_line_to_what_is_done(project, capsys):
+    """Over the template that says it, what was applied and what lives, to the action and the rule behind it."""
+    text = """version: 1
+stack: story
+backends: {main: {type: memory, world: why-story}}
+templates:
+  app:
+    image: app:%s
+    labels: {team: one}
+sandboxes:
+  a: {template: app}
+"""
+    (project.path / "sandboxes.yaml").write_text(text % "1")
+    assert project.run("apply", "--auto-approve") == 0
+    (project.path / "sandboxes.yaml").write_text(text % "2")
+    capsys.readouterr()
+    assert project.run("why", "a") == 0
+    out = capsys.readouterr().out
+    assert "image = app:2  (sandboxes.yaml:6, in template app)" in out
+    action = out[out.index("-/+ replace: the configuration changed") :]
+    assert [line.strip() for line in action.splitlines()[1:7]] == [
+        "because the backend fixes this field at creation",
+        "image: app:1 → app:2",
+        "declared: app:2  (sandboxes.yaml:6, in template app)",
+        "applied:  app:1",
+        "live:     app:1",
+        "so:       fixed at creation, so it forces replacement",
+    ]
+
+
 def test_the_log_is_printed_as_far_as_asked(project, capsys):
     project.apply(capsys)
     assert project.run("logs", "db") == 0

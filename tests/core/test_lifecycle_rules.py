@@ -11,14 +11,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from reconciler.core.calls import Answer, Call, CallKind
+from reconciler.core.ledger import Ledger
+from reconciler.core.planner import make_plan
+from reconciler.core.references import mark
 from reconciler.errors import NotFound, Refused
-from reconciler.model.desired import Address, Desired, Lifecycle
-from reconciler.model.observed import Phase
-from reconciler.model.plan import Action, Reason, Selection
+from reconciler.model.desired import Address, Desired, Lifecycle, fingerprint
+from reconciler.model.observed import Observed, Phase
+from reconciler.model.plan import UNKNOWN_VALUE, Action, Reason, Selection
 from reconciler.model.state import State
 from tests.core.life_cycles import NOW, THOROUGH, life_cycles, pasts, worlds
 from tests.sim.world import CALM, Chaos, Run, Thing, World
-from tests.support.build import desired, wanted
+from tests.support.build import ABLE, desired, options, seen, wanted
 
 GUARDED = Lifecycle(prevent_destroy=True)
 
@@ -190,6 +194,39 @@ def test_what_is_broken_and_protected_is_restarted_and_never_replaced() -> None:
     state, run = world.apply(config, state)
     assert run.plan.empty
     assert list(world.things) == [identity]
+
+
+def test_what_may_serve_beside_a_broken_and_protected_one_stays() -> None:
+    """Guards against destroying what was left over, and runs, where what counts is dead and must not be replaced."""
+    old = wanted("a", image="one")
+    new = wanted("a", image="two", lifecycle=GUARDED)
+    live = (seen(old), seen(new, generation=2, phase=Phase.FAILED))
+    plan = make_plan(desired(new), None, Observed(sandboxes=live), options())
+    assert plan.empty
+    assert [remark.code for remark in plan.diagnostics] == ["protected-broken"]
+
+
+def test_what_was_not_known_when_it_was_planned_is_known_when_it_is_restarted() -> None:
+    """Guards against restarting, and recording, what an ignored reference was taken for before there was anything."""
+    rules = Lifecycle(ignore_changes=("environment",))
+    app = wanted("app", environment={"PEER": mark(Address("db"), "url")}, references=["db"], lifecycle=rules)
+    able = replace(ABLE, restarts=True)
+    live = (seen(app, phase=Phase.FAILED, label="made by others"),)
+    live = (
+        replace(
+            live[0], owner=replace(live[0].owner, spec_hash=fingerprint({"environment.PEER": UNKNOWN_VALUE}))
+        ),
+    )
+    plan = make_plan(desired(app, wanted("db")), None, Observed(sandboxes=live), options(capabilities=able))
+    ledger = Ledger(plan, {"main": able})
+    create, repair = sorted(plan.steps, key=lambda step: step.action)
+    made = Call(id=1, kind=CallKind.CREATE, step=create, backend="main", timeout=1.0)
+    list(ledger.outcomes(made, Answer(info=seen(wanted("db")).info), 1.0))
+    restart = Call(id=2, kind=CallKind.RESTART, step=repair, backend="main", timeout=1.0, info=live[0].info)
+    url = seen(wanted("db")).info.sandbox_url
+    assert ledger.spec_of(restart).environment == {"PEER": url}
+    [intent] = ledger.intents([restart], 2.0)
+    assert intent.spec == {"environment.PEER": url}
 
 
 # -- triggers --------------------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ class TestOrder:
         before = wanted("new", depends_on=["old"])
         after = wanted("new", ports=port)
         plan = plan_of((after,), state(record(old), record(before)), seen(old), seen(before))
-        assert {step.address: step.needs for step in plan.steps} == {"new": (), "old": ("new",)}
+        assert {step.address: step.needs for step in plan.steps} == {"new": ("old",), "old": ()}
 
 
 class TestReferences:

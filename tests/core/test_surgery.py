@@ -120,6 +120,7 @@ class TestMove:
             renamed = moves(before, source, target)
         except ReconcilerError:
             return
+        assume(target not in before.sandboxes)  # on the way back its name would mean that one alone
         # A target that groups others already would take them along on the way back.
         assume(not any(a.startswith(target + "[") for a in before.sandboxes) or source in before.sandboxes)
         there = move(before, source, target)
