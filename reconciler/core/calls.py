@@ -13,7 +13,7 @@ from reconciler.core.readiness import Waiting
 from reconciler.model.desired import ProbeKind
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.outcome import StepResult
-from reconciler.model.plan import Action, Step
+from reconciler.model.plan import Action, Reason, Step
 
 
 class CallKind(StrEnum):
@@ -158,6 +158,8 @@ def stages_of(step: Step) -> deque[CallKind]:
             return deque([CallKind.CHECK, CallKind.DESTROY, CallKind.CREATE, CallKind.PROBE])
         case Action.UPDATE:
             return deque([CallKind.CHECK, CallKind.UPDATE, *probe])
+        case Action.ADOPT if step.reason is Reason.SEEN:
+            return deque([CallKind.CHECK, CallKind.RECORD])
         case Action.ADOPT:
             return deque([CallKind.CHECK, CallKind.RECORD, *probe])
         case Action.DESTROY:

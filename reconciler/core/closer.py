@@ -15,7 +15,7 @@ from reconciler.model.state import SandboxRecord, State
 def wants_closer_look(
     listed: Iterable[ObservedSandbox], state: State | None, desired: Desired, capabilities: Capabilities
 ) -> tuple[str, ...]:
-    """The ids, in the listing's order, of what runs on one backend for this stack, is still declared, and has a field
+    """The ids, in the listing's order, of what runs, or could run again, on one backend for this stack, is still declared, and has a field
     of `capabilities.unlisted` declared or recorded, or is declared otherwise than recorded: what it is like already
     need not be made. Without a record of that very object, of all. Empty when the listing leaves nothing out.
     `backend` of each sandbox is set."""
@@ -29,8 +29,8 @@ def wants_closer_look(
         record = by_id.get((seen.backend, seen.info.sandbox_id))
         address = _address(seen, record, state, desired.stack)
         declared = None if address is None else desired.sandboxes.get(address)
-        if declared is None or seen.phase.is_dead:
-            continue
+        if declared is None or (seen.phase.is_dead and not capabilities.restarts):
+            continue  # what is made anew need not be known
         if (
             record is None
             or _touches(record.spec, capabilities.unlisted)

@@ -117,3 +117,8 @@ def fallback(
             position=desired.position,
         ),
     )
+
+
+def differing(one: FlatSpec, other: FlatSpec) -> tuple[str, ...]:
+    """The paths whose values are not the same in both, sorted."""
+    return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))

@@ -87,6 +87,10 @@ def _after_intent(record: SandboxRecord | None, intent: Intent) -> SandboxRecord
                 updated_at=intent.at,
                 healthy=_last_healthy(record),
             )
+        case Operation.SEE:
+            if record is None or record.sandbox_id != intent.sandbox_id:
+                return record
+            return replace(record, spec=intent.spec, spec_hash=intent.spec_hash, updated_at=intent.at)
         case Operation.RELEASE:
             return None if record is None or record.sandbox_id == intent.sandbox_id else record
         case Operation.READY | Operation.FORGET:
@@ -175,7 +179,7 @@ def _verdict(record: SandboxRecord, outcome: Outcome) -> tuple[Status, str]:
             return (Status.READY if outcome.ok else Status.TAINTED), record.spec_hash
         case Operation.DESTROY:  # a failed destroy may have taken half of it
             return Status.DESTROYING, record.spec_hash
-        case Operation.FORGET | Operation.RELEASE:
+        case Operation.FORGET | Operation.RELEASE | Operation.SEE:
             return record.status, record.spec_hash
         case _:
             assert_never(outcome.operation)

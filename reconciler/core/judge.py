@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.diff import astray, compare, fallback, vouched
+from reconciler.core.diff import astray, compare, differing, fallback, vouched
 from reconciler.core.holdings import Holdings
 from reconciler.core.identity import label_hash, sandbox_id
 from reconciler.core.imports import applied, unread_note
@@ -18,6 +18,7 @@ from reconciler.core.policy import guarded
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.repair import ladder
 from reconciler.core.rules import Facts, Rule, decide
+from reconciler.core.select import recorded_labels
 from reconciler.core.succession import comes_first, cost
 from reconciler.errors import Refused
 from reconciler.model.address import covers
@@ -126,6 +127,7 @@ class Judge:
             self._standing[wanted.address] = case.current.info
         changes, rules = self._changes(case), self._rule_changes(case)
         rule = decide(self._facts(case, (*changes, *rules)))
+        self._warn_kept(case)
         if case.serves:
             self.serving.add(wanted.address)
         if rule.action not in (Action.REPAIR, Action.CREATE):
@@ -138,12 +140,11 @@ class Judge:
             return self._as_it_is(case, steps)
         step = self._step(rule, case, changes)
         self._follow(case, step)
-        if step.action is Action.REPAIR and step.protected and not step.rungs:
-            self._warn_protected(case, step)
-            return []  # a leftover may serve where this one does not
+        if step.protected and step.action is Action.REPAIR:
+            steps = []  # a leftover may serve where this one does not
         stays = case.current if rule.action in (Action.UPDATE, Action.ADOPT) else None
         self.infos[wanted.address] = stays.info if stays is not None else None
-        self._renewed[wanted.address] = stays is None and not step.rungs
+        self._renewed[wanted.address] = stays is None and not (step.rungs or step.protected)
         return [*steps, step]
 
     def _follow(self, case: _Case, step: Step | None) -> None:
@@ -199,7 +200,11 @@ class Judge:
     ) -> tuple[ObservedSandbox | None, list[ObservedSandbox]]:
         """The object that counts and what is left over: the recorded one first, then the right backend, then the
         youngest generation. But one that never became ready does not count beside one that runs and is as declared."""
-        unproven = record is not None and record.status in (Status.TAINTED, Status.PENDING, Status.DESTROYING)
+        unproven = (
+            record is not None
+            and record.status in (Status.TAINTED, Status.PENDING, Status.DESTROYING)
+            and not record.protected
+        )
 
         def rank(seen: ObservedSandbox) -> tuple[bool, bool, bool, int, str]:
             recorded = record is not None and (seen.backend, seen.info.sandbox_id) == (
@@ -245,6 +250,7 @@ class Judge:
     def _facts(self, case: _Case, changes: Sequence[FieldChange]) -> Facts:
         record, current, wanted = case.record, case.current, case.wanted
         owner = None if current is None else current.owner
+        protected = self.protects(wanted.address, current)
         return Facts(
             declared=True,
             recorded=None if record is None else record.status,
@@ -257,8 +263,9 @@ class Judge:
             and any(found.path == "container.paused" and found.in_place for found in current.astray),
             importing=case.importing,
             asked=wanted.address in self._asked,
-            expired=self._is_expired(case),
-            triggered=bool(self._triggers(case)),
+            expired=self._is_expired(case) and not protected,
+            triggered=bool(self._triggers(case)) and not protected,
+            protected=protected,
             relabel=owner is not None
             and owner.address != wanted.address
             and case.able.relabels
@@ -306,7 +313,7 @@ class Judge:
             recorded_spec_hash="" if record is None else record.spec_hash,
             spec=spec,
             kept=None if case.kept is case.flat else case.kept,
-            ignored=_differing(case.kept, case.flat) if stays and case.kept is not case.flat else (),
+            ignored=differing(case.kept, case.flat) if stays and case.kept is not case.flat else (),
             changes=changes if current is not None else (),
             unchanged=len(spec) - sum(change.path in spec for change in changes),
             detail=self._detail(rule, case),
@@ -323,6 +330,7 @@ class Judge:
             rungs=rungs,
             passed_over=passed_over,
             protected=self.protects(wanted.address, current),
+            prevent_destroy=self._prevents(wanted.address, current),
         )
 
     def _ladder(
@@ -330,7 +338,9 @@ class Judge:
     ) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
         if rule.action is not Action.REPAIR or rule.reason is None:
             return (), ()
-        return ladder(rule.reason, self._facts(case, changes), changes, case.able)
+        rungs, passed_over = ladder(rule.reason, self._facts(case, changes), changes, case.able)
+        kept = ("not replaced: it is protected",) if self.protects(case.wanted.address, case.current) else ()
+        return rungs, (*passed_over, *kept)
 
     def _generation(self, action: Action, case: _Case, *, again: bool) -> int:
         """A replacement gets a name of its own; what is merely missing is made again under the same one, so that a
@@ -405,6 +415,7 @@ class Judge:
                 filter(None, ("imported" if imported else "", current.detail if current else ""))
             ),
             protected=self.protects(address, current),
+            prevent_destroy=self._prevents(address, current),
         )
         steps = [*(self._superseded(seen, address) for seen in leftovers), own]
         if record is not None and current is not None and not _is_among(record, (current, *leftovers)):
@@ -430,13 +441,18 @@ class Judge:
         )
 
     def protects(self, address: Address, current: ObservedSandbox | None) -> bool:
-        """Whether no plan may destroy or replace it: what the configuration says of it counts, else what the object says
-        of itself."""
+        """Whether no plan may destroy or replace it: policy says so, by its labels as declared or as recorded, or it is
+        so itself."""
+        declared, record = self._desired.sandboxes.get(address), self._records.get(address)
+        labels = [declared.spec.labels if declared else {}, {} if record is None else recorded_labels(record)]
+        return any(guarded(self._desired, address, known) for known in labels) or self._prevents(
+            address, current
+        )
+
+    def _prevents(self, address: Address, current: ObservedSandbox | None) -> bool:
+        """What the configuration says of its protection; where that says nothing, what the object says of itself."""
         declared = self._desired.sandboxes.get(address)
-        labels = declared.spec.labels if declared else {}
-        if guarded(self._desired, address, labels):
-            return True
-        if declared is not None:
+        if declared is not None and declared.lifecycle.prevent_destroy is not None:
             return declared.lifecycle.prevent_destroy
         return is_protected(self._records.get(address), current)
 
@@ -460,22 +476,26 @@ class Judge:
             )
         )
 
-    def _warn_protected(self, case: _Case, step: Step) -> None:
-        address, why = case.wanted.address, "; ".join(step.passed_over)
-        self.infos[address] = case.current.info if case.current else None
+    def _warn_kept(self, case: _Case) -> None:
+        """Neither the clock nor another sandbox is a reason to replace what is protected, or to refuse a whole plan."""
+        address, reasons = case.wanted.address, []
+        if not self.protects(address, case.current):
+            return
+        if self._is_expired(case):
+            reasons.append(Reason.EXPIRED.text)
+        if self._triggers(case):
+            reasons.append(Reason.TRIGGERED.text)
+        if not reasons:
+            return
         self.diagnostics.append(
             Diagnostic(
                 severity=Severity.WARNING,
-                code="protected-broken",
-                summary=f"{address} is broken ({step.reason.text}) and protected, so it is not replaced; {why}",
-                fix="mend it by hand, or set `prevent_destroy: false` to have it replaced",
-                position=case.wanted.at("lifecycle.prevent_destroy"),
+                code="protected-kept",
+                summary=f"{address} would be replaced ({' and '.join(reasons)}), and is protected, so it is kept",
+                fix="set `prevent_destroy: false` to have it replaced",
+                position=case.wanted.at("lifecycle"),
             )
         )
-
-
-def _differing(one: FlatSpec, other: FlatSpec) -> tuple[str, ...]:
-    return tuple(sorted(path for path in {*one, *other} if one.get(path) != other.get(path)))
 
 
 def _is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:

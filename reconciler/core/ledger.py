@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.core.calls import Answer, Call, CallKind
+from reconciler.core.diff import differing
 from reconciler.core.identity import label_hash
 from reconciler.core.lifecycle import trigger_token
 from reconciler.core.references import attribute_of, resolve_spec
@@ -48,7 +49,7 @@ class Ledger:
     def intents(self, calls: Iterable[Call], at: float) -> Iterator[Intent]:
         """What must be durable before these calls are made."""
         for call in calls:
-            operation = _OPERATION.get(call.kind)
+            operation = _operation(call)
             if operation is None:
                 continue
             destroys = operation is Operation.DESTROY
@@ -65,7 +66,7 @@ class Ledger:
                 spec_hash="" if destroys else self._hash(flat),
                 depends_on=call.step.desired.depends_on if call.step.desired else (),
                 imported=_takes_over(call),
-                protected=not destroys and _is_protected(call.step),
+                protected=not destroys and call.step.prevent_destroy,
                 triggers={}
                 if destroys
                 else {
@@ -76,7 +77,7 @@ class Ledger:
 
     def outcomes(self, call: Call, answer: Answer, at: float) -> Iterator[Outcome]:
         """What a call's answer says about the object, whether or not anybody still waits for it: it did happen."""
-        operation = _OPERATION.get(call.kind)
+        operation = _operation(call)
         if operation is None:
             return
         if answer.info is not None and not answer.error:
@@ -98,6 +99,8 @@ class Ledger:
     def verdicts(self, ended: StepEnded, at: float) -> Iterator[Entry]:
         """What the end of a step says: gone, forgotten, let go, ready, or never ready."""
         result, step = ended.result, self._steps[ended.key]
+        if step.action in (Action.FORGET, Action.DESTROY) and result.status is not StepStatus.DONE:
+            return
         if step.reason is Reason.LET_GO:
             yield Intent(
                 at=at,
@@ -111,8 +114,6 @@ class Ledger:
         if step.action is Action.FORGET:
             operation, error = Operation.FORGET, ""
         elif step.action is Action.DESTROY:
-            if result.status is not StepStatus.DONE:
-                return
             operation, error = Operation.DESTROY, ""
         elif result.ready is not None:
             operation, error = Operation.READY, "" if result.ready else result.error
@@ -133,7 +134,7 @@ class Ledger:
         spec, flat = self._resolved(call.step)
         if call.kind is CallKind.RESTART and call.step.kept is not None:
             kept = _known(call.step.kept, flat)
-            spec, flat = _with(spec, kept, _differing(kept, flat))
+            spec, flat = _with(spec, kept, differing(kept, flat))
         unknown = sorted(path for path, value in flat.items() if value == UNKNOWN_VALUE)
         if unknown:
             raise Permanent(
@@ -146,7 +147,7 @@ class Ledger:
             address=call.step.address,
             generation=_generation(call),
             spec_hash=self._hash(flat, self._capabilities.get(call.step.backend, _PLAIN)),
-            protected=call.step.desired is not None and call.step.desired.lifecycle.prevent_destroy,
+            protected=call.step.prevent_destroy,
         )
         return replace(spec, owner=owner)
 
@@ -185,6 +186,12 @@ class Ledger:
         return None if info is None else attribute_of(info, attribute)
 
 
+def _operation(call: Call) -> Operation | None:
+    """What a call is to the books; None for one that only looks."""
+    seen = call.kind is CallKind.RECORD and call.step.reason is Reason.SEEN
+    return Operation.SEE if seen else _OPERATION.get(call.kind)
+
+
 def _takes_over(call: Call) -> bool:
     """Whether the call is about an object of others that this step makes ours: all but the new one of a replacement."""
     return call.step.reason is Reason.IMPORTED and call.kind is not CallKind.CREATE
@@ -204,17 +211,6 @@ def _known(kept: FlatSpec, resolved: FlatSpec) -> FlatSpec:
     if UNKNOWN_VALUE not in kept.values():
         return kept
     return {path: resolved.get(path) if value == UNKNOWN_VALUE else value for path, value in kept.items()}
-
-
-def _differing(one: FlatSpec, other: FlatSpec) -> list[str]:
-    return [path for path in {*one, *other} if one.get(path) != other.get(path)]
-
-
-def _is_protected(step: Step) -> bool:
-    """As declared; recording what is seen leaves that as it was."""
-    if step.reason is Reason.SEEN or step.desired is None:
-        return step.protected
-    return step.desired.lifecycle.prevent_destroy
 
 
 def _target(call: Call) -> str:

@@ -41,12 +41,10 @@ def _as_it_lives(live: Scalar, value: Scalar) -> Scalar:
 
 
 def is_protected(record: SandboxRecord | None, seen: ObservedSandbox | None) -> bool:
-    """What holds of an object that is there: what was recorded of it, else what its labels say."""
-    if seen is None:
-        return False
-    if record is not None and record.sandbox_id == seen.info.sandbox_id:
+    """What was recorded of an object, else what its labels say."""
+    if record is not None and (seen is None or record.sandbox_id == seen.info.sandbox_id):
         return record.protected
-    return seen.owner is not None and seen.owner.protected
+    return seen is not None and seen.owner is not None and seen.owner.protected
 
 
 def age_left(
@@ -89,8 +87,9 @@ def _is_another(address: Address, record: SandboxRecord | None, now: str) -> boo
 def rule_changes(wanted: DesiredSandbox, record: SandboxRecord) -> tuple[FieldChange, ...]:
     """What differs of the rules that are recorded with an object: recording them anew changes nothing else on it."""
     changes: list[FieldChange] = []
-    if record.protected != wanted.lifecycle.prevent_destroy:
-        changes.append(_change(wanted, PROTECTION, record.protected, wanted.lifecycle.prevent_destroy))
+    protects = wanted.lifecycle.prevent_destroy
+    if protects is not None and record.protected != protects:
+        changes.append(_change(wanted, PROTECTION, record.protected, protects))
     before, after = sorted(record.triggers), sorted(wanted.lifecycle.replace_triggered_by)
     if before != after:
         changes.append(_change(wanted, TRIGGERS, ", ".join(before) or None, ", ".join(after) or None))

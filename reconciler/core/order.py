@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core.succession import goes_ahead, waits
@@ -187,3 +187,18 @@ def _fixed_ports(spec: FlatSpec) -> Iterator[object]:
     for path, value in spec.items():
         if path.startswith("ports.") and path.endswith(".host") and value != "auto":
             yield value
+
+
+def with_dependents(keys: Collection[str], steps: Iterable[Step]) -> set[str]:
+    """These and all that cannot go on without one of them."""
+    dependents: dict[str, list[str]] = defaultdict(list)
+    for step in steps:
+        for key in step.needs:
+            dependents[key].append(step.key)
+    found, todo = set(keys), list(keys)
+    while todo:
+        for key in dependents.get(todo.pop(), ()):
+            if key not in found:
+                found.add(key)
+                todo.append(key)
+    return found

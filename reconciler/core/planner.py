@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.holdings import Holdings, recorded_without_labels
-from reconciler.core.imports import Takeovers, takeovers
+from reconciler.core.imports import Takeovers, pending, takeovers
 from reconciler.core.judge import Judge
 from reconciler.core.moves import misses, moved_state
 from reconciler.core.order import circular, link, topological
@@ -71,6 +71,7 @@ def make_plan(desired: Desired, state: State | None, observed: Observed, options
         left_out=chosen.held,
         refusals=planner.refusals(chosen),
         expiring=planner.judge.expiring,
+        fleet=planner.holdings.fleet,
         followed=planner.judge.followed,
     )
 
@@ -86,6 +87,15 @@ def _refuse_misses(moves: Iterable[Moved], desired: Desired) -> None:
     told = list(misses(moves, desired))
     if told:
         raise Refused("\n".join(told), hint="name one address on both sides of the entry of `moved`")
+
+
+def _refuse_unseen_imports(desired: Desired, records: Mapping[Address, SandboxRecord]) -> None:
+    waiting = [str(address) for address, _ in pending(desired, records)]
+    if waiting:
+        raise Refused(
+            f"{', '.join(waiting[:5])} is to be imported, and without a look nobody can tell what is there",
+            hint="leave out `--no-refresh`",
+        )
 
 
 def _incomplete(observed: Observed) -> ObservationIncomplete:
@@ -120,10 +130,12 @@ class _Planner:
         self.options = options
         self.wanted = {} if options.destroy else desired.sandboxes
         self.records: Mapping[Address, SandboxRecord] = {} if state is None else state.sandboxes
+        if not options.selection.refresh:
+            _refuse_unseen_imports(desired, self.records)
         released = frozenset() if state is None else frozenset(state.released)
         found = (
             Takeovers()
-            if options.destroy
+            if options.destroy or not options.selection.refresh
             else takeovers(desired, self.records, observed, lineage, released=released)
         )
         self.holdings = Holdings(
@@ -170,6 +182,8 @@ class _Planner:
         """The steps to take, linked, selected, and in their waves."""
         linked = link(steps, self.records)
         chosen, left = selected(linked, self.options.selection, self.labels)
+        if self.options.selection.refresh_only:
+            return Rolled(steps=chosen, held=left)
         rolled = roll_out(
             chosen,
             self.wanted,

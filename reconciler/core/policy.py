@@ -43,19 +43,23 @@ def _takes_down(step: Step) -> bool:
 
 
 def _protected(desired: Desired, step: Step) -> Diagnostic:
-    told = step.desired is not None and step.desired.lifecycle.prevent_destroy
-    by_policy = bool(desired.policy.protected) and any(
-        matches(pattern, step.address, step.desired.spec.labels if step.desired else {})
-        for pattern in desired.policy.protected
-    )
-    if by_policy:
+    declared = desired.sandboxes.get(step.address)
+    exclude = "or leave it out of this run with `--exclude`"
+    where: Position | None = None
+    if not step.prevent_destroy:
         why, where = "`policy.protected` names it", desired.policy.position
-        fix = "take it out of `policy.protected`, or leave it out of this run with `--exclude`"
-    elif told and step.desired is not None:
-        why, where = "`prevent_destroy` is set", step.desired.at("lifecycle.prevent_destroy")
-        fix = "set `prevent_destroy: false` first, or leave it out of this run with `--exclude`"
+        fix = f"take it out of `policy.protected`, {exclude}"
+    elif declared is not None and declared.lifecycle.prevent_destroy:
+        why, where = "`prevent_destroy` is set", declared.at("lifecycle.prevent_destroy")
+        fix = f"set `prevent_destroy: false` first, {exclude}"
+    elif declared is not None:
+        why, where = (
+            "it was made with `prevent_destroy`, which outlives the line that said so",
+            declared.position,
+        )
+        fix = f"write `prevent_destroy: false` to lift that, {exclude}"
     else:
-        why, where = "it was made with `prevent_destroy`, which outlives its declaration", None
+        why = "it was made with `prevent_destroy`, which outlives its declaration"
         fix = "declare it again with `prevent_destroy: false` and apply that, then remove it"
     verb = "replaced" if step.action is Action.REPLACE else "destroyed"
     return _refusal(
@@ -74,7 +78,7 @@ def _emptied(
         and step.reason in _FOR_GOOD
         and not any(covers(source, step.address) for source in meant)
     ]
-    if going and not desired.sandboxes and not selection.partial:
+    if going and not desired.sandboxes and not selection.targets:
         yield _refusal(
             "empty-configuration",
             f"the configuration declares no sandboxes, and {fleet} {'is' if fleet == 1 else 'are'} there: "
@@ -102,7 +106,7 @@ def _too_many(steps: Sequence[Step], desired: Desired, fleet: int) -> Iterator[D
     if policy.max_destroy_percent is not None and fleet and lost * 100 > policy.max_destroy_percent * fleet:
         yield _refusal(
             "max-destroy-percent",
-            f"{does}; that is {lost * 100 / fleet:.0f}% of {fleet}, and `policy.max_destroy_percent` is "
+            f"{does}; that is {lost} of {fleet} ({lost * 100 / fleet:.1f}%), and `policy.max_destroy_percent` is "
             f"{policy.max_destroy_percent:g}",
             fix,
             policy.position,

@@ -10,24 +10,25 @@ from collections.abc import Mapping
 from reconciler.core.identity import label_hash
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Owner
-from reconciler.model.observed import Observed, ObservedSandbox, Phase
+from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.state import SandboxRecord, State, Status
 
 
 def as_recorded(state: State | None, capabilities: Mapping[str, Capabilities]) -> Observed:
-    """Every record whose object is known to have been there, as an object that runs and is as it was made."""
+    """Every record as an object that runs and is as it was made. Of one whose create did not come to an end nobody knows
+    whether it is there: it is as one that cannot be told."""
     records = () if state is None else state.sandboxes.values()
     return Observed(
         sandboxes=tuple(
             _object(record, state, capabilities.get(record.backend, Capabilities()))
             for record in records
-            if state is not None and record.info is not None and record.status is not Status.PENDING
+            if state is not None
         )
     )
 
 
 def _object(record: SandboxRecord, state: State, able: Capabilities) -> ObservedSandbox:
-    assert record.info is not None
+    known = record.info is not None and record.status is not Status.PENDING
     labelled = able.owns and not record.imported
     owner = Owner(
         stack=state.stack,
@@ -38,5 +39,9 @@ def _object(record: SandboxRecord, state: State, able: Capabilities) -> Observed
         protected=record.protected,
     )
     return ObservedSandbox(
-        info=record.info, backend=record.backend, phase=Phase.STARTING, owner=owner if labelled else None
+        info=record.info or SandboxInfo(sandbox_id=record.sandbox_id, sandbox_url=""),
+        backend=record.backend,
+        phase=Phase.STARTING if known else Phase.UNKNOWN,
+        detail="" if known else "its create was not seen to its end, and no backend was asked",
+        owner=owner if labelled else None,
     )

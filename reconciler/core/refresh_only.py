@@ -100,4 +100,5 @@ def _record(
         unchanged=len(spec) - len(changes),
         detail="" if changes else "its connection details changed",
         protected=record.protected,
+        prevent_destroy=record.protected,
     )

@@ -48,7 +48,9 @@ def restored(flat: FlatSpec, like: SandboxSpec) -> SandboxSpec:
         environment={name: str(value) for name, value in parts.get("environment", {}).items()},
         labels={name: str(value) for name, value in parts.get("labels", {}).items()},
         secrets=_secrets(parts.get("secrets", {}), like.secrets),
-        ports=tuple(_port(name, own) for name, own in _by_name(parts.get("ports", {})).items()),
+        ports=tuple(
+            _port(name, own) for name, own in _by_name(parts.get("ports", {})).items() if "container" in own
+        ),
         mounts=tuple(_mount(name, own) for name, own in _by_name(parts.get("mounts", {})).items()),
         resources=_resources(parts.get("resources", {})),
         network=_network(parts.get("network", {})),

@@ -42,8 +42,9 @@ def reversal(
     back: dict[Address, DesiredSandbox] = {}
     diagnostics: list[Diagnostic] = []
     for rollout in failed:
-        for address in _touched(rollout, plan, ended):
-            sandbox = _healthy(desired.sandboxes[address], records.get(address), diagnostics)
+        for step in _touched(rollout, plan, ended):
+            address = step.address
+            sandbox = _healthy(desired.sandboxes[address], step, records.get(address), diagnostics)
             if sandbox is not None:
                 back[address] = sandbox
     if not back and not diagnostics:
@@ -57,7 +58,7 @@ def reversal(
 
 
 def reverting(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """The steps of a reversal, with the reason they have."""
+    """The steps of a reversal, with the reason they have. What is protected is not taken down, for a reversal neither."""
     return tuple(
         replace(
             step,
@@ -67,33 +68,38 @@ def reverting(steps: Iterable[Step]) -> tuple[Step, ...]:
             passed_over=(),
             detail="",
         )
-        if step.desired is not None
+        if step.desired is not None and not step.protected
         else step
         for step in steps
+        if not (step.protected and step.action in (Action.REPLACE, Action.DESTROY))
     )
 
 
 def _failed(rollout: Waves, ended: Mapping[str, StepResult]) -> bool:
     return any(
-        ended[key].status is StepStatus.FAILED for wave in rollout.waves for key in wave if key in ended
+        ended[key].status is StepStatus.FAILED and not ended[key].ready
+        for wave in rollout.waves
+        for key in wave
+        if key in ended
     )
 
 
-def _touched(rollout: Waves, plan: Plan, ended: Mapping[str, StepResult]) -> list[Address]:
+def _touched(rollout: Waves, plan: Plan, ended: Mapping[str, StepResult]) -> list[Step]:
     keys = {key for wave in rollout.waves for key in wave}
     return [
-        step.address
+        step
         for step in plan.steps
         if step.key in keys and step.key in ended and ended[step.key].status not in _UNTOUCHED
     ]
 
 
 def _healthy(
-    wanted: DesiredSandbox, record: SandboxRecord | None, diagnostics: list[Diagnostic]
+    wanted: DesiredSandbox, step: Step, record: SandboxRecord | None, diagnostics: list[Diagnostic]
 ) -> DesiredSandbox | None:
-    """The sandbox as it was last healthy; None when it never was, or when that cannot be made again."""
+    """The sandbox as it was last healthy; None when it never was, when that is what it was to be now, or when it cannot be
+    made again."""
     flat = _last(record)
-    if flat is None:
+    if flat is None or flat == step.spec:
         return None
     try:
         spec = restored(flat, wanted.spec)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from reconciler.core.order import with_dependents
 from reconciler.model.desired import Address, DesiredSandbox
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.lifecycle import Rollout
@@ -58,7 +59,7 @@ def roll_out(
         for turn in turns:
             if turn.held:
                 told[turn.group] = _held_back(turn)
-        more = _with_dependents(held.union(*(turn.held for turn in turns)), steps)
+        more = with_dependents(held.union(*(turn.held for turn in turns)), steps)
         if more == held:
             return _rolled(steps, going, turns, list(told.values()))
         held = more
@@ -192,17 +193,6 @@ def _cut(keys: Sequence[str], size: int, rollout: Rollout) -> Iterator[tuple[str
         begin = end
     for start in range(begin, len(keys), size):
         yield tuple(keys[start : start + size])
-
-
-def _with_dependents(held: Collection[str], steps: Sequence[Step]) -> set[str]:
-    """What needs a held step is held as well. Steps need only steps, so this ends."""
-    found = set(held)
-    grew = bool(found)
-    while grew:
-        more = {step.key for step in steps if step.key not in found and not found.isdisjoint(step.needs)}
-        found |= more
-        grew = bool(more)
-    return found
 
 
 def _held_back(turn: _Turn) -> Diagnostic:

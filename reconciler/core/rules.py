@@ -20,7 +20,7 @@ class Facts:
     many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
     the state speaks of; `failed` that its last create is known to have failed; `resumable` that a paused one can be
     made to go on. `importing`: it was made by others, and is to be taken over now. `asked`, `expired`, `triggered`: it is to be
-    replaced whatever it is like. `let_go`: an entry of `removed` says that it runs on. `relabel`: its labels speak of
+    replaced whatever it is like. `protected`: it must not be replaced. `let_go`: an entry of `removed` says that it runs on. `relabel`: its labels speak of
     another address, and can be changed."""
 
     declared: bool
@@ -37,6 +37,7 @@ class Facts:
     expired: bool = False
     triggered: bool = False
     let_go: bool = False
+    protected: bool = False
     relabel: bool = False
     changed: int = 0
     outside: int = 0
@@ -192,6 +193,15 @@ RULES: tuple[Rule, ...] = (
         action=Action.REPAIR,
         reason=Reason.PAUSED,
         why="a paused sandbox answers nobody",
+    ),
+    Rule(
+        name="never became ready, must not be replaced, and is to be changed in place",
+        when=lambda f: (
+            f.protected and f.is_recorded and f.recorded is Status.TAINTED and f.changed > 0 and f.forced == 0
+        ),
+        action=Action.UPDATE,
+        reason=Reason.TAINTED,
+        why="what is changed is waited for anyway, and nothing else would ever change it",
     ),
     Rule(
         name="never became ready",

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from reconciler.core.order import circular
+from reconciler.core.policy import refusals
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.errors import PlanStale, Refused
 from reconciler.model.desired import Address, Desired, FlatSpec, Scalar
@@ -21,6 +23,7 @@ from reconciler.model.saved import Inputs, SavedPlan
 from reconciler.model.state import State
 
 _AGAIN = "plan again"
+_DONE = "it is as planned already"
 _MOST_FIELDS = 3  # told of one step
 _MOST_NAMES = 5
 _REMOVES = (Action.DESTROY, Action.FORGET)
@@ -55,12 +58,19 @@ def hold(saved: SavedPlan, fresh: Plan, *, state: State | None, desired: Desired
     _refuse_moves(saved.plan.moves, fresh.moves)
     refused = _Comparison(saved, fresh, desired, inputs).refused()
     valid = {step.key: step for step in saved.plan.steps if step.key not in refused}
-    steps = [replace(step, wave=valid[step.key].wave) for step in fresh.steps if step.key in valid]
-    extra = [step.address for step in fresh.steps if step.key not in {s.key for s in saved.plan.steps}]
+    steps = tuple(replace(step, wave=valid[step.key].wave) for step in fresh.steps if step.key in valid)
+    saved_keys = {step.key for step in saved.plan.steps}
+    extra = [step.address for step in fresh.steps if step.key not in saved_keys]
+    rollouts = tuple(_remaining(saved.plan.rollouts, valid))
+    against = refusals(steps, desired, fresh.selection, fleet=fresh.fleet)
     return Held(
         shown=replace(saved.plan, diagnostics=fresh.diagnostics),
         plan=replace(
-            fresh, steps=tuple(steps), rollouts=tuple(_remaining(saved.plan.rollouts, valid)), diagnostics=()
+            fresh,
+            steps=steps,
+            rollouts=rollouts,
+            diagnostics=(),
+            refusals=(*against, *circular(steps, rollouts)),
         ),
         refused=refused,
         remarks=(*_extra(extra), *(_causes(saved.inputs, inputs) if refused else ())),
@@ -176,20 +186,42 @@ class _Comparison:
             told = self._moved(step)
             if told:
                 found[step.key] = _result(step, StepStatus.STALE, told)
-        while more := dict(self._skipped(found)):
+        known = {step.key: step for step in self.saved.steps}
+        crowded = self._crowded(known)
+        while more := dict(self._skipped(found, known, crowded)):
             found |= more
         return found
 
-    def _skipped(self, refused: Mapping[str, StepResult]) -> Iterator[tuple[str, StepResult]]:
-        known = {step.key: step for step in self.saved.steps}
-        late = self._late(refused)
+    def _crowded(self, known: Mapping[str, Step]) -> Mapping[str, str]:
+        """Steps of a rollout, by key, while something else of their group is to be put up again by now: more of it is away
+        than the waves of the file reckoned with."""
+        groups = {
+            step.desired.group: step.address
+            for step in self.fresh.steps
+            if step.key not in known and step.desired is not None and step.reason is not Reason.NEW
+        }
+        return {
+            key: groups[rollout.group]
+            for rollout in self.saved.rollouts
+            if rollout.group in groups
+            for wave in rollout.waves
+            for key in wave
+        }
+
+    def _skipped(
+        self, refused: Mapping[str, StepResult], known: Mapping[str, Step], crowded: Mapping[str, str]
+    ) -> Iterator[tuple[str, StepResult]]:
+        left = {key: result for key, result in refused.items() if result.error != _DONE}
+        late = self._late(left)
         for step in self.saved.steps:
             if step.key in refused:
                 continue
             told = "an earlier wave of its rollout is not complete" if step.key in late else ""
+            if step.key in crowded:
+                told = f"{crowded[step.key]} of its rollout is away by now, which the plan does not have"
             for key in sorted({*step.needs, *self.steps[step.key].needs}):
-                if key in refused:
-                    told = f"{known[key].address} it needs: {refused[key].status}"
+                if key in left:
+                    told = f"{known[key].address} it needs: {left[key].status}"
                 elif key in self.steps and key not in known:
                     told = f"{self.steps[key].address} it needs is to be changed by now, which the plan does not have"
             if told:
@@ -225,7 +257,8 @@ class _Comparison:
         """Why there is nothing to do any more."""
         address = step.address
         if address in self.left_out:
-            return "it is not among what was selected any more"
+            rolls = any(step.key in wave for rollout in self.saved.rollouts for wave in rollout.waves)
+            return "its rollout waits by now" if rolls else "it is not among what was selected any more"
         if step.reason is Reason.SUPERSEDED:
             return "it is gone already"
         if address not in self.unchanged:
@@ -241,7 +274,7 @@ class _Comparison:
             return told
         info = self.fresh.infos.get(address)
         same = info is not None and step.current is not None and _one(step.current) == info.container_id
-        return "it runs again" if step.action is Action.REPAIR and same else "it is as planned already"
+        return "it runs again" if step.action is Action.REPAIR and same else _DONE
 
     def _wanted(self, address: Address) -> FlatSpec:
         def lookup(other: Address, attribute: str) -> str | None:

@@ -25,7 +25,7 @@ from reconciler.model.desired import Readiness
 from reconciler.model.event import Activity, Event, StepEnded, StepProgress, StepStarted
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.outcome import StepResult, StepStatus
-from reconciler.model.plan import Action, Plan
+from reconciler.model.plan import Action, Plan, Reason
 
 _ACTIVITY: Mapping[CallKind, Activity] = {
     CallKind.CHECK: Activity.CHECKING,
@@ -382,7 +382,8 @@ class Scheduler:
         while run.destroyed and run.stage in (CallKind.CHECK, CallKind.DESTROY):
             run.stages.popleft()
         if run.stage is None:
-            run.ready = None if run.step.action is Action.DESTROY else True
+            silent = run.step.action is Action.DESTROY or run.step.reason is Reason.SEEN
+            run.ready = None if silent else True
             self._end(run, StepStatus.DONE, now)
         elif run.stage is CallKind.PROBE:
             self._await(run, now)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from reconciler.model.desired import Address
+from reconciler.model.state import SandboxRecord
 
 
 def select(
@@ -30,3 +31,11 @@ def matches(pattern: str, address: Address, labels: Mapping[str, str]) -> bool:
 @lru_cache(maxsize=256)
 def glob(pattern: str) -> re.Pattern[str]:
     return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern))
+
+
+def recorded_labels(record: SandboxRecord) -> dict[str, str]:
+    """The labels that were declared when it was last changed."""
+    head = "labels."
+    return {
+        path.removeprefix(head): str(value) for path, value in record.spec.items() if path.startswith(head)
+    }

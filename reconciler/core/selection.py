@@ -5,10 +5,10 @@ Selecting only ever leaves steps out: what remains is part of the whole plan, an
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from reconciler.core.order import with_dependents
 from reconciler.core.select import matches
 from reconciler.errors import NotFound
 from reconciler.model.desired import Address
@@ -46,7 +46,7 @@ def selected(
         return tuple(steps), ()
     by_key = {step.key: step for step in steps}
     excluded = {step.key for step in steps if meant(selection.excludes, step.address, labels)}
-    banned = _with_dependents(excluded, steps)
+    banned = with_dependents(excluded, steps)
     asked = [
         step
         for step in steps
@@ -68,20 +68,5 @@ def _with_needs(asked: Iterable[Step], by_key: Mapping[str, Step]) -> dict[str, 
         for key in step.needs:
             if key in by_key and key not in found:
                 found[key] = str(step.address)
-                todo.append(key)
-    return found
-
-
-def _with_dependents(keys: Collection[str], steps: Iterable[Step]) -> set[str]:
-    """These and all that cannot go on without one of them."""
-    dependents: dict[str, list[str]] = defaultdict(list)
-    for step in steps:
-        for key in step.needs:
-            dependents[key].append(step.key)
-    found, todo = set(keys), list(keys)
-    while todo:
-        for key in dependents.get(todo.pop(), ()):
-            if key not in found:
-                found.add(key)
                 todo.append(key)
     return found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.core.select import select
+from reconciler.core.select import recorded_labels, select
 from reconciler.errors import NotFound, ReconcilerError, Refused
 from reconciler.model.desired import Address, address_order
 from reconciler.model.state import SandboxRecord, State
@@ -57,7 +57,7 @@ def move(state: State, source: str, target: str) -> State:
 def chosen(state: State, patterns: Sequence[str]) -> tuple[Address, ...]:
     """The recorded addresses that the patterns mean, sorted: addresses, names of groups, globs, `label:key=value`.
     Raises NotFound for a pattern that means none."""
-    labels = {address: _labels(record) for address, record in state.sandboxes.items()}
+    labels = {address: recorded_labels(record) for address, record in state.sandboxes.items()}
     found: set[Address] = set()
     for pattern in patterns:
         matching = select([pattern], state.sandboxes, labels)
@@ -120,15 +120,6 @@ def _without(record: SandboxRecord, gone: frozenset[Address]) -> SandboxRecord:
         depends_on=tuple(a for a in record.depends_on if a not in gone),
         triggers={a: was for a, was in record.triggers.items() if a not in gone},
     )
-
-
-def _labels(record: SandboxRecord) -> dict[str, str]:
-    found = (
-        (path.removeprefix("labels."), value)
-        for path, value in record.spec.items()
-        if path.startswith("labels.")
-    )
-    return {name: str(value) for name, value in found}
 
 
 def _nothing(state: State, name: str) -> NotFound:

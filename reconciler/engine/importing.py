@@ -129,4 +129,8 @@ def _record(context: Context, step: Step, wanted: DesiredSandbox, seen: Observed
         created_at=now,
         updated_at=now,
         imported=True,
+        protected=bool(wanted.lifecycle.prevent_destroy),
+        triggers=dict.fromkeys(
+            wanted.lifecycle.replace_triggered_by, ""
+        ),  # not known: filled in by the next apply
     )

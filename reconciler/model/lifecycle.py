@@ -13,13 +13,14 @@ from reconciler.model.position import Position
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """`create_first`: the new one is ready before the old one goes. `prevent_destroy`: no plan destroys or replaces it.
+    """`create_first`: the new one is ready before the old one goes. `prevent_destroy`: no plan destroys or replaces it;
+    None says nothing, so what was recorded holds on.
     `ignore_changes` are paths of the canonical form, or prefixes of them, or globs: what differs there is left as it is
     until a new object is made. `replace_triggered_by`: when one of these gets another object or another specification,
     this one is replaced too. `max_lifetime` in seconds: what is older is replaced by a new one."""
 
     create_first: bool = False
-    prevent_destroy: bool = False
+    prevent_destroy: bool | None = None
     ignore_changes: tuple[str, ...] = ()
     replace_triggered_by: tuple[Address, ...] = ()
     max_lifetime: float | None = None
@@ -58,7 +59,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """`source`, an address or a group's name, is no longer declared on purpose. Without `destroy` it is let go: it runs
+    """`source`, an address or a group's name, is no longer declared on purpose. With `destroy` False it is let go: it runs
     on, and is nobody's."""
 
     source: str

@@ -22,6 +22,7 @@ class Operation(StrEnum):
     READY = "ready"  # the verdict on readiness after a create, update or adopt
     DESTROY = "destroy"
     FORGET = "forget"
+    SEE = "see"  # recorded as it is, whatever its status
     RELEASE = "release"  # it is let go: an intent alone, for nothing is done to the object
 
 

@@ -93,7 +93,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.EXPIRED: "it is older than its `max_lifetime`",
     Reason.TRIGGERED: "goes with what `replace_triggered_by` names",
     Reason.MOVED: "it has another address now",
-    Reason.LET_GO: "declared in `removed` without `destroy`: it runs on, and is nobody's",
+    Reason.LET_GO: "declared in `removed` with `destroy: false`: it runs on, and is nobody's",
     Reason.SEEN: "recorded as it is seen",
     Reason.REVERTED: "its rollout failed, so it goes back to what was healthy",
 }
@@ -131,7 +131,8 @@ class Step:
     `sandbox_id` are of the object that will exist afterwards; for DESTROY and FORGET of the one that goes.
     `because` is what the rule that decided it rests on. `rungs`, of a REPAIR: what is tried before it is replaced, in order; `passed_over` says why a rung is not among them.
     `wave`, from 1 on: it is part of a rollout, and begins when the wave before is healthy. `needed_by`: it was not selected,
-    but something that was needs it. `kept` is what a repaired object holds if it is not replaced, where that is not `spec`;
+    but something that was needs it. `protected`: it must not be destroyed or replaced, for whatever
+    reason; `prevent_destroy`: it is recorded and labelled as such. `kept` is what a repaired object holds if it is not replaced, where that is not `spec`;
     `ignored` are fields of `spec` that are left as they are, whatever is declared.
     `spec` is the canonical form with references resolved as far as known; `needs` are the keys of the steps that
     must be done before this one. `create_first`, of a REPLACE: the old object goes only when the new one is ready.
@@ -159,6 +160,7 @@ class Step:
     wave: int = 0
     needed_by: str = ""
     protected: bool = False
+    prevent_destroy: bool = False
     kept: FlatSpec | None = None
     ignored: tuple[str, ...] = ()
 
@@ -222,7 +224,7 @@ class Plan:
     `lineage_found` says the lineage was taken from live labels because no state was there; `infos` are the
     connection details that stay as they are while the plan is carried out. `left_out` are addresses with something to do
     that was not selected. `refusals` are why it must not be carried out, each with what tripped. `expiring` are seconds until
-    `max_lifetime` is over, of what it is not over yet. `followed` are the fingerprints of what others are replaced with."""
+    `max_lifetime` is over, of what it is not over yet. `fleet` is how many sandboxes there are. `followed` are the fingerprints of what others are replaced with."""
 
     stack: str
     lineage: str
@@ -239,6 +241,7 @@ class Plan:
     left_out: tuple[Address, ...] = ()
     refusals: tuple[Diagnostic, ...] = ()
     expiring: Mapping[Address, float] = field(default_factory=dict)
+    fleet: int = 0
     followed: Mapping[Address, str] = field(default_factory=dict)
 
     @property

@@ -421,6 +421,8 @@ def start(root: str, one: dict[str, Any], listening: list[socket.socket]) -> int
             serve(log, listening)
         finally:
             os._exit(1)
+    os.close(lock)  # only the container's process holds it from here on
+    os.close(log)
     return pid
 
 

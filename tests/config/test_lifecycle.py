@@ -17,7 +17,7 @@ FLEET = "db: {}, r: {replicas: 2}, e: {for_each: [eu, us]}"
     [
         pytest.param("{}", Lifecycle(), id="nothing"),
         pytest.param("{prevent_destroy: true}", Lifecycle(prevent_destroy=True), id="protection"),
-        pytest.param("{prevent_destroy: false}", Lifecycle(), id="no protection"),
+        pytest.param("{prevent_destroy: false}", Lifecycle(prevent_destroy=False), id="no protection"),
         pytest.param('{prevent_destroy: "${var.yes}"}', Lifecycle(prevent_destroy=True), id="protection by a variable"),
         pytest.param("{max_lifetime: 1h30m}", Lifecycle(max_lifetime=5400.0), id="a lifetime"),
         pytest.param("{max_lifetime: 60}", Lifecycle(max_lifetime=60.0), id="a lifetime in seconds"),

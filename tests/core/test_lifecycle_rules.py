@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from reconciler.core.calls import Answer, Call, CallKind
 from reconciler.core.ledger import Ledger
+from reconciler.core.order import with_dependents
 from reconciler.core.planner import make_plan
 from reconciler.core.references import mark
 from reconciler.errors import NotFound, Refused
 from reconciler.model.desired import Address, Desired, Lifecycle, fingerprint
+from reconciler.model.lifecycle import Policy
 from reconciler.model.observed import Observed, Phase
 from reconciler.model.plan import UNKNOWN_VALUE, Action, Reason, Selection
 from reconciler.model.state import State
@@ -102,7 +104,9 @@ def test_a_second_apply_is_empty_whatever_the_rules(
         return  # a protected one is declared no more
     after, _ = world.apply(config, after)  # the first may have kept what it could not know to be broken
     after, run = world.apply(config, after)
-    assert run.plan.empty, run.plan.text()
+    # what is broken and protected fails for as long as it is, and what needs it waits
+    broken = [step.key for step in run.plan.steps if step.protected and step.action is Action.REPAIR]
+    assert with_dependents(broken, run.plan.steps) == {step.key for step in run.plan.steps}, run.plan.text()
 
 
 def a_world(*chaos: Chaos) -> World:
@@ -130,7 +134,8 @@ def test_protection_outlives_the_declaration_and_the_record() -> None:
 
 def test_protection_is_set_and_lifted_without_touching_anything_else() -> None:
     world = a_world()
-    plain, guarded = desired(BESIDE, wanted("a")), desired(BESIDE, wanted("a", lifecycle=GUARDED))
+    plain = desired(BESIDE, wanted("a", lifecycle=Lifecycle(prevent_destroy=False)))
+    guarded = desired(BESIDE, wanted("a", lifecycle=GUARDED))
     state, _ = world.apply(plain, None)
     born = {t.info.container_id for t in world.things.values()}
     for config in (guarded, plain):
@@ -153,21 +158,13 @@ def test_protection_is_set_and_lifted_without_touching_anything_else() -> None:
         pytest.param({"backend": "other"}, {}, id="another backend"),
         pytest.param({}, {"replace": ("a",)}, id="its replacement is asked for"),
         pytest.param({}, {"destroy": True}, id="everything is to be destroyed"),
-        pytest.param({"max_lifetime": 5.0}, {}, id="it is too old"),
-        pytest.param({"triggered": True}, {"replace": ("beside",)}, id="what it follows is replaced"),
     ],
 )
 def test_nothing_takes_down_what_is_protected(
     change: dict[str, object], selection: dict[str, object]
 ) -> None:
     world = a_world()
-    follows = (Address("beside"),) if change.pop("triggered", False) else ()
-    rules = Lifecycle(
-        prevent_destroy=True,
-        max_lifetime=change.pop("max_lifetime", None),  # type: ignore[arg-type]
-        replace_triggered_by=follows,
-    )
-    fields = {"image": "one", "lifecycle": rules, "depends_on": follows}
+    fields = {"image": "one", "lifecycle": GUARDED}
     state, _ = world.apply(desired(BESIDE, wanted("a", **fields)), None)  # type: ignore[arg-type]
     before = dict(world.things)
     world.pass_time(world.now + 10)
@@ -176,6 +173,59 @@ def test_nothing_takes_down_what_is_protected(
     assert run.refused
     assert [refusal.code for refusal in run.plan.refusals] == ["protected"]
     assert world.things == before
+
+
+@pytest.mark.parametrize(
+    ("rules", "selection"),
+    [
+        pytest.param({"max_lifetime": 5.0}, {}, id="it is too old"),
+        pytest.param(
+            {"replace_triggered_by": (Address("beside"),)},
+            {"replace": ("beside",)},
+            id="what it follows is replaced",
+        ),
+    ],
+)
+def test_what_is_protected_is_kept_where_nobody_asked_for_a_change(
+    rules: dict[str, object], selection: dict[str, object]
+) -> None:
+    """It stands in the way of nothing else: the clock and other sandboxes are no reason to refuse a whole plan."""
+    world = a_world()
+    guarded = Lifecycle(prevent_destroy=True, **rules)  # type: ignore[arg-type]
+    needs = guarded.replace_triggered_by
+    config = desired(BESIDE, wanted("a", lifecycle=guarded, depends_on=needs))
+    state, _ = world.apply(config, None)
+    before = {
+        identity for identity, thing in world.things.items() if thing.owner and thing.owner.address == "a"
+    }
+    world.pass_time(world.now + 10)
+    _, run = world.apply(config, state, selection=Selection(**selection))  # type: ignore[arg-type]
+    assert not run.refused
+    assert [remark.code for remark in run.plan.diagnostics] == ["protected-kept"]
+    assert before <= world.things.keys()
+
+
+@pytest.mark.parametrize("line", [None, True], ids=["without the line", "with the line"])
+def test_only_the_word_false_lifts_a_protection(line: bool | None) -> None:
+    """Guards against a line that got lost in a merge taking the protection with it."""
+    world = a_world()
+    state, _ = world.apply(desired(wanted("a", image="one", lifecycle=GUARDED)), None)
+    changed = wanted("a", image="two", lifecycle=Lifecycle(prevent_destroy=line))
+    _, run = world.apply(desired(changed), state)
+    assert run.refused
+    lifted = wanted("a", image="two", lifecycle=Lifecycle(prevent_destroy=False))
+    _, run = world.apply(desired(lifted), state)
+    assert not run.refused
+
+
+def test_a_label_of_policy_protects_what_lost_it_or_is_declared_no_more() -> None:
+    world = a_world()
+    rule = Policy(protected=("label:tier=critical",))
+    critical = wanted("db", image="one", labels={"tier": "critical"})
+    state, _ = world.apply(replace(desired(BESIDE, critical), policy=rule), None)
+    for config in (desired(BESIDE), desired(BESIDE, wanted("db", image="two"))):
+        _, run = world.apply(replace(config, policy=rule), state)
+        assert [refusal.code for refusal in run.plan.refusals] == ["protected"]
 
 
 def test_what_is_broken_and_protected_is_restarted_and_never_replaced() -> None:
@@ -202,8 +252,9 @@ def test_what_may_serve_beside_a_broken_and_protected_one_stays() -> None:
     new = wanted("a", image="two", lifecycle=GUARDED)
     live = (seen(old), seen(new, generation=2, phase=Phase.FAILED))
     plan = make_plan(desired(new), None, Observed(sandboxes=live), options())
-    assert plan.empty
-    assert [remark.code for remark in plan.diagnostics] == ["protected-broken"]
+    [step] = plan.steps
+    assert (step.action, step.protected, step.rungs) == (Action.REPAIR, True, ())
+    assert step.passed_over[-1] == "not replaced: it is protected"
 
 
 def test_what_was_not_known_when_it_was_planned_is_known_when_it_is_restarted() -> None:

@@ -33,6 +33,9 @@ CASES: dict[str, Facts] = {
     "dead": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED),
     "paused, and can go on": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED, resumable=True),
     "paused": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED),
+    "never became ready, must not be replaced, and is to be changed in place": Facts(
+        declared=True, recorded=Status.TAINTED, phase=UP, changed=1, protected=True
+    ),
     "never became ready": Facts(declared=True, recorded=Status.TAINTED, phase=UP),
     "an import that cannot become as declared in place": Facts(
         declared=True, phase=UP, is_recorded=False, importing=True, changed=2, forced=1

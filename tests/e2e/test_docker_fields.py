@@ -334,7 +334,8 @@ def _plans_after_an_apply_are_empty(matrix: Matrix) -> None:
 def _no_secret_shows_anywhere(matrix: Matrix) -> None:
     """But where a row asks for it: in the environment of a container, with `as: environment`."""
     exposed = next(row.name for row in ROWS if row.says == "secrets: into the environment")
-    kept = [path for path in (matrix.project.folder / "state").iterdir() if path.suffix != ".key"]
+    state = (matrix.project.folder / "state").rglob("*")
+    kept = [path for path in state if path.is_file() and path.suffix != ".key"]
     inspected = [
         json.dumps(item) for stage in matrix.stages for name, item in stage.items.items() if name != exposed
     ]

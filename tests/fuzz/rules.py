@@ -171,7 +171,9 @@ def _protected(world: World, state: State) -> Iterator[tuple[Address, Key]]:
     for address, record in moved.sandboxes.items():
         declared = desired.sandboxes.get(address)
         if address in desired.policy.protected or (
-            declared.lifecycle.prevent_destroy if declared else record.protected
+            declared.lifecycle.prevent_destroy
+            if declared and declared.lifecycle.prevent_destroy is not None
+            else record.protected
         ):
             yield address, (record.backend, record.sandbox_id)
 
