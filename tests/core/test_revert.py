@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from reconciler.core.calls import Answer, Call
-from reconciler.core.revert import reversal
+from reconciler.core.planner import make_plan
+from reconciler.core.revert import reversal, reverting
 from reconciler.model.desired import Address, Desired, SandboxSpec, SecretRef
 from reconciler.model.lifecycle import Rollout
+from reconciler.model.observed import Observed
 from reconciler.model.outcome import StepStatus
-from reconciler.model.plan import Reason
+from reconciler.model.plan import Action, Reason, Rung
 from tests.sim.world import NEVER, World
-from tests.support.build import desired, wanted
+from tests.support.build import desired, options, record, seen, state, wanted
 
 BACK = Rollout(auto_revert=True)
 
@@ -110,6 +112,24 @@ def test_an_update_that_failed_is_taken_back_as_well(crash: int | None) -> None:
     assert run.back is not None
     assert [thing.flat["labels.tier"] for thing in world.things.values()] == ["good"] * 3
     assert all(world.serves(Address(f"g[{i}]")) for i in range(3))
+
+
+def test_what_is_protected_is_not_taken_down_to_take_a_rollout_back() -> None:
+    step = next(
+        iter(
+            make_plan(
+                desired(wanted("a", image="two")),
+                state(record(wanted("a", image="one"))),
+                Observed(sandboxes=(seen(wanted("a", image="one")),)),
+                options(),
+            ).steps
+        )
+    )
+    assert reverting([replace(step, protected=True)]) == ()
+    broken = replace(step, action=Action.REPAIR, rungs=(Rung.RESTART,), protected=True)
+    assert reverting([broken]) == (broken,), "it is restarted at most"
+    [taken_back] = reverting([replace(broken, protected=False)])
+    assert (taken_back.action, taken_back.reason, taken_back.rungs) == (Action.REPLACE, Reason.REVERTED, ())
 
 
 def secret(digest: str) -> dict[str, SecretRef]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from reconciler.backends.memory import MemoryBackend, Thing
 from reconciler.core.fold import fold_all
 from reconciler.engine.stop import StopRequest
-from reconciler.errors import Refused, Unavailable
+from reconciler.errors import Permanent, Refused, Unavailable
 from reconciler.model.desired import Address, Desired, Readiness, Resources, Secret, SecretRef
 from reconciler.model.event import Planned, Remark
 from reconciler.model.lifecycle import Move, Policy, Removal, Rollout
@@ -227,6 +228,23 @@ def test_refreshing_writes_the_state_and_calls_no_verb_that_writes() -> None:
     assert (change.before, change.after, change.outside) == (2, 1, False)
 
 
+def test_a_refresh_waits_for_nobody_and_leaves_every_verdict_as_it_was() -> None:
+    """Guards against a look that taints what does not answer just then, and against taking a rollout back by it."""
+    stack = running(group("one", 2, resources=Resources(memory=1)))
+    there = known(stack).sandboxes[Address("g[0]")].sandbox_id
+    stack.memory.alter(there, "resources.memory", 2)
+    stack.memory.alter(there, "image", "bad")
+    stack.backend.fault = lambda verb, _: (
+        Unavailable("nobody may be asked") if verb in ("probe", "is_alive") else None
+    )
+    report = stack.apply(refresh_only=True)
+    assert [result.status for result in report.results] == [StepStatus.DONE]
+    assert report.plan.rollouts == ()
+    assert report.reverts == ()
+    record = known(stack).sandboxes[Address("g[0]")]
+    assert (record.status, record.spec["resources.memory"]) == (Status.READY, 2)
+
+
 def test_nothing_refuses_a_refresh() -> None:
     stack = drifted()
     stack.desired = Desired(
@@ -271,6 +289,19 @@ def test_a_move_that_was_declined_writes_nothing() -> None:
     assert stack.apply(yes=False).declined
     assert sorted(known(stack).sandboxes) == ["a"]
     assert "snapshot" not in stack.log
+
+
+def test_what_was_not_let_go_in_the_end_is_ours_still() -> None:
+    """Guards against letting go of what the run never came to."""
+    both = desired(wanted("w", depends_on=["db"]), wanted("db"))
+    stack = running(both)
+    stack.desired = replace(desired(wanted("other")), removed=(Removal(source="db", destroy=False),))
+    stack.backend.fault = lambda verb, _: Permanent("no") if verb == "destroy" else None
+    report = stack.apply()
+    statuses = {result.address: str(result.status) for result in report.results}
+    assert (statuses["w"], statuses["db"]) == ("failed", "skipped")
+    assert Address("db") in known(stack).sandboxes
+    assert known(stack).released == {}
 
 
 def test_what_was_let_go_survives_a_lost_snapshot() -> None:

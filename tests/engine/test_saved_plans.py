@@ -482,6 +482,36 @@ def test_later_waves_do_not_run_when_an_earlier_one_is_not_whole() -> None:
     assert [wave for rollout in found.plan.rollouts for wave in rollout.waves] == [(A,)]
 
 
+def test_a_rollout_waits_when_more_of_its_group_is_away_than_the_file_reckoned_with() -> None:
+    steps = [a_step(ONE[one], wave=1) for one in (A, B)]
+    rollout = Waves(group="s", waves=((A, B),), size=3, at_once=2)
+    gone = replace(a_step(ONE[C]), action=Action.CREATE, reason=Reason.MISSING, current=None)
+    found = held(a_plan(*steps, rollouts=(rollout,)), a_plan(*steps, gone, rollouts=(rollout,)))
+    assert {key: str(result.status) for key, result in found.refused.items()} == {A: "skipped", B: "skipped"}
+    assert "s[2] of its rollout is away by now" in found.refused[A].error
+    assert found.plan.steps == ()
+
+
+def test_what_was_done_already_holds_up_nothing_that_comes_after() -> None:
+    """The same file goes on where an interrupted run of it stopped."""
+    steps = [a_step(ONE[one], wave=wave, spec=ONE[one].spec.canonical()) for one, wave in ((A, 1), (B, 2))]
+    rollout = Waves(group="s", waves=((A,), (B,)), size=2, at_once=1)
+    then = a_plan(*steps, rollouts=(rollout,))
+    now = a_plan(steps[1], unchanged=(A,), rollouts=(replace(rollout, waves=((B,),)),))
+    found = held(then, now)
+    assert {key: result.error for key, result in found.refused.items()} == {A: "it is as planned already"}
+    assert [step.key for step in found.plan.steps] == [B]
+
+
+def test_what_stands_against_a_step_that_is_not_in_the_file_does_not_stand_against_the_file() -> None:
+    guarded = replace(a_step(ONE[B]), protected=True)
+    told = Diagnostic(severity=Severity.ERROR, code="protected", summary="s[1] is protected")
+    found = held(a_plan(a_step(ONE[A])), a_plan(a_step(ONE[A]), guarded, refusals=(told,)))
+    assert found.plan.refusals == ()
+    found = held(a_plan(guarded), a_plan(guarded, refusals=(told,)))
+    assert [refusal.code for refusal in found.plan.refusals] == ["protected"]
+
+
 def test_of_a_secret_that_changed_the_name_is_told_and_nothing_else() -> None:
     ref = SecretRef(source="env T", kind="env", target=("T",), digest="hmac-sha256:9")
     one = wanted("s[0]", image="two", secrets={"T": ref})
