@@ -204,9 +204,15 @@ def test_a_selection_without_changes_claims_nothing_of_the_rest():
 
 
 def test_what_was_left_out_is_counted_and_a_long_list_is_cut():
-    shown = text(plan(create("a", {}), left_out=tuple(Address(f"s{n}") for n in range(30))), 200)
+    left = tuple(Address(f"s{n}") for n in range(30))
+    shown = text(plan(create("a", {}), left_out=left, selection=Selection(excludes=("s*",))), 200)
     assert "30 addresses with changes left out (not selected): s0, s1, " in shown
     assert "s7, and 22 more groups" in shown
+
+
+def test_what_a_rollout_holds_back_is_not_called_unselected():
+    shown = text(plan(create("a", {}), left_out=(Address("s"),)), 200)
+    assert "1 address with changes left out (their rollout waits): s" in shown
 
 
 def test_a_plan_that_asked_no_backend_says_so_first_and_claims_no_more_than_what_is_recorded():

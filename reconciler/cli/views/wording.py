@@ -69,14 +69,15 @@ def selected(selection: Selection) -> str:
 
 
 def left_out(plan: Plan) -> str:
-    """`3 addresses with changes left out (not selected): …`"""
+    """`3 addresses with changes left out (not selected): …`; without a selection they wait for their rollout."""
     if not plan.left_out:
         return ""
     names = list(grouped(plan.left_out))
     more = len(names) - _MOST_LEFT_OUT
     shown = names if more <= 0 else [*names[:_MOST_LEFT_OUT], f"and {counted(more, 'more group')}"]
     count = counted(len(plan.left_out), "address", "addresses")
-    return f"{count} with changes left out (not selected): {', '.join(shown)}"
+    why = "not selected" if plan.selection.partial else "their rollout waits"
+    return f"{count} with changes left out ({why}): {', '.join(shown)}"
 
 
 def moves(plan: Plan) -> list[MoveRow]:
