@@ -190,7 +190,8 @@ def test_who_waits_is_told_once_and_looks_in_even_steps_until_time_is_up(tmp_pat
     assert waits == [held.info]
     assert clock.slept == [2.0, 2.0, 1.0]
     assert refused.value.message.endswith(
-        "is locked by ann@here (pid 7, apply) since 2027-01-15 08:00:00 UTC (5 s ago)"
+        "is locked by ann@here (pid 7, apply) since 2027-01-15 08:00:00 UTC (5 s ago); "
+        "its lease lasts 25 s unless renewed"
     )
     assert f"research.json is locked by {held.info.holder}" in refused.value.message
     assert refused.value.hint == (
