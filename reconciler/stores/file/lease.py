@@ -96,6 +96,9 @@ class LockFile:
         gives_up = self.timing.monotonic() + timeout
         watch = _Watch(self.timing)
         waited = False
+        disk.make_directory(self.path.parent)
+        if self._others_wait() and self.record().holder is None:
+            self.timing.sleep(self._pace())  # they came before us
         while True:
             taken, other = self._try(operation, watch)
             if taken is not None:
@@ -109,12 +112,12 @@ class LockFile:
             if not waited and on_wait is not None:
                 on_wait(other.info)
             waited = True
-            self.timing.sleep(min(self.timing.poll * (0.5 + self.timing.jitter()), remaining))
+            self._wait_in_sight()
+            self.timing.sleep(min(self._pace(), remaining))
 
     def _try(self, operation: str, watch: _Watch) -> tuple[LockInfo | None, Holder | None]:
         """(ours, the dead one whose lock was broken, if any) or (None, who holds it). Without the guard as long as
         somebody does: those who wait must not be in the way of the one who works."""
-        disk.make_directory(self.path.parent)
         other = self.record().holder
         if other is not None and not self._gone(other, watch):
             return None, other
@@ -126,7 +129,27 @@ class LockFile:
             disk.sweep(self.path.parent, prefix=self.prefix)
             mine = self._myself(operation, record.next_fence)
             self._put(Record(fence=mine.info.fence, holder=mine), durable=True)
+            with contextlib.suppress(OSError):
+                self._waiting.unlink()
         return mine.info, other
+
+    def _pace(self) -> float:
+        """Seconds until the next look. The same however long it has been waited: who would look less often with the time
+        would be overtaken by everybody who comes later."""
+        return self.timing.poll * (0.5 + self.timing.jitter())
+
+    @property
+    def _waiting(self) -> Path:
+        return self.path.with_name(self.path.name + ".waiting")
+
+    def _wait_in_sight(self) -> None:
+        """Leave a mark, which whoever gets the lock takes away: as long as there is one, those who come later, or had the
+        lock and want it again, let others have a look first. Only a courtesy: it may be missing, and nobody trusts it."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+    def _others_wait(self) -> bool:
+        return self._waiting.exists()
 
     def _myself(self, operation: str, fence: int) -> Holder:
         now = self.timing.now()
