@@ -70,16 +70,19 @@ def carry_out(
     before = after = _first_state(context, view, lease)
     results: tuple[StepResult, ...] = ()
     unsaved: StoreError | None = None
+    taken = False
     execution = None if not view.plan.steps else _execution(context, options, view, lease, stop)
     try:
         if execution is not None:
             results = execution.run()
     except LeaseLost as lost:
+        taken = True  # the state is somebody else's now
         raise _half_way(lost, execution) from lost
     finally:
         entries = execution.entries if execution is not None else []
         after = _with_outputs(context, options, _settled(context, view, fold_all(before, entries)))
-        if entries or (after.outputs != before.outputs and (before.serial or after.outputs)):
+        told = after.outputs != before.outputs and (before.serial or after.outputs)
+        if not taken and (entries or told):
             unsaved = _save(context, lease, after)
     outputs = outputs_of(context, after)
     shown = tuple((name, MASK if sensitive else value) for name, (value, sensitive) in outputs.items())
