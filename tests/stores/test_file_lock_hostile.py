@@ -56,6 +56,8 @@ BROKEN: dict[str, bytes] = {
     "a fence beyond all counting": b'{"format": "1.0", "holder": null, "fence": 1' + b"0" * 4000 + b"}",
     "a fence that is infinite": b'{"format": "1.0", "holder": null, "fence": 1e999}',
     "a fence that is a text": b'{"format": "1.0", "holder": null, "fence": "5"}',
+    "an id that is a command": text(id="x`; rm -rf ~"),
+    "an id that is a number": text(id=7),
     "a pid below zero": text(pid=-1),
     "a pid that is none": text(pid="seven"),
     "a time that is none": text(since=float("nan")),

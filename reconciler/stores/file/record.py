@@ -6,6 +6,7 @@ The bytes may be anybody's: whatever is not exactly a record of ours is refused 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reconciler.stores.base import LockInfo
 from reconciler.stores.file import disk
 
 _FORMAT = "1.0"
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LATEST = 1e11  # seconds since the epoch; the year 5138
 _MOST_BYTES = 64 * 1024  # a record has some hundred
 
@@ -90,8 +92,10 @@ def _decode(data: Any) -> Record:
 
 
 def _holder(held: Any) -> Holder:
+    if _ID.fullmatch(held["id"]) is None:  # people are told to type it
+        raise ValueError("an id that is none")
     info = LockInfo(
-        id=str(held["id"]),
+        id=held["id"],
         who=str(held["who"]),
         host=str(held["host"]),
         pid=_count(held["pid"]),
