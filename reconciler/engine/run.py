@@ -112,7 +112,7 @@ def _half_way(lost: LeaseLost, execution: Execution | None) -> LeaseLost:
         return lost
     done = sum(result.status is StepStatus.DONE for result in execution.ended)
     return LeaseLost(
-        f"{lost.message}; of {len(execution.plan.steps)} steps {done} were done by then, and nothing new was begun",
+        f"{lost.message}; {done} of {len(execution.plan.steps)} steps were done by then, and nothing new was begun",
         hint=lost.hint,
     )
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,11 +46,7 @@ def test_who_is_turned_away_is_told_who_where_what_since_when_and_how_long(stack
 def test_a_killed_apply_is_followed_at_once_and_said_so(stack: Folder) -> None:
     stack.write(YAML.replace("path: world", "path: world, create_seconds: 3600"))
     killed = stack.start("apply", "--auto-approve")
-    store = FileStore("held", path=stack.path / "state")
-    patience_ends = time.monotonic() + 60
-    while store.lock_info() is None or not (stack.path / "state" / "held.journal.jsonl").exists():
-        assert time.monotonic() < patience_ends
-        time.sleep(0.01)
+    wait_until((stack.path / "state" / "held.journal.jsonl").exists)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     stack.write(YAML)
@@ -59,6 +55,46 @@ def test_a_killed_apply_is_followed_at_once_and_said_so(stack: Folder) -> None:
         "\n", " "
     )
     stack("plan", "--detailed-exitcode", code=0)
+
+
+def test_a_stopped_apply_that_goes_on_after_another_one_writes_nothing_and_says_what_happened(
+    stack: Folder,
+) -> None:
+    stack.write(YAML.replace("path: world", "path: world, ready_seconds: 1.5"))
+    stopped = stack.start("apply", "--auto-approve")
+    try:
+        journal = stack.path / "state" / "held.journal.jsonl"
+        wait_until(
+            lambda: journal.exists() and '"outcome"' in journal.read_text()
+        )  # it waits for readiness now
+        os.kill(stopped.pid, signal.SIGSTOP)
+        held = json.loads(stack("lock", "show", "--json").stdout)["lock"]
+        assert held["pid"] == stopped.pid
+        stack("force-unlock", held["id"])
+        stack("apply", "--auto-approve")
+        before = {path: path.read_bytes() for path in (stack.path / "state").rglob("*") if path.is_file()}
+        os.kill(stopped.pid, signal.SIGCONT)
+        _, said = stopped.communicate(timeout=60)
+    finally:
+        stopped.kill()
+        stopped.communicate()
+    told = " ".join(said.split())
+    assert stopped.returncode == 1
+    assert (
+        "was taken from this run: nobody holds it now, so nothing more is written; 1 of 1 steps were done"
+        in told
+    )
+    assert "run the command again once the other is done" in told
+    assert "Traceback" not in said
+    assert {path: path.read_bytes() for path in (stack.path / "state").rglob("*") if path.is_file()} == before
+    stack("plan", "--detailed-exitcode")
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    patience_ends = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < patience_ends
+        time.sleep(0.01)
 
 
 def test_a_lock_that_somebody_made_up_moves_no_cursor_and_shows_no_traceback(stack: Folder) -> None:

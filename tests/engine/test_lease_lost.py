@@ -179,7 +179,7 @@ def test_what_the_heartbeat_found_out_ends_a_wait_in_which_nothing_is_written() 
     stack.backend.fault = probed
     _, lost = applied(stack)
     assert lost is not None
-    assert "of 1 steps 0 were done by then" in lost.message
+    assert "0 of 1 steps were done by then" in lost.message
     assert stack.backend.count("probe") <= 4
 
 
