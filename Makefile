@@ -12,11 +12,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= auto
 FUZZ ?= --seconds 300 --runs 1000000
+CONTENTION ?= --processes 50 --rounds 20
 COVERAGE_FLOOR ?= 87
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz lock-contention wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
@@ -24,6 +25,7 @@ help:
 	@echo "make check   everything CI asks for: format, lint, types, imports, tests, coverage, docs, wheel"
 	@echo "make bench   measure (benchmarks/)"
 	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
+	@echo "make lock-contention  fifty processes contend for one lock, and fifty applies for one stack (CONTENTION='--open ...')"
 	@echo "make docs    write the generated reference in docs/ anew"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -54,6 +56,10 @@ docs: $(VENV)/.installed
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+lock-contention: $(VENV)/.test
+	$(BIN)/python -m tests.stores.contention $(CONTENTION)
+	$(BIN)/python -m tests.e2e.race
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks

@@ -7,6 +7,7 @@ that go out, with a single sync.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from reconciler.engine.perform import Performer
 from reconciler.engine.progress import ProgressNotes
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.workers import Workers
+from reconciler.errors import StoreError
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.event import Event, StepEnded
 from reconciler.model.outcome import Entry, StepResult
@@ -36,12 +38,16 @@ _GATHER = (
     0.003  # costs a sync and thread switches; lanes have calls handed out ahead, so none idles meanwhile
 )
 
+_NOT_BEGUN = Answer(error="not begun: the lock was taken from this run")  # of calls that waited for a thread
+
 _Answers = SimpleQueue[tuple[Call, Answer] | None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Execution:
-    """One run of a plan. `append` makes entries durable; `entries` are all that were."""
+    """One run of a plan. `append` makes entries durable; `entries` are all that were. `lost` says whether it is known that
+    the lock is somebody else's by now, at no cost. `ended` are the results there were when nothing could be written any
+    more."""
 
     plan: Plan
     capabilities: Mapping[str, Capabilities]  # by backend name
@@ -54,11 +60,15 @@ class Execution:
     jitter: Callable[[], float]
     stop: StopRequest
     crew: Callable[[Limits], Crew] | None = None  # None: threads
+    lost: Callable[[], StoreError | None] = lambda: None
     entries: list[Entry] = field(default_factory=list)
+    ended: tuple[StepResult, ...] = ()
+    _in_flight: int = 0  # handed out, and not answered
+    _halted: bool = False
 
     def run(self) -> tuple[StepResult, ...]:
         """Every step to its end; one result per step, in plan order. Raises StoreError when the journal cannot be
-        written: nothing more is started then, and what was started is in it."""
+        written or the lock was taken: nothing more is started then, what was started is in it, and has ended."""
         scheduler = Scheduler(self.plan, self.limits, self.jitter)
         ledger = Ledger(self.plan, self.capabilities)
         perform = Performer(backend_of=self.backend_of, spec_of=ledger.spec_of, scrub=self.scrub)
@@ -71,6 +81,7 @@ class Execution:
         news: list[Entry] = []
         try:
             while True:
+                self._demand_lock()
                 now = self.clock.monotonic()
                 for key, note in notes.due(now):
                     scheduler.told(key, self.scrub(note), now)
@@ -79,14 +90,20 @@ class Execution:
                 self._journal([*news, *ledger.intents(calls, self.clock.now())])
                 news.clear()
                 for call in calls:
-                    crew.of(call).put(partial(_work, perform, call, answers))
+                    self._in_flight += 1
+                    crew.of(call).put(partial(self._work, perform, call, answers))
                 if scheduler.done:
                     return scheduler.results()
                 for taken in self._wait(scheduler, notes, answers):
-                    news += ledger.outcomes(*taken, self.clock.now())
-                    scheduler.result(*taken, self.clock.monotonic())
+                    self._in_flight -= 1
+                    if taken[1] is not _NOT_BEGUN:
+                        news += ledger.outcomes(*taken, self.clock.now())
+                        scheduler.result(*taken, self.clock.monotonic())
                 if self.stop.requested:
                     scheduler.stop(self.clock.monotonic())
+        except StoreError:
+            self._let_end(scheduler, ledger, answers)
+            raise
         finally:
             notes.close(backends)
             crew.close()
@@ -108,6 +125,31 @@ class Execution:
                 taken = answers.get_nowait()
         except Empty:
             return
+
+    def _let_end(self, scheduler: Scheduler, ledger: Ledger, answers: _Answers) -> None:
+        """Nothing can be written any more. What is under way is waited for, as long as a call may take, and told; what
+        waits for a thread is not begun."""
+        self._halted = True
+        patience_ends = self.clock.monotonic() + self.limits.call_timeout
+        while self._in_flight and self.clock.monotonic() < patience_ends:
+            with contextlib.suppress(Empty):
+                taken = answers.get(timeout=_LONGEST_SLEEP)
+                if taken is not None:
+                    self._in_flight -= 1
+                    if taken[1] is not _NOT_BEGUN:
+                        scheduler.result(*taken, self.clock.monotonic())
+        self._tell(scheduler, ledger)
+        self.ended = scheduler.results()
+
+    def _demand_lock(self) -> None:
+        gone = self.lost()
+        if gone is not None:
+            raise gone
+
+    def _work(self, perform: Performer, call: Call, answers: _Answers) -> None:
+        """On a thread of the crew."""
+        begun = not self._halted and self.lost() is None
+        answers.put((call, perform(call) if begun else _NOT_BEGUN))
 
     def _tell(self, scheduler: Scheduler, ledger: Ledger) -> list[Entry]:
         """Pass events on; verdicts among them belong into the journal."""
@@ -151,7 +193,3 @@ def _backends(plan: Plan) -> set[str]:
     return {step.backend for step in plan.steps} | {
         step.current.backend for step in plan.steps if step.current is not None
     }
-
-
-def _work(perform: Performer, call: Call, answers: _Answers) -> None:
-    answers.put((call, perform(call)))

@@ -13,16 +13,17 @@ def locked(context: Context, operation: str, timeout: float) -> Lease:
     return context.store.lock(
         operation,
         timeout=timeout,
-        on_wait=lambda holder: context.emit(Remark(diagnostic=_waits(holder))),
+        on_wait=lambda holder: context.emit(Remark(diagnostic=_waits(holder, context.clock.now()))),
         on_broken=lambda holder: context.emit(Remark(diagnostic=_broken(holder))),
     )
 
 
-def _waits(holder: LockInfo) -> Diagnostic:
+def _waits(holder: LockInfo, now: float) -> Diagnostic:
+    lasts = holder.lasts(now)
     return Diagnostic(
         severity=Severity.NOTE,
         code="lock-wait",
-        summary=f"waiting for the lock of {holder.holder} (lock {holder.id})",
+        summary=f"waiting for the lock of {holder.holder} (lock {holder.id}){lasts and f'; {lasts}'}",
     )
 
 

@@ -16,10 +16,10 @@ from reconciler.core.saved import Held
 from reconciler.engine.context import Context
 from reconciler.engine.stop import StopRequest
 from reconciler.engine.survey import View
-from reconciler.errors import StoreError
+from reconciler.errors import LeaseLost, StoreError
 from reconciler.model.desired import Address
 from reconciler.model.event import ApplyEnded
-from reconciler.model.outcome import StepResult
+from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import Plan, Selection
 from reconciler.model.saved import SavedPlan
 from reconciler.model.state import SandboxRecord, State
@@ -70,14 +70,19 @@ def carry_out(
     before = after = _first_state(context, view, lease)
     results: tuple[StepResult, ...] = ()
     unsaved: StoreError | None = None
+    taken = False
     execution = None if not view.plan.steps else _execution(context, options, view, lease, stop)
     try:
         if execution is not None:
             results = execution.run()
+    except LeaseLost as lost:
+        taken = True  # the state is somebody else's now
+        raise _half_way(lost, execution) from lost
     finally:
         entries = execution.entries if execution is not None else []
         after = _with_outputs(context, options, _settled(context, view, fold_all(before, entries)))
-        if entries or (after.outputs != before.outputs and (before.serial or after.outputs)):
+        told = after.outputs != before.outputs and (before.serial or after.outputs)
+        if not taken and (entries or told):
             unsaved = _save(context, lease, after)
     outputs = outputs_of(context, after)
     shown = tuple((name, MASK if sensitive else value) for name, (value, sensitive) in outputs.items())
@@ -90,6 +95,8 @@ def carry_out(
     )
     if unsaved is not None:
         context.emit(_ended(report))
+        if isinstance(unsaved, LeaseLost):
+            raise unsaved
         raise StoreError(
             unsaved.message,
             hint=unsaved.hint
@@ -97,6 +104,17 @@ def carry_out(
         ) from unsaved
     context.emit(_ended(report))
     return report, results
+
+
+def _half_way(lost: LeaseLost, execution: Execution | None) -> LeaseLost:
+    """With what was done until then. Whoever holds the lock now reads it in the journal, or sees it."""
+    if execution is None:
+        return lost
+    done = sum(result.status is StepStatus.DONE for result in execution.ended)
+    return LeaseLost(
+        f"{lost.message}; {done} of {len(execution.plan.steps)} steps were done by then, and nothing new was begun",
+        hint=lost.hint,
+    )
 
 
 def _with_outputs(context: Context, options: ApplyOptions, state: State) -> State:
@@ -173,6 +191,7 @@ def _execution(
         backend_of=opened.__getitem__,
         scrub=Scrubber(context.desired),
         append=lambda entries: context.store.append(lease, entries),
+        lost=lambda: lease.lost,
         emit=context.emit,
         clock=context.clock,
         limits=Limits(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.errors import StoreError
+from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 
@@ -33,8 +33,31 @@ class LockInfo:
     def holder(self) -> str:
         return f"{self.who} (pid {self.pid}, {self.operation})"
 
+    def lasts(self, now: float) -> str:
+        """How long the lease still is, for people; "" where there is none to speak of."""
+        if self.expires <= self.since:
+            return ""
+        left = round(self.expires - now)
+        return f"its lease lasts {left} s unless renewed" if left > 0 else f"its lease ran out {-left} s ago"
+
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def lock_held(subject: str, held: LockInfo, now: float) -> LockHeld:
+    """What `Store.lock` raises when it may not wait any longer: who, where, pid, what, since when, and how long still.
+    `subject` is what is locked: "the state state/research.json"."""
+    from datetime import UTC, datetime  # only who is refused pays for it
+
+    since = datetime.fromtimestamp(held.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    age = max(0, round(now - held.since))
+    lasts = held.lasts(now)
+    return LockHeld(
+        f"{subject} is locked by {held.holder} since {since} ({age} s ago){lasts and f'; {lasts}'}",
+        holder=held.holder,
+        hint="wait for it with `--lock-timeout 5m`, or, if that run is certainly dead, "
+        f"`reconciler force-unlock {held.id}`",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +87,7 @@ class Lease(ABC):
     """A held lock. A heartbeat of its own keeps it alive until `release`. Usable as a context manager."""
 
     info: LockInfo
+    lost: LeaseLost | None = None  # what the heartbeat has found out; asking costs nothing, unlike `check`
 
     @abstractmethod
     def check(self) -> None:

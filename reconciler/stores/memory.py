@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from reconciler.core.fold import fold_all
-from reconciler.errors import LeaseLost, LockHeld, StoreError
+from reconciler.errors import LeaseLost, StoreError
 from reconciler.model.outcome import Entry, entry_from_dict
 from reconciler.model.state import State
-from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
+from reconciler.stores.base import Lease, LockInfo, Store, Version, lock_held, no_version
 
 _KEPT = 20  # versions
 
@@ -86,12 +86,7 @@ class MemoryStore(Store):
                 self._changed.wait_for(lambda: self._held() is None, timeout)
                 held = self._held()
             if held is not None:
-                raise LockHeld(
-                    f"the state {self.describe()!r} is locked by {held.holder}",
-                    holder=held.holder,
-                    hint="wait with --lock-timeout, or, if that run is certainly dead, "
-                    f"`reconciler force-unlock {held.id}`",
-                )
+                raise lock_held(f"the state {self.describe()!r}", held, self._now())
             broken = self._contents.holder
             info = self._take(operation)
         if broken is not None and on_broken is not None:

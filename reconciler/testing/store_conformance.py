@@ -269,6 +269,7 @@ class StoreConformance:
             with pytest.raises(LockHeld, match="destroy") as refused:
                 other.lock("apply")
             assert refused.value.holder == lease.info.holder
+            assert f"is locked by {lease.info.holder} since " in refused.value.message
             assert "--lock-timeout" in refused.value.hint
             assert f"reconciler force-unlock {lease.info.id}" in refused.value.hint
 

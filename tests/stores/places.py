@@ -49,7 +49,8 @@ class Clock:
         self.time += seconds
 
     def timing(self, **fields: float) -> Timing:
-        return replace(Timing(now=self.now, monotonic=self.now, sleep=self.sleep), **fields)  # type: ignore[arg-type]
+        still = Timing(now=self.now, monotonic=self.now, sleep=self.sleep, jitter=lambda: 0.5)
+        return replace(still, **fields)  # type: ignore[arg-type]
 
 
 def a_store(

@@ -1,4 +1,5 @@
-"""The lock between processes: real ones that contend, are killed and stopped, and pretended ones on other machines."""
+"""The lock between processes: real ones that are killed and stopped, and pretended ones on other machines. What time does
+to it is in `test_file_lock_time.py`, what many at once do in `test_contention.py`."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ from tests.stores.places import NOW, Clock, Machine, a_store
 
 
 @contextmanager
-def child(*command: str) -> Iterator[subprocess.Popen[str]]:
+def child(home: str) -> Iterator[subprocess.Popen[str]]:
     """A process that is certainly gone and collected afterwards."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.stores.contender", *command], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.stores.contender", home], stdout=subprocess.PIPE, text=True
     )
     try:
         yield process
@@ -49,32 +50,9 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 # --- real processes
 
 
-@pytest.mark.slow
-def test_ten_processes_never_overlap_and_every_taking_has_a_higher_fence(tmp_path: Path) -> None:
-    rounds = 8
-    contenders = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.stores.contender", "rounds", str(tmp_path), str(rounds)]
-        )
-        for _ in range(10)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in contenders] == [0] * 10
-    finally:
-        for process in contenders:
-            process.kill()
-            process.wait()
-    fences = [int(line) for line in (tmp_path / "fences").read_text().split()]
-    assert len(fences) == 10 * rounds
-    assert fences == sorted(set(fences))
-    state = a_store(tmp_path / "state").read()
-    assert state is not None
-    assert state.serial == 1 + 10 * rounds, "a snapshot was lost: two holders wrote at once"
-
-
 @pytest.mark.parametrize("collected", [False, True], ids=["still a zombie", "collected by its parent"])
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path, collected: bool) -> None:
-    with child("hold", str(tmp_path)) as process:
+    with child(str(tmp_path)) as process:
         assert process.stdout is not None
         lock_id = process.stdout.readline().strip()
         with pytest.raises(LockHeld, match=f"pid {process.pid}, apply"):
@@ -92,22 +70,46 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path, coll
 
 def test_the_lock_of_a_stopped_process_is_kept_however_late_it_is(tmp_path: Path) -> None:
     """Not dead: it may go on any moment. People decide, with force-unlock, and then it writes nothing more."""
-    with child("hold", str(tmp_path)) as process:
+    with child(str(tmp_path)) as process:
         assert process.stdout is not None
         lock_id = process.stdout.readline().strip()
         os.kill(process.pid, signal.SIGSTOP)
         late = a_store(tmp_path, timing=Timing(now=lambda: time.time() + 1e6))
-        with pytest.raises(LockHeld):
+        with pytest.raises(LockHeld, match="its lease ran out") as refused:
             late.lock("apply")
+        assert f"kill -CONT {process.pid}" in refused.value.hint
         late.force_unlock(lock_id)
         with late.lock("apply") as lease:
-            state = late.read()
-            assert state is not None
-            os.kill(process.pid, signal.SIGCONT)
-            answer = process.stdout.readline()  # it writes as soon as it goes on
-            assert answer.startswith("LeaseLost: ")
+            demand_silence(process, tmp_path)
             lease.check()
-        assert late.read() == state
+
+
+def test_a_stopped_process_that_was_followed_from_elsewhere_writes_nothing_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    with child(str(tmp_path)) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(process.pid, signal.SIGSTOP)
+        there = a_store(tmp_path, host=Machine("there").process(8), timing=Clock().timing(renew=1e6))
+        with there.lock("apply", timeout=60.0) as lease:
+            state = there.read()
+            assert state is not None
+            there.write(lease, state)
+            there.append(lease, created("theirs"))
+            demand_silence(process, tmp_path)
+            lease.check()
+
+
+def demand_silence(stopped: subprocess.Popen[str], directory: Path) -> None:
+    """It goes on, tries everything, is told so, and no byte of anything changes."""
+    assert stopped.stdout is not None
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert any(".history" in str(path) for path in before)
+    os.kill(stopped.pid, signal.SIGCONT)
+    assert [stopped.stdout.readline().split(":")[0] for _ in range(2)] == ["LeaseLost", "LeaseLost"]
+    assert stopped.wait(timeout=20) == 0
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
 
 
 # --- who counts as dead
@@ -180,7 +182,7 @@ def test_containers_of_one_machine_do_not_judge_each_others_pids() -> None:
 # --- waiting and being told
 
 
-def test_who_waits_is_told_once_and_looks_in_even_steps_until_time_is_up(tmp_path: Path) -> None:
+def test_who_waits_is_told_once_and_looks_at_an_even_pace_until_time_is_up(tmp_path: Path) -> None:
     clock, machine = Clock(), Machine()
     held = a_store(tmp_path, host=machine.process(7), timing=clock.timing(renew=1e6)).lock("apply")
     store = a_store(tmp_path, host=machine.process(8), timing=clock.timing(poll=2.0))
@@ -190,7 +192,8 @@ def test_who_waits_is_told_once_and_looks_in_even_steps_until_time_is_up(tmp_pat
     assert waits == [held.info]
     assert clock.slept == [2.0, 2.0, 1.0]
     assert refused.value.message.endswith(
-        "is locked by ann@here (pid 7, apply) since 2027-01-15 08:00:00 UTC (5 s ago)"
+        "is locked by ann@here (pid 7, apply) since 2027-01-15 08:00:00 UTC (5 s ago); "
+        "its lease lasts 25 s unless renewed"
     )
     assert f"research.json is locked by {held.info.holder}" in refused.value.message
     assert refused.value.hint == (

@@ -63,9 +63,10 @@ def _store(desired: Desired) -> Iterator[Check]:
     try:
         with closing(store_of(desired)) as store:
             subject = f"store {store.describe()}"
-            yield from _told(subject, store.check())
+            answers = store.check()
+            yield from _told(subject, answers)
             held = store.lock_info()
-            if held is not None:
+            if held is not None and "lock" not in {what for what, _, _ in answers}:
                 yield Check(subject=subject, what="lock", ok=True, detail=f"held by {held.holder}")
     except ReconcilerError as error:
         yield _failed(f"store {desired.store.type}", error)

@@ -78,7 +78,7 @@ def lock(look: Callable[[], LockInfo | None]) -> Answer:
         info = look()
     except StoreError as error:
         return "lock", False, _told(error)
-    return "lock", True, "free" if info is None else f"held by {info.holder}"
+    return "lock", True, "free" if info is None else f"held by {' '.join(info.holder.split())}"
 
 
 def _told(error: StoreError) -> str:

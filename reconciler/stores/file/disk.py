@@ -80,8 +80,9 @@ def signature(path: Path) -> tuple[int, int, int, int] | None:
         return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
-def read_bytes(path: Path) -> bytes | None:
-    """The whole file, None when there is none. Raises StoreError for anything but a regular file."""
+def read_bytes(path: Path, *, most: int = -1) -> bytes | None:
+    """The whole file, or its first `most` bytes; None when there is none. Raises StoreError for anything but a regular
+    file."""
     with translated("read", path):
         try:
             fd = os.open(path, os.O_RDONLY | _SAFE)
@@ -90,7 +91,7 @@ def read_bytes(path: Path) -> bytes | None:
         with os.fdopen(fd, "rb") as stream:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StoreError(f"{shown(path)} is no regular file", hint="move it away")
-            return stream.read()
+            return stream.read(most)
 
 
 def make_directory(path: Path) -> None:

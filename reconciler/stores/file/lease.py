@@ -1,37 +1,44 @@
 """The lock of one stack: a record in `<stack>.lock`, changed only under the guard, and the lease of whoever holds it.
 
 The record outlives its holders, because the fence in it must only ever grow. A holder on this machine is broken as
-soon as its process is gone, and never before; a holder elsewhere once its lease has run out, since nothing but its
-heartbeat can be seen of it. Every writer checks lease and fence under the guard, so that nobody can take the lock
-between the check and the write. Clocks of different machines are assumed to agree within a few seconds.
+soon as its process is gone, and never before. Of a holder elsewhere nothing but its heartbeat can be seen, so it is
+broken when it was watched for a whole lease without one. Every writer checks lease and fence under the guard, so
+that nobody can take the lock between the check and the write.
+
+No decision rests on what time it is: wall clocks of different machines disagree, and jump. They only tell people how
+old things are, and a run that was not to wait whether watching is worth it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from reconciler.errors import LeaseLost, LockHeld, StateCorrupt, StoreError
-from reconciler.stores.base import Lease, LockInfo
+from reconciler.errors import LeaseLost, LockHeld, StoreError
+from reconciler.stores.base import Lease, LockInfo, lock_held
 from reconciler.stores.file import disk
 from reconciler.stores.file.host import Host
+from reconciler.stores.file.record import Holder, Record, read_record
 
 _Heard = Callable[[LockInfo], None]
-_LATEST = 1e11  # seconds since the epoch; the year 5138
+
+
+def _chance() -> float:
+    """In [0, 1). Not `random`, which takes longer to import than a lock to take."""
+    return int.from_bytes(os.urandom(2)) / 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """Seconds, and where they come from: `now` since the epoch, `monotonic` for waiting. A lease lasts `lease`
-    seconds and is renewed every `renew`; a waiting run looks every `poll`."""
+    seconds and is renewed every `renew`; a waiting run looks every `poll`, give or take a half by `jitter`, which is in
+    [0, 1), so that many of them do not come at once."""
 
     lease: float = 30.0
     renew: float = 10.0
@@ -39,47 +46,33 @@ class Timing:
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = _chance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Holder:
-    """A holder as recorded: what everybody is told, and what only this machine can make use of."""
+class _Watch:
+    """What one waiting run has seen of a holder elsewhere, by its own monotonic clock.
 
-    info: LockInfo
-    boot: str
-    started: str
+    Time in which it did not look itself counts little: what stopped it, a suspended machine or a frozen container,
+    may have stopped the holder as well, which must get the time to show that it lives."""
 
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._most = timing.lease / 6
+        self._sign: object = None
+        self._at = 0.0
+        self._silent = 0.0
+        self.lives = False  # it was seen to renew its lease
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    fence: int = 0
-    holder: _Holder | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        held = self.holder
-        who = held and {**held.info.to_dict(), "boot": held.boot, "started": held.started}
-        return {"format": "1.0", "fence": self.fence, "holder": who}
-
-
-def _record_from_dict(data: Any) -> _Record:
-    """Raises KeyError, TypeError or ValueError on anything that `to_dict` did not write."""
-    held = data["holder"]
-    if held is None:
-        return _Record(fence=int(data["fence"]))
-    info = LockInfo(
-        id=str(held["id"]),
-        who=str(held["who"]),
-        host=str(held["host"]),
-        pid=int(held["pid"]),
-        operation=str(held["operation"]),
-        since=float(held["since"]),
-        expires=float(held["expires"]),
-        fence=int(held["fence"]),
-    )
-    if not (0 <= info.since < _LATEST and 0 <= info.expires < _LATEST):
-        raise ValueError("a time that is none")
-    holder = _Holder(info=info, boot=str(held["boot"]), started=str(held["started"]))
-    return _Record(fence=int(data["fence"]), holder=holder)
+    def left(self, holder: Holder) -> float:
+        """Look once more. Seconds without a sign of life that are missing until it counts as gone; 0 when it does."""
+        now = self._timing.monotonic()
+        if holder.sign == self._sign:
+            self._silent += min(max(0.0, now - self._at), self._most)
+        else:
+            self.lives = isinstance(self._sign, tuple) and self._sign[0] == holder.info.id
+            self._sign, self._silent = holder.sign, 0.0
+        self._at = now
+        return max(0.0, self._timing.lease - self._silent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,36 +94,64 @@ class LockFile:
     ) -> FileLease:
         """Takes the lock, waiting up to `timeout` seconds for it. Raises LockHeld."""
         gives_up = self.timing.monotonic() + timeout
+        watch = _Watch(self.timing)
         waited = False
+        disk.make_directory(self.path.parent)
+        if self._others_wait() and self.record().holder is None:
+            self.timing.sleep(self._pace())  # they came before us
         while True:
-            taken, other = self._try(operation)
+            taken, other = self._try(operation, watch)
             if taken is not None:
                 if other is not None and on_broken is not None:
-                    on_broken(other)
+                    on_broken(other.info)
                 return FileLease(self, taken)
             assert other is not None
-            remaining = gives_up - self.timing.monotonic()
+            remaining = max(gives_up - self.timing.monotonic(), self._worth_watching(other, watch))
             if remaining <= 0:
                 raise self._held(other)
             if not waited and on_wait is not None:
-                on_wait(other)
+                on_wait(other.info)
             waited = True
-            self.timing.sleep(min(self.timing.poll, remaining))
+            self._wait_in_sight()
+            self.timing.sleep(min(self._pace(), remaining))
 
-    def _try(self, operation: str) -> tuple[LockInfo | None, LockInfo | None]:
-        """(ours, the dead one whose lock was broken, if any) or (None, who holds it)."""
-        disk.make_directory(self.path.parent)
+    def _try(self, operation: str, watch: _Watch) -> tuple[LockInfo | None, Holder | None]:
+        """(ours, the dead one whose lock was broken, if any) or (None, who holds it). Without the guard as long as
+        somebody does: those who wait must not be in the way of the one who works."""
+        other = self.record().holder
+        if other is not None and not self._gone(other, watch):
+            return None, other
         with self.guarded():
             record = self.record()
             other = record.holder
-            if other is not None and not self._gone(other):
-                return None, other.info
+            if other is not None and not self._gone(other, watch):
+                return None, other
             disk.sweep(self.path.parent, prefix=self.prefix)
-            mine = self._myself(operation, record.fence + 1)
-            self._put(_Record(fence=mine.info.fence, holder=mine), durable=True)
-        return mine.info, None if other is None else other.info
+            mine = self._myself(operation, record.next_fence)
+            self._put(Record(fence=mine.info.fence, holder=mine), durable=True)
+            with contextlib.suppress(OSError):
+                self._waiting.unlink()
+        return mine.info, other
 
-    def _myself(self, operation: str, fence: int) -> _Holder:
+    def _pace(self) -> float:
+        """Seconds until the next look. The same however long it has been waited: who would look less often with the time
+        would be overtaken by everybody who comes later."""
+        return self.timing.poll * (0.5 + self.timing.jitter())
+
+    @property
+    def _waiting(self) -> Path:
+        return self.path.with_name(self.path.name + ".waiting")
+
+    def _wait_in_sight(self) -> None:
+        """Leave a mark, which whoever gets the lock takes away: as long as there is one, those who come later, or had the
+        lock and want it again, let others have a look first. Only a courtesy: it may be missing, and nobody trusts it."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+    def _others_wait(self) -> bool:
+        return self._waiting.exists()
+
+    def _myself(self, operation: str, fence: int) -> Holder:
         now = self.timing.now()
         try:
             started = self.host.started(self.host.pid) or ""
@@ -146,35 +167,37 @@ class LockFile:
             expires=now + self.timing.lease,
             fence=fence,
         )
-        return _Holder(info=info, boot=self.host.boot, started=started)
+        return Holder(info=info, boot=self.host.boot, started=started)
 
-    def _gone(self, holder: _Holder) -> bool:
-        """Whether its lock may be broken: its process is certainly gone, or it is elsewhere and out of time."""
-        here = holder.info.host == self.host.name and holder.boot == self.host.boot != ""
-        if not here:
-            return self.timing.now() >= holder.info.expires
+    def _is_here(self, holder: Holder) -> bool:
+        """Whether its pid means something to us."""
+        return holder.info.host == self.host.name and holder.boot == self.host.boot != ""
+
+    def _gone(self, holder: Holder, watch: _Watch) -> bool:
+        """Whether its lock may be broken: its process is certainly gone, or it is elsewhere and was watched for a
+        whole lease in vain."""
+        if not self._is_here(holder):
+            return watch.left(holder) <= 0
         try:
             started = self.host.started(holder.info.pid)
         except OSError:
             return False
         return started is None or (holder.started != "" and started != holder.started)
 
-    def record(self) -> _Record:
-        """What the file says. Raises StateCorrupt when that is nothing of ours."""
-        data = disk.read_bytes(self.path)
-        if data is None:
-            return _Record()
-        try:
-            return _record_from_dict(json.loads(data))
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise StateCorrupt(
-                f"the lock file {disk.shown(self.path)} is damaged",
-                hint="remove it when no reconciler runs on this stack",
-            ) from error
+    def _worth_watching(self, holder: Holder, watch: _Watch) -> float:
+        """How long to go on even when nobody asked to wait, in seconds: until it is known whether a holder elsewhere
+        lives, if its lease is over by our clock, or can only be of a clock that disagrees with ours."""
+        lasts = holder.info.expires - self.timing.now()
+        if watch.lives or self._is_here(holder) or 0 < lasts <= 2 * self.timing.lease:
+            return 0.0
+        return watch.left(holder)
 
-    def _put(self, record: _Record, *, durable: bool) -> None:
-        text = json.dumps(record.to_dict(), sort_keys=True, indent=2) + "\n"
-        disk.replace_file(self.path, text.encode(), prefix=self.prefix, durable=durable)
+    def record(self) -> Record:
+        """What the file says. Raises StateCorrupt when that is nothing of ours."""
+        return read_record(self.path)
+
+    def _put(self, record: Record, *, durable: bool) -> None:
+        disk.replace_file(self.path, record.encode(), prefix=self.prefix, durable=durable)
 
     @contextlib.contextmanager
     def held_by(self, lease: Lease) -> Iterator[None]:
@@ -183,7 +206,7 @@ class LockFile:
             self.demand(lease.info)
             yield
 
-    def demand(self, mine: LockInfo) -> _Holder:
+    def demand(self, mine: LockInfo) -> Holder:
         """The holder's record. Raises LeaseLost unless it says that the lock is `mine`."""
         held = self.record().holder
         if held is not None and (held.info.id, held.info.fence) == (mine.id, mine.fence):
@@ -199,7 +222,8 @@ class LockFile:
         with self.guarded():
             held = self.demand(mine)
             info = replace(held.info, expires=self.timing.now() + self.timing.lease)
-            self._put(_Record(fence=info.fence, holder=replace(held, info=info)), durable=False)
+            beaten = replace(held, info=info, beats=held.beats + 1)
+            self._put(Record(fence=info.fence, holder=beaten), durable=False)
 
     def give_back(self, mine: LockInfo) -> None:
         """Frees it; nothing happens when it is not `mine` any more."""
@@ -228,15 +252,15 @@ class LockFile:
     def _free(self) -> StoreError:
         return StoreError(f"nobody holds the lock of {self.subject}", hint="there is nothing to unlock")
 
-    def _held(self, info: LockInfo) -> LockHeld:
-        since = datetime.fromtimestamp(info.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        age = max(0, round(self.timing.now() - info.since))
-        return LockHeld(
-            f"{self.subject} is locked by {info.holder} since {since} ({age} s ago)",
-            holder=info.holder,
-            hint="wait for it with `--lock-timeout 5m`, or, if that run is certainly dead, "
-            f"`reconciler force-unlock {info.id}`",
-        )
+    def _held(self, holder: Holder) -> LockHeld:
+        held = lock_held(self.subject, holder.info, self.timing.now())
+        if self._is_here(holder) and self.timing.now() >= holder.info.expires:
+            pid = holder.info.pid
+            held.hint = (
+                f"that process lives, but does nothing: let it go on (`kill -CONT {pid}`) or end it (`kill -KILL {pid}`), "
+                "and run the command again"
+            )
+        return held
 
 
 class FileLease(Lease):
@@ -247,7 +271,6 @@ class FileLease(Lease):
         self.info = info
         self._lock = lock
         self._released = threading.Event()
-        self._lost: LeaseLost | None = None
         self._heart = threading.Thread(target=self._live, name=f"lease {info.id[:8]}", daemon=True)
         self._heart.start()
 
@@ -261,18 +284,18 @@ class FileLease(Lease):
         try:
             self._lock.renew(self.info)
         except LeaseLost as lost:
-            self._lost = lost
+            self.lost = lost
             return False
         except StoreError:
             return True  # a full disk may have room again by the next beat; `check` reads the truth anyway
         return True
 
     def check(self) -> None:
-        if self._lost is not None:
-            raise LeaseLost(self._lost.message, hint=self._lost.hint)
         if self._released.is_set():
             raise LeaseLost(f"the lock of {self._lock.subject} was released already")
-        self._lock.demand(self.info)
+        self._lock.demand(self.info)  # first, because it knows who holds it by now
+        if self.lost is not None:
+            raise LeaseLost(self.lost.message, hint=self.lost.hint)
 
     def release(self) -> None:
         if self._released.is_set():
