@@ -99,6 +99,10 @@ class Store(ABC):
     def describe(self) -> str:
         """Where it is, for people: "state/research.json"."""
 
+    def place(self) -> str:
+        """The same for people who stand elsewhere: what tells this store's state from every other."""
+        return self.describe()
+
     @abstractmethod
     def read(self) -> State | None:
         """The snapshot with the journal folded in; None only when there has never been a state here."""

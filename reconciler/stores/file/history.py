@@ -47,6 +47,7 @@ class History:
     def take(self, state: State) -> bool:
         """Make a version of a state that another store kept, as old as it is; False when there is one of its serial."""
         disk.make_private(self.directory)
+        disk.sweep(self.directory, prefix=self.prefix)
         path = self._path(state.serial)
         if disk.exists(path):
             return False

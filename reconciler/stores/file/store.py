@@ -100,6 +100,9 @@ class FileStore(Store):
     def describe(self) -> str:
         return disk.shown(self._snapshot)
 
+    def place(self) -> str:
+        return os.path.abspath(self._snapshot)
+
     def read(self) -> State | None:
         found = self._read_journal()
         loaded = self._load()
