@@ -66,6 +66,17 @@ def store_of(desired: Desired) -> Store:
     return open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
 
 
+def store_elsewhere(call: Invocation, file: str, desired: Desired) -> Store:
+    """The open store of the same stack that another file speaks of. Raises ConfigError."""
+    from reconciler.config.elsewhere import store_elsewhere
+    from reconciler.stores.registry import open_store
+
+    config, directory = store_elsewhere(
+        Path(file), stack=desired.stack, directory=Path(call.settings.directory), environ=call.environ
+    )
+    return open_store(config, stack=desired.stack, directory=directory)
+
+
 @contextmanager
 def opened(
     call: Invocation,

@@ -32,6 +32,8 @@ _PATHS = frozenset(
         ("tls", "ca_cert"),
         ("tls", "client_cert"),
         ("tls", "client_key"),
+        ("encryption", "key", "file"),
+        ("encryption", "fallback_keys", "file"),
     }
 )
 _BACKEND_PATHS = _PATHS | {("path",)}
@@ -121,6 +123,8 @@ def _options(
 def _option(path: tuple[str, ...], node: Node, scope: Scope, paths: frozenset[tuple[str, ...]]) -> Any:
     if node.kids is not None:
         return {key: _option((*path, key), kid, scope, paths) for key, kid in node.kids.items()}
+    if node.items is not None:
+        return [_option(path, item, scope, paths) for item in node.items]
     if path in paths and isinstance(node.data, str):
         return absolute_path(node, scope.environ)
     if path in _DURATIONS:

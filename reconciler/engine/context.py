@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.backends.base import SandboxBackend
+from reconciler.core.migration import refuse_migrated
 from reconciler.engine.clock import Clock, SystemClock
 from reconciler.errors import ConfigError, Refused
 from reconciler.model.capabilities import Capabilities
@@ -119,3 +120,9 @@ class Context:
     illustrate: Callable[[Diagnostic], Diagnostic] = bare
     key: Callable[[], bytes | None] = keyless
     inputs: Callable[[], Inputs] = Inputs
+
+    def recorded(self) -> State | None:
+        """What the store holds, to work with. Raises Refused for what a migration left behind, and what `read` raises."""
+        state = self.store.read()
+        refuse_migrated(state, self.store.describe())
+        return state

@@ -44,7 +44,7 @@ def import_sandbox(
     """
     wanted = _declared(context, address)
     with locked(context, "import", lock_timeout) as lease:
-        _refuse_recorded(context.store.read(), wanted.address)
+        _refuse_recorded(context.recorded(), wanted.address)
         entry = {wanted.address: Import(id=sandbox_id)}
         view = survey(replace(context, desired=replace(context.desired, imports=entry)))
         if view.plan.lineage_found:

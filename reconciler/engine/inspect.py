@@ -83,7 +83,7 @@ def _with_recorded_secrets(context: Context) -> Desired:
     desired = context.desired
     if not any(_unread(wanted) for wanted in desired.sandboxes.values()):
         return desired
-    state = context.store.read()
+    state = context.recorded()
     return replace(
         desired,
         sandboxes={
@@ -189,7 +189,7 @@ def _ask(
 
 def locate(context: Context, address: str) -> tuple[SandboxBackend, SandboxInfo]:
     """The live sandbox of one address, for logs and exec. Raises NotFound when nothing is there."""
-    state = context.store.read()
+    state = context.recorded()
     context.backends.remember(state)
     record = state.sandboxes.get(Address(address)) if state else None
     if record is not None:

@@ -1,4 +1,4 @@
-"""`state mv`, `rm`, `pull` and `push`: the records are edited under the lock, and the version before can be had again.
+"""`state mv`, `rm`, `pull`, `push` and `rollback`: the records are edited under the lock, and the version before can be had again.
 
 No backend is asked, and no sandbox is touched.
 """
@@ -90,30 +90,56 @@ def push(
     StoreError."""
     pushed = _whole(data, place)
 
+    read = context.store.read if force else context.recorded
+
     def edit(state: State | None) -> Edit:
         _refuse_foreign(context, state, pushed, place, force)
-        return Edit(before=state, after=pushed, written=False)
+        return Edit(before=state, after=replace(pushed, migrated=None), written=False)
 
     if dry_run:
-        return edit(context.store.read())
+        return edit(read())
     with locked(context, "state push", lock_timeout) as lease:
-        return _written(context.store, lease, edit(context.store.read()))
+        return _written(context.store, lease, edit(read()))
+
+
+def rollback(
+    context: Context,
+    serial: int,
+    *,
+    confirm: Callable[[Edit], bool],
+    lock_timeout: float = 0.0,
+    dry_run: bool = False,
+) -> Edit:
+    """Make the version of that serial the state again, as the next serial. `confirm` is asked under the lock, with what
+    would be done; the edit is returned as not written when it says no. Raises NotFound when nothing is recorded,
+    StoreError for a version that is not there, LockHeld, and StoreError."""
+
+    def edit(state: State) -> Edit:
+        older = replace(context.store.version(serial), migrated=None)
+        return Edit(before=state, after=older, written=False)
+
+    if dry_run:
+        return edit(_recorded(context))
+    with locked(context, "state rollback", lock_timeout) as lease:
+        meant = edit(_recorded(context))
+        return _written(context.store, lease, meant) if confirm(meant) else meant
 
 
 def _edited(
     context: Context, edit: Callable[[State], Edit], operation: str, lock_timeout: float, dry_run: bool
 ) -> Edit:
     if dry_run:
-        return edit(_recorded(context.store))
+        return edit(_recorded(context))
     with locked(context, operation, lock_timeout) as lease:
-        return _written(context.store, lease, edit(_recorded(context.store)))
+        return _written(context.store, lease, edit(_recorded(context)))
 
 
-def _recorded(store: Store) -> State:
-    state = store.read()
+def _recorded(context: Context) -> State:
+    state = context.recorded()
     if state is None:
         raise NotFound(
-            f"nothing is recorded: {store.describe()} does not exist yet", hint="`reconciler apply` makes it"
+            f"nothing is recorded: {context.store.describe()} does not exist yet",
+            hint="`reconciler apply` makes it",
         )
     return state
 

@@ -70,7 +70,7 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
     """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
     be listed, Refused when nothing may be asked and nothing is recorded, and what `make_plan` raises."""
     destroy = selection.destroy
-    read = context.store.read()
+    read = context.recorded()
     if read is None and not selection.refresh:
         raise _nothing_recorded(context.desired.stack)
     state, _ = moved_state(read, context.desired.moved)

@@ -96,4 +96,4 @@ def _told(refusal: Diagnostic) -> str:
 
 def outputs(context: Context) -> Mapping[str, tuple[str, bool]]:
     """The outputs as the state knows them. Calls no backend."""
-    return outputs_of(context, context.store.read())
+    return outputs_of(context, context.recorded())

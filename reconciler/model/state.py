@@ -93,11 +93,20 @@ class SandboxRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """Said of a state that lives in another store since: `to` is which, for people and the same from everywhere, `at` when,
+    in seconds since the epoch."""
+
+    to: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """`serial` grows by one with each snapshot written; `lineage` is drawn once and never changes; `backends`
     remembers how to reach what was created, so that a sandbox whose backend left the YAML can still be found. `released`
     are objects that were let go: (backend, sandbox id) to the address they had. They carry our labels for ever, and are
-    nobody's all the same."""
+    nobody's all the same. `migrated` marks what a migration left behind: whole, and nothing to work with any more."""
 
     stack: str
     lineage: str
@@ -109,6 +118,7 @@ class State:
     outputs: Mapping[str, str] = field(default_factory=dict)  # sensitive ones are never stored
     released: Mapping[tuple[str, str], Address] = field(default_factory=dict)
     updated_at: float = 0.0
+    migrated: Migrated | None = None
 
     def with_record(self, record: SandboxRecord) -> State:
         return replace(self, sandboxes={**self.sandboxes, record.address: record})
@@ -127,12 +137,14 @@ class State:
             "outputs": dict(sorted(self.outputs.items())),
             "sandboxes": {a: r.to_dict() for a, r in sorted(self.sandboxes.items())},
             **({"released": _released(self.released)} if self.released else {}),
+            **({"migrated": {"to": self.migrated.to, "at": self.migrated.at}} if self.migrated else {}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> State:
         """Raises KeyError, TypeError or ValueError on anything that `to_dict` did not write. The caller has
         checked `format`."""
+        migrated = data.get("migrated")
         return cls(
             stack=data["stack"],
             lineage=data["lineage"],
@@ -145,6 +157,7 @@ class State:
                 (str(entry["backend"]), str(entry["sandbox_id"])): Address(entry["address"])
                 for entry in data.get("released", ())
             },
+            migrated=migrated and Migrated(to=str(migrated["to"]), at=float(migrated["at"])),
         )
 
 

@@ -83,6 +83,15 @@ def no_version(place: str, serial: int, there: Sequence[Version]) -> StoreError:
     )
 
 
+def no_place_for_key(place: str) -> StoreError:
+    """What `Store.take_key` raises where no key can be kept."""
+    return StoreError(
+        f"{place} cannot keep the key of the secrets' digests",
+        hint="its key comes from elsewhere, such as RECONCILER_STATE_KEY: begin with a new one by taking the secrets out, "
+        "applying, moving the state, and putting them in again",
+    )
+
+
 class Lease(ABC):
     """A held lock. A heartbeat of its own keeps it alive until `release`. Usable as a context manager."""
 
@@ -113,6 +122,10 @@ class Store(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Where it is, for people: "state/research.json"."""
+
+    def place(self) -> str:
+        """The same for people who stand elsewhere: what tells this store's state from every other."""
+        return self.describe()
 
     @abstractmethod
     def read(self) -> State | None:
@@ -152,6 +165,16 @@ class Store(ABC):
     @abstractmethod
     def secret_key(self, *, create: bool) -> bytes | None:
         """The key of the secrets' digests. Made once when `create`; None when there is none yet."""
+
+    def take_key(self, lease: Lease, key: bytes) -> None:
+        """Keep this key of the secrets' digests, which another store had, from now on. Raises StoreError where keys
+        are not kept."""
+        raise no_place_for_key(self.describe())
+
+    def keep(self, lease: Lease, versions: Sequence[State]) -> int:
+        """Keep older versions, which another store had, as they are; how many of them are new here. None where a store
+        cannot."""
+        return 0
 
     @abstractmethod
     def lock_info(self) -> LockInfo | None:

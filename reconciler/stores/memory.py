@@ -191,6 +191,22 @@ class MemoryStore(Store):
                 self._contents.key = secrets.token_bytes(32)
             return self._contents.key
 
+    def take_key(self, lease: Lease, key: bytes) -> None:
+        with self._changed:
+            self._check(lease)
+            self._contents.key = key
+
+    def keep(self, lease: Lease, versions: Sequence[State]) -> int:
+        with self._changed:
+            self._check(lease)
+            texts = {json.loads(text)["serial"]: text for text in self._contents.kept}
+            new = {
+                v.serial: json.dumps(v.to_dict(), allow_nan=False) for v in versions if v.serial not in texts
+            }
+            kept = [text for _, text in sorted({**texts, **new}.items())]
+            self._contents.kept = tuple(kept[-_KEPT:])
+        return len(new)
+
     def lock_info(self) -> LockInfo | None:
         with self._changed:
             return self._contents.holder

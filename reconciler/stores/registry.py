@@ -3,14 +3,17 @@
 Imports no store before it is asked for. Must never open, create or lock anything by itself.
 
 A store's class is called with the stack's name and, by keyword, what `state:` says beside `store:`. It lists those
-keywords in a class attribute `options`; without one, its keyword-only parameters count.
+keywords in a class attribute `options`; without one, its keyword-only parameters count. `encryption` is for every store
+that has a keyword `sealer`: it is given one where the configuration asks for encryption.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from reconciler.errors import ConfigError
 from reconciler.model.desired import StoreConfig
 from reconciler.stores.base import Store
+from reconciler.stores.references import check_reference, name_of, read_reference
+from reconciler.stores.sealing import KeySealer, KeySource
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -36,12 +41,20 @@ def store_types() -> tuple[str, ...]:
     return tuple(sorted({*_OURS, *(point.name for point in _third_parties())}))
 
 
-def open_store(config: StoreConfig, *, stack: str, directory: Path) -> Store:
-    """The store of one stack. A relative `path` option is relative to `directory`, that of the configuration.
-    Raises ConfigError for a type or an option that there is not."""
+def open_store(
+    config: StoreConfig, *, stack: str, directory: Path, environ: Mapping[str, str] | None = None
+) -> Store:
+    """The store of one stack. A relative `path` option is relative to `directory`, that of the configuration; `environ`
+    is where keys by reference are looked up, the process's own when None. Raises ConfigError for a type or an option
+    that there is not."""
     made = _class(config.type)
     options = dict(config.options)
+    encryption = options.pop("encryption", None)
     _refuse_unknown(config.type, options, _accepted(made))
+    if encryption is not None:
+        if "sealer" not in inspect.signature(made).parameters:
+            raise ConfigError(f"state: store {config.type!r} cannot encrypt", hint="leave `encryption` out")
+        options["sealer"] = _sealer(encryption, stack, directory, os.environ if environ is None else environ)
     path = options.get("path", DEFAULT_PATH if config.type == "file" else None)
     if isinstance(path, (str, Path)):
         options["path"] = directory / Path(path).expanduser()
@@ -54,6 +67,27 @@ def open_store(config: StoreConfig, *, stack: str, directory: Path) -> Store:
             f"state: {made.__qualname__} is no store", hint=f"a store derives from {Store.__module__}.Store"
         )
     return store
+
+
+def _sealer(said: object, stack: str, directory: Path, environ: Mapping[str, str]) -> KeySealer:
+    """What `encryption:` says, as a sealer. No key is read yet."""
+    if not isinstance(said, Mapping):
+        raise ConfigError("state: `encryption` is no mapping", hint="write encryption: {key: {env: NAME}}")
+
+    def source(reference: object, where: str) -> KeySource:
+        checked = check_reference(reference, where=f"state: `encryption.{where}`")
+        read = partial(
+            read_reference, checked, what="the encryption key", directory=directory, environ=environ
+        )
+        return KeySource(name=name_of(checked), read=read)
+
+    key, others = said.get("key"), said.get("fallback_keys") or ()
+    return KeySealer(
+        stack,
+        key=None if key is None else source(key, "key"),
+        others=[source(other, "fallback_keys") for other in others],
+        enforced=said.get("enforced") is True,
+    )
 
 
 def _third_parties() -> Iterable[EntryPoint]:
@@ -94,7 +128,9 @@ def _accepted(made: type[Any]) -> tuple[str, ...]:
     if listed is not None:
         return tuple(listed)
     parameters = inspect.signature(made).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    return tuple(
+        p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "sealer"
+    )
 
 
 def _refuse_unknown(name: str, options: Mapping[str, object], accepted: tuple[str, ...]) -> None:

@@ -226,6 +226,7 @@ _RECORD = _object(
     },
 )
 _RELEASED = _object({"backend": _TEXT, "sandbox_id": _NAME, "address": _NAME})
+_MIGRATED = _object({"to": _NAME, "at": _NUMBER})
 _STATE = _object(
     {
         "format": _TEXT,
@@ -237,7 +238,7 @@ _STATE = _object(
         "outputs": _map(_TEXT),
         "sandboxes": _map(_RECORD, named=True),
     },
-    {"released": _array(_RELEASED)},
+    {"released": _array(_RELEASED), "migrated": _MIGRATED},
 )
 _HEAD = _object(
     {
@@ -250,5 +251,5 @@ _HEAD = _object(
         "outputs": _anything,
         "sandboxes": _map(_anything),
     },
-    {"released": _anything},
+    {"released": _anything, "migrated": _anything},
 )

@@ -73,7 +73,7 @@ def one(text: str) -> dict:
     return json.loads(line)
 
 
-UNDO = "reconciler state pull --serial {0} -o old.json && reconciler state push --force old.json"
+UNDO = "reconciler state rollback {0}"
 
 
 def test_mv_says_what_moved_and_how_to_undo_it(project, capsys):
@@ -106,6 +106,21 @@ def test_rm_says_what_was_let_go(project, capsys):
 
 
 def test_the_undo_that_is_told_undoes(project, capsys):
+    before, live = project.store().read(), project.live()
+    assert project.run("state", "rm", "researcher*", "--json") == 0
+    found = one(told(capsys)[0])
+    assert found["undo"] == UNDO.format(found["backup"])
+    assert project.run(*found["undo"].split()[1:], "--auto-approve") == 0
+    out, err = told(capsys)
+    assert out.startswith("+ researcher[0]\n+ researcher[1]\n\n3 records stored in ")
+    assert "No sandbox was touched." in out
+    assert "Next: `reconciler plan`: what is recorded again is looked for" in err
+    assert project.store().read().sandboxes == before.sandboxes
+    assert project.store().read().released == {}
+    assert project.live() == live
+
+
+def test_what_was_pulled_can_be_pushed_back(project, capsys):
     before = project.store().read()
     assert project.run("state", "rm", "researcher*", "--json") == 0
     serial = str(one(told(capsys)[0])["backup"])
@@ -124,8 +139,9 @@ def test_the_undo_that_is_told_undoes(project, capsys):
         (("mv", "db", "base"), "it would move 1 record in "),
         (("rm", "researcher"), "it would remove 2 records in "),
         (("push", "one.json"), "it would store 1 record in "),
+        (("rollback", "1"), "it would store 0 records in "),
     ],
-    ids=["mv", "rm", "push"],
+    ids=["mv", "rm", "push", "rollback"],
 )
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(project, capsys, args, would):
     document = json.loads((project.path / "state/research.json").read_text())
@@ -264,6 +280,11 @@ def test_a_file_that_cannot_be_written_is_told(project, capsys, name, says):
         (("push", "nothing.json"), 1, "cannot read nothing.json: No such file or directory"),
         (("push", "state"), 1, "state is no file"),
         (("push", "sandboxes.yaml"), 1, "sandboxes.yaml is no state: line 1"),
+        (("rollback", "99", "--auto-approve"), 1, "no version of serial 99"),
+        (("rollback", "1"), 1, "nobody is here to approve it, so nothing was done"),
+        (("migrate",), 64, "Missing option '--from'"),
+        (("migrate", "--from", "nothing.yaml"), 3, "nothing.yaml"),
+        (("migrate", "--from", "sandboxes.yaml"), 1, "is where the state is to go, and where it is to come from"),
         (("history", "old"), 64, "'old' is not a valid integer"),
     ],
 )  # fmt: skip
@@ -305,3 +326,89 @@ def test_quiet_leaves_the_answer_alone(project, capsys):
     out, err = told(capsys)
     assert "1 record moved" in out
     assert err == ""
+
+
+class Typed(io.StringIO):
+    """A terminal at which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code"), [("yes\n", 0), ("y\n", 1), ("", 1)], ids=["yes", "y", "nothing"])
+def test_a_rollback_shows_what_it_does_and_asks(project, capsys, monkeypatch, answer, code):
+    project.run("state", "rm", "db")
+    before = project.store().read()
+    err = Typed()
+    monkeypatch.setattr("sys.stdin", Typed(answer))
+    monkeypatch.setattr("sys.stderr", err)
+    assert project.run("state", "rollback", str(before.serial - 1)) == code
+    assert "+ db\n~ researcher[0]\n~ researcher[1]\n\nMake serial " in err.getvalue()
+    assert "No sandbox is touched. Only `yes` is a yes." in " ".join(err.getvalue().split())
+    assert ("db" in project.addresses()) is (code == 0)
+    if code:
+        assert "Not approved; nothing was changed." in err.getvalue()
+        assert project.store().read() == before
+
+
+def migrated(project, text="state: {store: file, path: moved/}\n") -> None:
+    """The configuration as somebody changes it, and the one from before beside it."""
+    old = (project.path / "sandboxes.yaml").read_text()
+    (project.path / "old.yaml").write_text(old)
+    (project.path / "sandboxes.yaml").write_text(old + text)
+
+
+def test_a_migration_says_what_moved_and_the_old_configuration_is_refused(project, capsys):
+    live, serial = project.live(), project.serial()
+    migrated(project)
+    assert project.run("state", "migrate", "--from", "old.yaml", "--dry-run") == 0
+    assert "A dry run: it would move 3 records of serial" in told(capsys)[0]
+    assert project.run("state", "migrate", "--from", "old.yaml") == 0
+    out, err = told(capsys)
+    assert out.startswith("3 records moved from ")
+    assert "moved/research.json" in out
+    assert "No sandbox was touched." in out
+    assert "Commit the configuration" in err
+    assert project.run("plan", "--detailed-exitcode") == 0
+    for work in (
+        ("plan",),
+        ("apply", "--auto-approve"),
+        ("status",),
+        ("output",),
+        ("show",),
+        ("state", "rm", "db"),
+    ):
+        assert project.run("-f", "old.yaml", *work) == 7, work
+        assert "moved to " in told(capsys)[1]
+    assert project.live() == live
+    assert project.run("-f", "old.yaml", "state", "pull") == 0
+    assert json.loads(told(capsys)[0])["migrated"]["to"] == str(project.path / "moved/research.json")
+    assert project.run("state", "migrate", "--from", "old.yaml", "--json") == 0
+    again = one(told(capsys)[0])
+    assert (again["type"], again["moved"], again["written"]) == ("state_migrate", False, True)
+    assert again["serial"] == serial + 1
+
+
+def test_a_file_with_the_block_alone_says_where_it_comes_from(project, capsys, monkeypatch):
+    monkeypatch.setenv("WHERE", "state")
+    migrated(project)
+    (project.path / "old.yaml").write_text('state: {store: file, path: "${env.WHERE}/"}\n')
+    assert project.run("state", "migrate", "--from", "old.yaml") == 0
+    assert project.run("plan", "--detailed-exitcode") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("other: 1\n", "`state` is missing"),
+        ("state: {store: fil}\n", "`store` must be"),
+        ("stack: other\nstate: {store: file}\n", "this is about stack `other`, not `research`"),
+    ],
+    ids=["nothing of it", "a store that there is not", "another stack"],
+)
+def test_a_file_that_does_not_say_it_is_refused(project, capsys, text, says):
+    migrated(project)
+    (project.path / "old.yaml").write_text(text)
+    assert project.run("state", "migrate", "--from", "old.yaml") == 3
+    assert says in told(capsys)[1]
+    assert not (project.path / "moved").exists()

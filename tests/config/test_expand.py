@@ -599,3 +599,19 @@ def test_a_thousand_errors_are_enough(tmp_path: Path) -> None:
 
     assert len(found) == 1_001
     assert found[-1].code == "more"
+
+
+def test_paths_of_encryption_keys_are_relative_to_the_file_that_says_them(tmp_path: Path) -> None:
+    (tmp_path / "conf.yaml").write_text(
+        "version: 1\nstack: s\nstate:\n  encryption:\n    key: {file: new.key}\n"
+        "    fallback_keys: [{env: OLD}, {file: ./old.key}, {command: [vault, old.key]}]\n"
+    )
+    found = configure(paths=[Path("conf.yaml")], directory=tmp_path, environ={}).desired.store.options
+    assert found["encryption"] == {
+        "key": {"file": str(tmp_path / "new.key")},
+        "fallback_keys": [
+            {"env": "OLD"},
+            {"file": str(tmp_path / "old.key")},
+            {"command": ["vault", "old.key"]},
+        ],
+    }

@@ -80,10 +80,26 @@ def test_the_main_job(here: Folder) -> None:
     assert here.state()["sandboxes"] == {}
 
 
+def killed_in_the_middle(here: Folder) -> list[str]:
+    """What an apply said that was killed while a new sandbox with all the secrets was awaited."""
+    text = (here.path / "sandboxes.yaml").read_text()
+    secrets = text[text.index("    secrets:") : text.index("outputs:")]
+    noisy = "  b:\n    readiness: {http: /nowhere, timeout: 100s}\n" + secrets
+    here.write(text.replace("outputs:", noisy + "outputs:"))
+    run = here.start("apply", "--auto-approve", "-v")
+    until(lambda: len(here.sandboxes()) == 2)
+    time.sleep(0.3)
+    os.killpg(run.pid, signal.SIGKILL)
+    said = run.communicate(timeout=30)
+    here.write(text)
+    return list(said)
+
+
 def test_secrets_appear_nowhere(here: Folder) -> None:
     """Every way to give a secret, a full tour, then a search through everything that was written or can be seen."""
     canaries = {
-        kind: f"CANARY-{kind}-{os.urandom(6).hex()}" for kind in ("env", "file", "command", "value", "asenv")
+        kind: f"CANARY-{kind}-{os.urandom(6).hex()}"
+        for kind in ("env", "file", "command", "value", "asenv", "output", "default")
     }
     (here.path / "token").write_text(canaries["file"] + "\n")
     (here.path / "say").write_text(f"#!/bin/sh\nhead -1 {here.path}/spoken\n")
@@ -93,6 +109,7 @@ def test_secrets_appear_nowhere(here: Folder) -> None:
 stack: canary
 variables:
   token: {{type: string, sensitive: true}}
+  fixed: {{type: string, sensitive: true, default: "{canaries["default"]}"}}
 sandboxes:
   a:
     secrets:
@@ -100,9 +117,10 @@ sandboxes:
       FROM_FILE: {{file: token}}
       FROM_COMMAND: {{command: ["{here.path}/say"]}}
       FROM_VALUE: {{value: "${{var.token}}"}}
+      FROM_DEFAULT: {{value: "${{var.fixed}}"}}
       AS_ENV: {{env: OTHER_TOKEN, as: environment}}
 outputs:
-  hidden: {{value: "x", sensitive: true}}
+  hidden: {{value: "{canaries["output"]}", sensitive: true}}
 """)
     here.environ |= {
         "MY_TOKEN": canaries["env"],
@@ -122,6 +140,7 @@ outputs:
         ("FROM_FILE", "file"),
         ("FROM_COMMAND", "command"),
         ("FROM_VALUE", "value"),
+        ("FROM_DEFAULT", "default"),
     ):
         shown = here("exec", "a", "--", "sh", "-c", f'cat "${name}_FILE"').stdout
         assert shown.strip() == canaries[kind], f"{name} did not arrive"
@@ -136,16 +155,32 @@ outputs:
         here("show", "second.plan").stdout,
         here("apply", "second.plan", "--json").stdout,
     ]
+    assert here("output", "hidden").stdout.strip() == canaries["output"], "asked for by name, it is told"
     said += [
         here(*command).stdout
-        for command in (["show"], ["why", "a"], ["logs", "a"], ["status"], ["state", "show", "a"])
+        for command in (
+            ["show"],
+            ["why", "a"],
+            ["logs", "a"],
+            ["status"],
+            ["status", "--json"],
+            ["output"],
+            ["output", "--json"],
+            ["state", "show", "a"],
+            ["state", "pull"],
+            ["state", "history", "--json"],
+            ["graph"],
+            ["doctor"],
+        )
     ]
+    said += killed_in_the_middle(here)
     for text in said:
         assert not any(canary in text for canary in canaries.values())
     written = [
         file for folder_ in ("state", "xdg") for file in (here.path / folder_).rglob("*") if file.is_file()
     ]
-    assert written
+    names = {file.name for file in written}
+    assert {"canary.json", "canary.json.backup", "canary.journal.jsonl", "canary.key", "1.json"} <= names
     written += (kept := sorted(here.path.glob("*.plan")))
     assert len(kept) == 3
     for file in written:

@@ -1,4 +1,5 @@
 """Kills a run at each of its system calls in turn, and checks what is left. Prints how many kill points there were.
+With `sealed` as second argument the store encrypts.
 
 A run is: lock, snapshot, journal, snapshot, journal, release. It is forked, counts its audited calls (open, rename,
 remove, flock and the like) and kills itself at the Nth; what it was told to be done it says through a pipe before it
@@ -18,8 +19,9 @@ from pathlib import Path
 from reconciler.core.fold import fold_all
 from reconciler.model.state import State
 from reconciler.stores.file import FileStore
+from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import a_state, created
-from tests.stores.places import NOW, Clock, a_store
+from tests.stores.places import NOW, Clock, a_key, a_sealer, a_store
 
 COUNTED = ("open", "os.", "fcntl.")
 Run = Callable[[Path, Callable[[], object]], None]
@@ -29,6 +31,10 @@ FIRST = replace(a_state("old"), serial=1, updated_at=NOW)
 SECOND = replace(fold_all(FIRST, created("a")), serial=2)
 
 
+def sealer() -> Sealer:
+    return a_sealer(a_key()) if "sealed" in sys.argv[2:] else PLAIN
+
+
 def steps() -> tuple[State | None, ...]:
     """What the state is after each acknowledged step of `run`; appends of several entries may be cut in between."""
     noted, last = fold_all(FIRST, created("a")), fold_all(SECOND, created("b"))
@@ -36,7 +42,7 @@ def steps() -> tuple[State | None, ...]:
 
 
 def run(directory: Path, done: Callable[[], object]) -> None:
-    store = a_store(directory, timing=Clock().timing(renew=1e6))
+    store = a_store(directory, timing=Clock().timing(renew=1e6), sealer=sealer())
     lease = store.lock("apply")
     done()
     store.write(lease, a_state("old"))
@@ -96,7 +102,7 @@ def check_versions(store: FileStore, left: State | None) -> None:
 
 def check(directory: Path, acknowledged: int) -> None:
     allowed = steps()[acknowledged : acknowledged + 2]
-    store = a_store(directory)
+    store = a_store(directory, sealer=sealer())
     left = store.read()
     assert left in allowed, f"{acknowledged} steps were acknowledged, but the state is {left}"
     check_versions(store, left)
@@ -117,6 +123,7 @@ def main() -> None:
     home = Path(sys.argv[1])
     kill_at = 0
     killed = True
+    sealer().seal("warm", b"")  # what an import opens is no moment of a run
     while killed:
         kill_at += 1
         directory = home / str(kill_at)

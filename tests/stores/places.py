@@ -10,6 +10,7 @@ from pathlib import Path
 from reconciler.stores.file import FileStore
 from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.lease import Timing
+from reconciler.stores.sealing import PLAIN, KeySealer, KeySource, Sealer
 from reconciler.testing.store_conformance import STACK
 
 NOW = 1_800_000_000.0
@@ -59,8 +60,22 @@ def a_store(
     host: Host | None = None,
     timing: Timing | None = None,
     environ: Mapping[str, str] | None = None,
+    sealer: Sealer = PLAIN,
 ) -> FileStore:
-    return FileStore(STACK, path=directory, host=host or this_host(), timing=timing, environ=environ or {})
+    return FileStore(
+        STACK, path=directory, host=host or this_host(), timing=timing, environ=environ or {}, sealer=sealer
+    )
+
+
+def a_sealer(*keys: str, stack: str = STACK, enforced: bool = False) -> KeySealer:
+    """One that seals with the first key, and opens with each of them. "" in the first place: it only opens."""
+    first, *others = [KeySource(name=f"KEY_{key[:4]}", read=lambda key=key: key) for key in keys]  # type: ignore[misc]
+    return KeySealer(stack, key=first if keys[0] else None, others=others, enforced=enforced)
+
+
+def a_key(number: int = 1) -> str:
+    """Thirty-two bytes in hex, as `openssl rand -hex 32` prints them."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
 
 
 def picture(directory: Path) -> dict[str, tuple[int, int, int, str]]:

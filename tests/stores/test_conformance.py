@@ -10,7 +10,9 @@ from reconciler.stores.file import FileStore
 from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.lease import Timing
 from reconciler.stores.memory import MemoryStore
+from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK, StoreConformance
+from tests.stores.places import a_key, a_sealer
 
 
 class TestMemoryStore(StoreConformance):
@@ -31,9 +33,26 @@ class TestFileStore(StoreConformance):
         pid = 1_000_000 + len(self.alive)
         self.alive[pid] = "then"
         host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
-        return FileStore(STACK, path=home / "state", host=host, timing=Timing(poll=0.005), environ={})
+        return FileStore(
+            STACK,
+            path=home / "state",
+            host=host,
+            timing=Timing(poll=0.005),
+            environ={},
+            sealer=self.sealer(),
+        )
+
+    def sealer(self) -> Sealer:
+        return PLAIN
 
     def kill(self, home: Path, store: Store) -> None:
         info = store.lock_info()
         assert info is not None
         self.alive[info.pid] = None
+
+
+class TestSealedFileStore(TestFileStore):
+    """The same, with everything encrypted."""
+
+    def sealer(self) -> Sealer:
+        return a_sealer(a_key())

@@ -29,8 +29,8 @@ ENTRIES = [*created("a"), *created("b")]
 
 
 def encoded(entries: list[Entry]) -> bytes:
-    head, crc = journal.encode_header(HEADER)
-    return head + journal.encode_entries(entries, crc)[0]
+    head, link = journal.encode_header(HEADER)
+    return head + journal.encode_entries(entries, link)[0]
 
 
 def line_of(data: object, crc: int = 0) -> bytes:
@@ -136,9 +136,9 @@ def test_a_newer_journal_is_left_to_the_newer_version() -> None:
     ids=["a list", "nothing", "another kind", "a spec that is a number"],
 )
 def test_an_entry_that_is_whole_but_none_of_ours_is_refused(entry: object) -> None:
-    head, crc = journal.encode_header(HEADER)
+    head, link = journal.encode_header(HEADER)
     with pytest.raises(StateCorrupt, match="j:2 is no journal entry"):
-        journal.decode(head + line_of(entry, crc), place="j")
+        journal.decode(head + line_of(entry, link.crc), place="j")
 
 
 # --- in the store

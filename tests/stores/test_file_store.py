@@ -252,10 +252,13 @@ def test_a_damaged_key_is_never_replaced(tmp_path: Path, text: str) -> None:
 # --- killed
 
 
-def test_a_kill_at_any_system_call_leaves_what_was_acknowledged_and_no_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["clear", "sealed"])
+def test_a_kill_at_any_system_call_leaves_what_was_acknowledged_and_no_lock(
+    tmp_path: Path, kept: str
+) -> None:
     """The driver forks a run per kill point and looks at what each one left; see `killed_anywhere.py`."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.stores.killed_anywhere", str(tmp_path)],
+        [sys.executable, "-m", "tests.stores.killed_anywhere", str(tmp_path), kept],
         capture_output=True,
         text=True,
         timeout=240,

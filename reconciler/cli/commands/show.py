@@ -16,6 +16,7 @@ from reconciler.cli.views.records import record_dict, record_text, state_dict, s
 from reconciler.cli.views.style import harmless
 from reconciler.cli.views.values import age
 from reconciler.cli.wiring import no_such, opened_store
+from reconciler.core.migration import refuse_migrated
 from reconciler.errors import ReconcilerError
 from reconciler.model.desired import Address
 
@@ -38,6 +39,7 @@ def show(call: Invocation, *, what: str | None, form: str) -> int:
     try:
         with opened_store(call) as (desired, store):
             read, where, key = store.read(), store.describe(), store.secret_key(create=False)
+            refuse_migrated(read, where)
     except ReconcilerError:
         if what is None or not is_file:
             raise

@@ -13,6 +13,8 @@ from reconciler.model.state import SandboxRecord
 if TYPE_CHECKING:
     from reconciler.engine.surgery import Edit
 
+_SIGNS = {"added": "+", "changed": "~", "removed": "-"}
+
 
 def moved_text(edit: Edit, where: str, *, width: int) -> str:
     """From where to where, one a line."""
@@ -30,10 +32,33 @@ def forgotten_text(edit: Edit, where: str, *, width: int) -> str:
 
 def pushed_text(edit: Edit, where: str, *, width: int) -> str:
     """How the records differ from those before, one a line."""
-    signs = {"added": "+", "changed": "~", "removed": "-"}
-    rows = [f"{signs[what]} {address}" for what, found in _differences(edit).items() for address in found]
+    rows = [f"{_SIGNS[what]} {address}" for what, found in _differences(edit).items() for address in found]
     count = counted(len(edit.after.sandboxes), "record")
     return _text(rows, _ended(edit, where, f"{count} stored", f"would store {count}"), width)
+
+
+def rolled_back_text(edit: Edit, where: str, *, width: int) -> str:
+    """The same for a version that is the state again."""
+    return pushed_text(edit, where, width=width)
+
+
+def rollback_question(edit: Edit, serial: int, *, width: int) -> str:
+    """What would become of the records, and what is asked."""
+    rows = [f"{_SIGNS[what]} {address}" for what, found in _differences(edit).items() for address in found]
+    question = f"Make serial {serial} the state again? No sandbox is touched. Only `yes` is a yes."
+    return _text(rows, question, width).rstrip("\n")
+
+
+def rollback_told(edit: Edit) -> str:
+    """What the next plan will be about."""
+    changes = _differences(edit)
+    told = [
+        (changes["removed"], "what is not recorded any more is an orphan of ours: adopted where it is declared, else destroyed"),
+        (changes["added"], "what is recorded again is looked for, and made again where it is declared and gone"),
+        (changes["changed"], "what is recorded otherwise is compared with what is declared and what is live"),
+    ]  # fmt: skip
+    said = "; ".join(text for found, text in told if found)
+    return f"Next: `reconciler plan`: {said}." if said else ""
 
 
 def undo_text(edit: Edit) -> str:
@@ -103,4 +128,4 @@ def _text(rows: Iterable[str], end: str, width: int) -> str:
 
 
 def _undo(serial: int) -> str:
-    return f"reconciler state pull --serial {serial} -o old.json && reconciler state push --force old.json"
+    return f"reconciler state rollback {serial}"

@@ -12,6 +12,7 @@ from reconciler.model.state import State
 from reconciler.stores.base import LockInfo
 from reconciler.stores.file import disk
 from reconciler.stores.file.history import History
+from reconciler.stores.sealing import Sealer, is_sealed
 
 Answer = tuple[str, bool, str]
 
@@ -71,6 +72,20 @@ def history(kept: History) -> Answer:
     if there and not os.access(kept.directory, os.W_OK | os.X_OK):
         return what, False, f"{place} is not writable: check its owner and mode"
     return what, True, f"{len(versions)} in {place}" if versions else "none yet"
+
+
+def encryption(sealer: Sealer, files: Iterable[Path]) -> list[Answer]:
+    """Whether what is there is encrypted; nothing where that is not asked for."""
+    if not sealer.seals:
+        return []
+    what, clear = "state is encrypted", []
+    for path in files:
+        with contextlib.suppress(StoreError):  # told by the check of what it holds
+            data = disk.read_bytes(path)
+            if data and not is_sealed(data) and b'"entry":{"sealed":' not in data:
+                clear.append(disk.shown(path))
+    told = f"not yet: {', '.join(clear)}; the next write does it" if clear else "all of it"
+    return [(what, True, told)]
 
 
 def lock(look: Callable[[], LockInfo | None]) -> Answer:

@@ -116,9 +116,12 @@ def make_private(path: Path) -> None:
                 path.chmod(0o700)
 
 
-def replace_file(path: Path, data: bytes, *, prefix: str, durable: bool = True) -> None:
+def replace_file(
+    path: Path, data: bytes, *, prefix: str, durable: bool = True, modified: int | None = None
+) -> None:
     """Puts `data` under `path` at once or not at all, with mode 0600. `prefix` starts the temporary file's name;
-    see `sweep`. `durable` False leaves the moment of reaching the disk to the system."""
+    see `sweep`. `durable` False leaves the moment of reaching the disk to the system. `modified`, in ns since the epoch, is
+    when the file shall say that it was written."""
     with translated("write", path):
         if path.is_symlink():
             raise _symlinked(path)
@@ -128,6 +131,8 @@ def replace_file(path: Path, data: bytes, *, prefix: str, durable: bool = True) 
             try:
                 os.fchmod(fd, 0o600)  # whatever the umask says
                 _write_all(fd, data)
+                if modified is not None:
+                    os.utime(fd, ns=(modified, modified))
                 if durable:
                     sync(fd)
             finally:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
@@ -20,6 +20,7 @@ from reconciler.model.state import State
 from reconciler.stores import snapshot
 from reconciler.stores.base import Version
 from reconciler.stores.file import disk
+from reconciler.stores.sealing import PLAIN, SNAPSHOT, Sealer
 
 KEPT = 20
 UNREADABLE = (StateCorrupt, StateTooNew)
@@ -29,17 +30,46 @@ _NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.json", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The versions in `directory`. `prefix` names temporary files. Writing is for the holder of the guard."""
+    """The versions in `directory`, sealed as snapshots are. `prefix` names temporary files. Writing is for the holder of
+    the guard."""
 
     directory: Path
     stack: str
     prefix: str
+    sealer: Sealer = field(default=PLAIN)
 
     def keep(self, serial: int, data: bytes) -> None:
         """Make a version of a snapshot's bytes."""
         disk.make_private(self.directory)
         disk.sweep(self.directory, prefix=self.prefix)
         disk.replace_file(self._path(serial), data, prefix=self.prefix)
+
+    def take(self, state: State) -> bool:
+        """Make a version of a state that another store kept, as old as it is; False when there is one of its serial."""
+        disk.make_private(self.directory)
+        disk.sweep(self.directory, prefix=self.prefix)
+        path = self._path(state.serial)
+        if disk.exists(path):
+            return False
+        data = self.sealer.seal(SNAPSHOT, snapshot.encode(state))
+        disk.replace_file(path, data, prefix=self.prefix, modified=int(state.updated_at * 1e9))
+        return True
+
+    def reseal(self) -> None:
+        """Seal anew what is not sealed as it would be now. What cannot be opened, or is damaged, stays as it is: it may be
+        worth something to somebody yet."""
+        for serial in self._serials():
+            path = self._path(serial)
+            with contextlib.suppress(StoreError):
+                data = disk.read_bytes(path)
+                if data is not None and not self.sealer.fresh(data):
+                    clear = self.sealer.open(SNAPSHOT, data, place=disk.shown(path))
+                    disk.replace_file(
+                        path,
+                        self.sealer.seal(SNAPSHOT, clear),
+                        prefix=self.prefix,
+                        modified=path.lstat().st_mtime_ns,
+                    )
 
     def prune(self) -> None:
         """Remove all but the newest. What cannot be removed stays until the next time: the state is written already."""
@@ -57,7 +87,8 @@ class History:
                 data = disk.read_bytes(path)
                 if data is None:
                     continue  # a writer has removed it since
-                yield version_of(data, self._outline(serial, data))
+                clear = self._opened(serial, data)
+                yield version_of(data, self._outline(serial, clear))
             except StoreError as error:
                 yield Version(serial=serial, damage=error.message)
 
@@ -67,8 +98,9 @@ class History:
         data = disk.read_bytes(path)
         if data is None:
             return None
-        self._outline(serial, data)
-        return snapshot.decode(data, place=disk.shown(path), hint=_ANOTHER)
+        clear = self._opened(serial, data)
+        self._outline(serial, clear)
+        return snapshot.decode(clear, place=disk.shown(path), hint=_ANOTHER)
 
     def any(self) -> bool:
         return bool(self._serials())
@@ -78,6 +110,9 @@ class History:
         if not disk.exists(self.directory):
             return []
         return [self.directory, *(self._path(serial) for serial in self._serials())]
+
+    def _opened(self, serial: int, data: bytes) -> bytes:
+        return self.sealer.open(SNAPSHOT, data, place=disk.shown(self._path(serial)), hint=_ANOTHER)
 
     def _outline(self, serial: int, data: bytes) -> snapshot.Outline:
         place = disk.shown(self._path(serial))

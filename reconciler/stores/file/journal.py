@@ -5,6 +5,9 @@ digits. The chain makes a line that was lost, doubled or moved as visible as one
 entry is the header: what stack, lineage and snapshot serial the entries build on. A journal of an older serial is
 contained in the snapshot already: that is what makes "write the snapshot, then empty the journal" safe to interrupt.
 
+Where the store encrypts, each entry's text is sealed, the header's too, and bound to the chain of all lines before it: no
+line opens anywhere but where it was written. A journal is sealed from its first line on, or in clear to its end.
+
 A last line without its newline was never acknowledged; it is left out. Anything else that is not as written raises
 StateCorrupt. Must never open a file.
 """
@@ -16,14 +19,16 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.model.outcome import Entry, entry_from_dict
+from reconciler.stores.sealing import PLAIN, Sealer, is_sealed
 
 _FORMAT = "1.0"
 _LINE = re.compile(rb'\{"crc":"([0-9a-f]{8})","entry":(.*)\}', re.DOTALL)
-_AWAY = "move the journal away: what is live is found again by its labels at the next plan"
+_RESTORE = "restore the file from a backup, or move the journal away: what is live is found again by its labels at the next plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +41,40 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Where the next line hooks in: how many there are, the checksum of the last, a digest over all."""
+
+    count: int = 0
+    crc: int = 0
+    chain: bytes = b""
+
+    def after(self, text: bytes) -> Link:
+        """The link once a line with this text follows."""
+        return Link(
+            count=self.count + 1, crc=zlib.crc32(text, self.crc), chain=sha256(self.chain + text).digest()
+        )
+
+    @property
+    def kind(self) -> str:
+        """What the next line is sealed as."""
+        return f"journal {self.count} {self.chain.hex()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """A journal as read. `size` counts the bytes up to the end of its last whole entry, whose checksum is `crc`."""
+    """A journal as read. `size` counts the bytes up to the end of its last whole entry, after which `link` goes on.
+    `sealed` says whether its lines are, `fresh` whether they are as they would be written now."""
 
     header: Header
     entries: tuple[Entry, ...]
     size: int
-    crc: int
+    link: Link
+    sealed: bool
+    fresh: bool
 
 
-def encode_header(header: Header) -> tuple[bytes, int]:
-    """The first line and its checksum."""
+def encode_header(header: Header, sealer: Sealer = PLAIN) -> tuple[bytes, Link]:
+    """The first line, and what the second hooks into."""
     return _line(
         {
             "kind": "journal",
@@ -55,50 +83,65 @@ def encode_header(header: Header) -> tuple[bytes, int]:
             "lineage": header.lineage,
             "base": header.base,
         },
-        0,
+        Link(),
+        sealer,
     )
 
 
-def encode_entries(entries: Iterable[Entry], crc: int) -> tuple[bytes, int]:
-    """The lines of the entries that follow a line of checksum `crc`, and the checksum of the last."""
+def encode_entries(entries: Iterable[Entry], link: Link, sealer: Sealer = PLAIN) -> tuple[bytes, Link]:
+    """The lines of the entries that hook into `link`, and what the next hooks into."""
     lines = []
     for entry in entries:
-        line, crc = _line(entry.to_dict(), crc)
+        line, link = _line(entry.to_dict(), link, sealer)
         lines.append(line)
-    return b"".join(lines), crc
+    return b"".join(lines), link
 
 
-def _line(data: Mapping[str, Any], crc: int) -> tuple[bytes, int]:
-    text = json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
-    crc = zlib.crc32(text, crc)
-    return b'{"crc":"%08x","entry":%s}\n' % (crc, text), crc
+def _line(data: Mapping[str, Any], link: Link, sealer: Sealer) -> tuple[bytes, Link]:
+    clear = json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+    text = sealer.seal(link.kind, clear)
+    after = link.after(text)
+    return b'{"crc":"%08x","entry":%s}\n' % (after.crc, text), after
 
 
-def decode(data: bytes, *, place: str) -> Journal | None:
+def decode(data: bytes, *, place: str, sealer: Sealer = PLAIN) -> Journal | None:
     """The journal, None when not even its header was acknowledged. `place` is the file's name, for messages.
-    Raises StateCorrupt or StateTooNew, naming `place:line`."""
+    Raises StateCorrupt or StateTooNew, naming `place:line`, and StoreError where no key fits."""
     lines = data.split(b"\n")
     unfinished = lines.pop()
-    payloads: list[tuple[bytes, int]] = []
+    texts: list[bytes] = []
     crc = size = 0
     for number, line in enumerate(lines, 1):
-        payload = _checked(line, crc)
-        if payload is None:
+        text = _checked(line, crc)
+        if text is None:
             raise _damaged(f"{place}:{number}", "is damaged: its checksum is wrong")
-        payloads.append((payload, number))
-        crc, size = zlib.crc32(payload, crc), size + len(line) + 1
+        texts.append(text)
+        crc, size = zlib.crc32(text, crc), size + len(line) + 1
     last = _checked(unfinished, crc)
     if last is not None:  # whole but for its newline
-        payloads.append((last, len(lines) + 1))
-        crc, size = zlib.crc32(last, crc), size + len(unfinished)
-    if not payloads:
+        texts.append(last)
+        size += len(unfinished)
+    if not texts:
         return None
+    sealed, link = is_sealed(texts[0]), Link()
+    payloads = []
+    for number, text in enumerate(texts, 1):
+        payloads.append((_opened(text, link, sealer, f"{place}:{number}", sealed), number))
+        link = link.after(text)
     return Journal(
         header=_header(payloads[0][0], f"{place}:1"),
         entries=tuple(_entry(payload, f"{place}:{number}") for payload, number in payloads[1:]),
         size=size,
-        crc=crc,
+        link=link,
+        sealed=sealed,
+        fresh=sealer.fresh(texts[0]),
     )
+
+
+def _opened(text: bytes, link: Link, sealer: Sealer, where: str, sealed: bool) -> bytes:
+    if is_sealed(text) is not sealed:
+        raise _damaged(where, f"is {'not ' if sealed else ''}encrypted, unlike the lines before it")
+    return sealer.open(link.kind, text, place=where, hint=_RESTORE)
 
 
 def _checked(line: bytes, crc: int) -> bytes | None:
@@ -134,4 +177,4 @@ def _entry(payload: bytes, where: str) -> Entry:
 
 
 def _damaged(where: str, what: str) -> StateCorrupt:
-    return StateCorrupt(f"{where} {what}", hint=f"restore the file from a backup, or {_AWAY}")
+    return StateCorrupt(f"{where} {what}", hint=_RESTORE)

@@ -24,12 +24,13 @@ from reconciler.errors import StateCorrupt, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 from reconciler.stores import snapshot
-from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
+from reconciler.stores.base import Lease, LockInfo, Store, Version, no_place_for_key, no_version
 from reconciler.stores.file import checks, disk, journal
 from reconciler.stores.file.history import UNREADABLE, History, version_of
 from reconciler.stores.file.host import Host, this_host
-from reconciler.stores.file.journal import Header, Journal
+from reconciler.stores.file.journal import Header, Journal, Link
 from reconciler.stores.file.lease import LockFile, Timing
+from reconciler.stores.sealing import KEY, PLAIN, SNAPSHOT, Sealer, is_sealed
 
 KEY_VARIABLE = "RECONCILER_STATE_KEY"
 _STACK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
@@ -41,12 +42,21 @@ class _Tail:
 
     fence: int
     size: int
-    crc: int
+    link: Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """The snapshot that a journal would build on. `sealed` says whether it is, `fresh` whether as it would be now."""
+
+    header: Header
+    sealed: bool
+    fresh: bool
 
 
 class FileStore(Store):
-    """One stack's state in the directory `path`. The keyword arguments after it are seams for tests: the clock,
-    this machine, the environment (for RECONCILER_STATE_KEY)."""
+    """One stack's state in the directory `path`. `sealer` encrypts all of it but the lock. The keyword arguments after
+    that are seams for tests: the clock, this machine, the environment (for RECONCILER_STATE_KEY)."""
 
     options: tuple[str, ...] = ("path",)
 
@@ -55,6 +65,7 @@ class FileStore(Store):
         stack: str,
         *,
         path: str | Path = "state/",
+        sealer: Sealer = PLAIN,
         timing: Timing | None = None,
         host: Host | None = None,
         environ: Mapping[str, str] | None = None,
@@ -65,6 +76,7 @@ class FileStore(Store):
             )
         self.stack = stack
         self.directory = Path(path)
+        self._sealer = sealer
         self._environ = os.environ if environ is None else environ
         self._timing = timing or Timing()
         self._snapshot = self.directory / f"{stack}.json"
@@ -73,10 +85,10 @@ class FileStore(Store):
         self._key = self.directory / f"{stack}.key"
         self._prefix = f".{stack}.tmp-"
         self._history = History(
-            directory=self.directory / f"{stack}.history", stack=stack, prefix=self._prefix
+            directory=self.directory / f"{stack}.history", stack=stack, prefix=self._prefix, sealer=sealer
         )
         self._tail: _Tail | None = None
-        self._known: tuple[object, Header] | None = None
+        self._known: tuple[object, _Standing] | None = None
         self._lock = LockFile(
             path=self.directory / f"{stack}.lock",
             subject=f"the state {self.describe()}",
@@ -88,30 +100,40 @@ class FileStore(Store):
     def describe(self) -> str:
         return disk.shown(self._snapshot)
 
+    def place(self) -> str:
+        return os.path.abspath(self._snapshot)
+
     def read(self) -> State | None:
         found = self._read_journal()
-        state = self._read_snapshot()
-        if state is None:
+        loaded = self._load()
+        if loaded is None:
             if disk.exists(self._snapshot):  # somebody's first run, this very moment
                 return self.read()
             self._refuse_lost_snapshot()
             return None
-        if found is None or not self._continues(found.header, _header(state)):
+        state, kept = loaded
+        if found is None or not self._continues(found, self._standing_of(state, kept)):
             return state
         return fold_all(state, found.entries)
 
     def _read_snapshot(self) -> State | None:
+        loaded = self._load()
+        return None if loaded is None else loaded[0]
+
+    def _load(self) -> tuple[State, bytes] | None:
+        """The snapshot, and its bytes as they are kept."""
         data = disk.read_bytes(self._snapshot)
         if data is None:
             return None
         place = self.describe()
-        state = snapshot.decode(data, place=place, hint=self._mend)
+        clear = self._sealer.open(SNAPSHOT, data, place=place, hint=self._mend)
+        state = snapshot.decode(clear, place=place, hint=self._mend)
         if state.stack != self.stack:
             raise StateCorrupt(
                 f"{place} holds the state of stack {state.stack!r}, not of {self.stack!r}",
                 hint="put the right file there; to rename a stack, change `stack` in the file as well",
             )
-        return state
+        return state, data
 
     @property
     def _mend(self) -> str:
@@ -120,21 +142,27 @@ class FileStore(Store):
             "beside it away"
         )
 
-    def _standing(self) -> Header | None:
+    def _standing(self) -> _Standing | None:
         """What a journal would build on now: the snapshot's stack, lineage and serial. A run that writes often
         need not read again what it wrote: a file of the same signature is the same file."""
         seen = disk.signature(self._snapshot)
         if seen is not None and self._known is not None and self._known[0] == seen:
             return self._known[1]
-        state = self._read_snapshot()
-        if state is None:
+        loaded = self._load()
+        if loaded is None:
             return None
-        self._known = (seen, _header(state))
+        self._known = (seen, self._standing_of(*loaded))
         return self._known[1]
+
+    def _standing_of(self, state: State, kept: bytes) -> _Standing:
+        header = Header(stack=state.stack, lineage=state.lineage, base=state.serial)
+        return _Standing(header=header, sealed=is_sealed(kept), fresh=self._sealer.fresh(kept))
 
     def _read_journal(self) -> Journal | None:
         data = disk.read_bytes(self._journal)
-        return None if data is None else journal.decode(data, place=disk.shown(self._journal))
+        if data is None:
+            return None
+        return journal.decode(data, place=disk.shown(self._journal), sealer=self._sealer)
 
     def _refuse_lost_snapshot(self) -> None:
         """No state has ever been here only if nothing of one is here: an empty state must never come of a lost
@@ -151,9 +179,10 @@ class FileStore(Store):
                 hint=f"copy its newest version to {self.describe()}, or move it away to begin anew",
             )
 
-    def _continues(self, header: Header, standing: Header) -> bool:
+    def _continues(self, found: Journal, below: _Standing) -> bool:
         """Whether the journal's entries come after the snapshot; False when the snapshot contains them already,
         because a run died between writing the one and removing the other."""
+        header, standing = found.header, below.header
         if header.base < standing.base:
             return False
         place = disk.shown(self._journal)
@@ -168,6 +197,11 @@ class FileStore(Store):
                 f"{place} continues serial {header.base}, but {self.describe()} is of serial {standing.base}: "
                 "an older state was restored under it",
                 hint=f"if the older state is meant, move {place} away: what is live is found again by its labels",
+            )
+        if self._sealer.seals and below.sealed and not found.sealed:
+            raise StateCorrupt(
+                f"{place} is not encrypted, but {self.describe()}, which it continues, is",
+                hint=f"nothing of ours writes that; move {place} away, and find out what did",
             )
         return True
 
@@ -189,13 +223,13 @@ class FileStore(Store):
             if tail is None or tail.fence != lease.info.fence:
                 tail = self._find_tail(lease.info.fence)
             self._tail = None  # until the write is known to have worked
-            data, crc = journal.encode_entries(entries, tail.crc)
+            data, link = journal.encode_entries(entries, tail.link, self._sealer)
             if not disk.append_bytes(self._journal, data, at=tail.size):
                 raise StateCorrupt(
                     f"{disk.shown(self._journal)} was changed by something that does not hold the lock",
                     hint="find out what else writes there, then run the command again",
                 )
-            self._tail = replace(tail, size=tail.size + len(data), crc=crc)
+            self._tail = replace(tail, size=tail.size + len(data), link=link)
 
     def _find_tail(self, fence: int) -> _Tail:
         """Where this holder's first entry goes: after what another left, without its torn end, or in a new
@@ -208,25 +242,28 @@ class FileStore(Store):
                 hint="write the first snapshot, which holds the lineage, before the first entry",
             )
         data = disk.read_bytes(self._journal) or b""
-        found = journal.decode(data, place=disk.shown(self._journal))
-        if found is None or not self._continues(found.header, standing):
-            line, crc = journal.encode_header(standing)
-            self._replace(self._journal, line)
-            return _Tail(fence=fence, size=len(line), crc=crc)
-        whole = data[: found.size].removesuffix(b"\n") + b"\n"
+        found = journal.decode(data, place=disk.shown(self._journal), sealer=self._sealer)
+        if found is None or not self._continues(found, standing):
+            whole, link = journal.encode_header(standing.header, self._sealer)
+        elif not found.fresh:
+            line, link = journal.encode_header(found.header, self._sealer)
+            lines, link = journal.encode_entries(found.entries, link, self._sealer)
+            whole = line + lines
+        else:
+            whole, link = data[: found.size].removesuffix(b"\n") + b"\n", found.link
         if whole != data:
             self._replace(self._journal, whole)
-        return _Tail(fence=fence, size=len(whole), crc=found.crc)
+        return _Tail(fence=fence, size=len(whole), link=link)
 
     def write(self, lease: Lease, state: State) -> State:
         if state.stack != self.stack:
             raise StoreError(f"the state of stack {state.stack!r} cannot be written to {self.describe()}")
         written = replace(state, serial=state.serial + 1, updated_at=self._timing.now())
-        data = snapshot.encode(written)
+        data = self._sealer.seal(SNAPSHOT, snapshot.encode(written))
         with self._lock.held_by(lease):
             self._keep_backup(state.serial)
             self._replace(self._snapshot, data)
-            self._known = (disk.signature(self._snapshot), _header(written))
+            self._known = (disk.signature(self._snapshot), self._standing_of(written, data))
             self._tail = None
             disk.remove(self._journal)
             self._history.prune()
@@ -245,9 +282,9 @@ class FileStore(Store):
         with contextlib.suppress(*UNREADABLE):
             data = disk.read_bytes(self._snapshot)
             if data is not None:
-                return version_of(
-                    data, snapshot.outline(data, place=self.describe(), hint=self._mend), current=True
-                )
+                clear = self._sealer.open(SNAPSHOT, data, place=self.describe(), hint=self._mend)
+                outlined = snapshot.outline(clear, place=self.describe(), hint=self._mend)
+                return version_of(data, outlined, current=True)
         return None
 
     def version(self, serial: int) -> State:
@@ -260,22 +297,39 @@ class FileStore(Store):
             raise no_version(self.describe(), serial, self.history())
         return found
 
+    def keep(self, lease: Lease, versions: Sequence[State]) -> int:
+        with self._lock.held_by(lease):
+            taken = [self._history.take(state) for state in versions]
+            self._history.prune()
+        return sum(taken)
+
     def _keep_backup(self, serial: int) -> None:
-        """The snapshot that is about to be replaced, byte for byte, as backup and as version. Raises StoreError when that one is newer than
-        what is to replace it, and StateCorrupt when it cannot be read: a good backup is worth more then."""
+        """The snapshot that is about to be replaced, byte for byte, as backup and as version. Raises StoreError when that
+        one is newer than what is to replace it, and StateCorrupt when it cannot be read: a good backup is worth more then.
+        When keys changed since it was written, all that is kept beside it is sealed anew first."""
         old = self._standing()
         if old is None:
             self._refuse_lost_snapshot()
             return
-        if serial < old.base:
+        if serial < old.header.base:
             raise StoreError(
-                f"{self.describe()} is at serial {old.base} already, newer than the {serial} to be written",
+                f"{self.describe()} is at serial {old.header.base} already, newer than the {serial} to be written",
                 hint="read the state again; to go back on purpose, push it with the current serial",
             )
         data = disk.read_bytes(self._snapshot)
         assert data is not None
+        if not old.fresh:
+            self._history.reseal()
+            self._reseal_key()
+            data = self._sealer.seal(SNAPSHOT, self._sealer.open(SNAPSHOT, data, place=self.describe()))
         self._replace(self._backup, data)
-        self._history.keep(old.base, data)
+        self._history.keep(old.header.base, data)
+
+    def _reseal_key(self) -> None:
+        data = disk.read_bytes(self._key)
+        if data is not None and not self._sealer.fresh(data):
+            clear = self._sealer.open(KEY, data, place=disk.shown(self._key))
+            self._replace(self._key, self._sealer.seal(KEY, clear))
 
     def _replace(self, path: Path, data: bytes) -> None:
         disk.replace_file(path, data, prefix=self._prefix)
@@ -297,13 +351,23 @@ class FileStore(Store):
             found = self._read_key()  # another may have been faster
             if found is None:
                 found = os.urandom(32)
-                self._replace(self._key, found.hex().encode() + b"\n")
+                self._put_key(found)
         return found
+
+    def _put_key(self, key: bytes) -> None:
+        self._replace(self._key, self._sealer.seal(KEY, key.hex().encode() + b"\n"))
+
+    def take_key(self, lease: Lease, key: bytes) -> None:
+        if self._environ.get(KEY_VARIABLE) is not None:
+            raise no_place_for_key(self.describe())
+        with self._lock.held_by(lease):
+            self._put_key(key)
 
     def _read_key(self) -> bytes | None:
         data = disk.read_bytes(self._key)
         if data is None:
             return None
+        data = self._sealer.open(KEY, data, place=disk.shown(self._key))
         if not re.fullmatch(rb"[0-9a-f]{64}\n?", data):
             raise StateCorrupt(
                 f"{disk.shown(self._key)} is no key: it should be 64 hex digits",
@@ -326,9 +390,6 @@ class FileStore(Store):
             checks.modes(files, self._history),
             checks.state(self.read),
             checks.history(self._history),
+            *checks.encryption(self._sealer, (self._snapshot, self._backup, self._journal, self._key)),
             checks.lock(self.lock_info),
         )
-
-
-def _header(state: State) -> Header:
-    return Header(stack=state.stack, lineage=state.lineage, base=state.serial)

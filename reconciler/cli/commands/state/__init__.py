@@ -20,6 +20,13 @@ state = LazyGroup(
         "Go back": {
             "pull": (f"{__name__}.exchange:state_pull", "Print the state, or an older version."),
             "push": (f"{__name__}.exchange:state_push", "Store a state that was pulled."),
+            "rollback": (f"{__name__}.back:state_rollback", "Make an older version the state again."),
+        },
+        "Move": {
+            "migrate": (
+                f"{__name__}.migrate:state_migrate",
+                "Bring the state from another store into this one.",
+            ),
         },
     },
 )

@@ -28,10 +28,8 @@ from reconciler.errors import ReconcilerError
 def state_pull(call: Invocation, *, serial: int | None, output: str | None) -> int:
     """Print the state as it is stored, what a killed run left in the journal included.
 
-    `reconciler state history` lists the versions there are. To go back to one:
-
-    \b
-    reconciler state pull --serial 12 -o old.json && reconciler state push --force old.json
+    `reconciler state history` lists the versions there are, and `reconciler state rollback SERIAL` goes back to one. What is
+    printed is in clear, whatever the store encrypts.
     """
     from reconciler.engine.surgery import pull
 

@@ -51,10 +51,7 @@ def state_show(call: Invocation, *, address: str) -> int:
 def state_history(call: Invocation, *, serial: int | None) -> int:
     """List the versions of the state that can be had, newest first, or show what the version SERIAL records.
 
-    Each write of the state keeps the version it replaces. To go back to one:
-
-    \b
-    reconciler state pull --serial 12 -o old.json && reconciler state push --force old.json
+    Each write of the state keeps the version it replaces. `reconciler state rollback SERIAL` goes back to one.
     """
     return _history(call) if serial is None else _version(call, serial)
 
