@@ -50,7 +50,8 @@ def _status(url: str, timeout: float, headers: Mapping[str, str]) -> int:
     try:
         connect_within(connection, timeout)
         connection.request("GET", target, headers={"Accept": "*/*", "Connection": "close", **headers})
-        return connection.getresponse().status
+        with connection.getresponse() as response:
+            return response.status
     finally:
         connection.close()
 

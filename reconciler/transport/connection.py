@@ -18,7 +18,7 @@ from reconciler.transport.proxies import goes_direct, proxy_for
 
 
 class _DeadlineStream(io.RawIOBase):
-    """Reads from a socket, each time with what is left of the whole request's time."""
+    """Reads from a socket, each time with what is left of the whole request's time; closing it closes the socket."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
@@ -34,16 +34,23 @@ class _DeadlineStream(io.RawIOBase):
         self._sock.settimeout(remaining)
         return self._sock.recv_into(buffer)
 
+    def close(self) -> None:
+        super().close()
+        self._sock.close()
+
 
 class _DeadlineSocket:
-    """As much of a socket as http.client uses once it is connected."""
+    """As much of a socket as http.client uses once it is connected. It asks for one stream, and closes what it was given
+    before that is read; so from then on the stream closes the socket."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
         self._deadline = deadline
+        self._read_by: _DeadlineStream | None = None
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineStream(self._sock, self._deadline))
+        self._read_by = _DeadlineStream(self._sock, self._deadline)
+        return io.BufferedReader(self._read_by)
 
     def sendall(self, data: bytes) -> None:
         remaining = self._deadline - time.monotonic()
@@ -53,7 +60,8 @@ class _DeadlineSocket:
         self._sock.sendall(data)
 
     def close(self) -> None:
-        self._sock.close()
+        if self._read_by is None:
+            self._sock.close()
 
 
 def connection_to(

@@ -129,9 +129,10 @@ class Wire:
         try:
             connect_within(connection, self.timeout)
             connection.request(method, target, body=body, headers=self._headers(body))
-            response = connection.getresponse()
-            headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=headers, body=_body(response, headers, shown(url)))
+            with connection.getresponse() as response:
+                headers = {name.lower(): value for name, value in response.getheaders()}
+                body = _body(response, headers, shown(url))
+            return Answer(status=response.status, headers=headers, body=body)
         finally:
             connection.close()
 
