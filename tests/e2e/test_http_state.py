@@ -154,7 +154,9 @@ def test_of_two_applies_at_once_one_works_and_the_other_says_who_does(
     assert inside.wait(TIMEOUT)
     told = here("apply", "--auto-approve", code=4).stderr
     assert f"pid {first.pid}" in told
-    assert f"pid {first.pid}" in here("lock", "show").stdout
+    shown = here("lock", "show").stdout
+    assert f"pid {first.pid}" in shown
+    assert "lease  none: it is held until it is given back" in shown
     waiting = here.start("apply", "--auto-approve", "--lock-timeout", "60s")
     leave.set()
     assert (first.wait(TIMEOUT), waiting.wait(TIMEOUT)) == (0, 0)
