@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from reconciler.errors import ConfigError, LockHeld, StoreError
 from reconciler.model.desired import Secret
-from reconciler.stores.http import wire
+from reconciler.stores.http.credentials import Credentials
+from reconciler.stores.http.wire import Wire
 from reconciler.testing.store_conformance import a_state
 from tests.stores.http_places import a_store, a_store_at, paced
 from tests.stores.places import Clock
+from tests.support.required import required
 from tests.support.servers import Talk, drip, endless, free_port, garbage, hang, serving, status
 from tests.support.states import HangUp, Meddle, Reply, Request, keeping
 
@@ -74,10 +79,10 @@ def test_reading(talk: Talk, says: str) -> None:
     assert told.value.hint
 
 
-def test_a_body_without_end_is_read_no_further_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MOST", 1024 * 1024)
+def test_a_body_without_end_is_read_no_further_than_the_bound() -> None:
+    nobody = Credentials(header=None, kind="no credentials")
     with serving(endless) as server, pytest.raises(StoreError, match="more than 1 MiB"):
-        a_store_at(f"{server.url}/research").read()
+        Wire(credentials=nobody, timeout=20.0, most=1024 * 1024).ask("GET", server.url)
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
@@ -242,3 +247,34 @@ def test_who_asks(fields: dict[str, object], sent: str | None) -> None:
     with keeping() as server:
         a_store(server, **fields).read()
         assert server.requests[0].headers.get("authorization") == sent
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of 127.0.0.1 in one file, signed by itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    asked = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 "
+        "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out crt.pem"
+    )
+    subprocess.run(asked.split(), cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "crt.pem").read_bytes())
+    return both
+
+
+@required("openssl")
+def test_a_certificate_is_trusted_only_when_its_authority_is_named(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with keeping(context=context) as server:
+        with pytest.raises(StoreError, match="is not trusted") as told:
+            a_store(server, token=Secret(CANARY)).read()
+        assert "`ca_cert`" in told.value.hint
+        assert server.requests == []
+        ours = a_store(server, ca_cert=str(certificate.with_name("crt.pem")))
+        with ours.lock("apply") as lease:
+            written = ours.write(lease, a_state("a"))
+        assert ours.read() == written
+        with pytest.raises(StoreError, match="no file of certificates"):
+            a_store(server, ca_cert=str(certificate.with_name("key.pem"))).read()

@@ -77,11 +77,13 @@ class NoAnswer(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """`timeout` in seconds bounds one request; it also bounds how long after the first try another may begin."""
+    """`timeout` in seconds bounds one request; it also bounds how long after the first try another may begin. `most` are
+    the bytes of an answer that are read."""
 
     credentials: Credentials
     timeout: float
     ca_cert: str | None = None
+    most: int = MOST
     pace: Pace = field(default_factory=Pace)
 
     def ask(self, method: str, url: str, body: bytes | None = None, *, tries: int | None = None) -> Answer:
@@ -131,7 +133,7 @@ class Wire:
             connection.request(method, target, body=body, headers=self._headers(body))
             with connection.getresponse() as response:
                 headers = {name.lower(): value for name, value in response.getheaders()}
-                body = _body(response, headers, shown(url))
+                body = _body(response, headers, shown(url), self.most)
             return Answer(status=response.status, headers=headers, body=body)
         finally:
             connection.close()
@@ -157,8 +159,8 @@ class Wire:
             ) from None
 
 
-def _body(response: http.client.HTTPResponse, headers: Mapping[str, str], where: str) -> bytes:
-    """All of it. Raises StoreError for more than `MOST` bytes and for a body that is not what was announced."""
+def _body(response: http.client.HTTPResponse, headers: Mapping[str, str], where: str, most: int) -> bytes:
+    """All of it. Raises StoreError for more than `most` bytes and for a body that is not what was announced."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise StoreError(
@@ -168,12 +170,12 @@ def _body(response: http.client.HTTPResponse, headers: Mapping[str, str], where:
     pieces: list[bytes] = []
     size = 0
     announced = response.length
-    if (announced or 0) > MOST:
-        raise _huge(where)
+    if (announced or 0) > most:
+        raise _huge(where, most)
     while piece := response.read(_PIECE):
         size += len(piece)
-        if size > MOST:
-            raise _huge(where)
+        if size > most:
+            raise _huge(where, most)
         pieces.append(piece)
     if announced is not None and size < announced:
         raise http.client.IncompleteRead(b"", announced - size)
@@ -183,9 +185,9 @@ def _body(response: http.client.HTTPResponse, headers: Mapping[str, str], where:
     return body
 
 
-def _huge(where: str) -> StoreError:
+def _huge(where: str, most: int) -> StoreError:
     return StoreError(
-        f"{where} answers with more than {MOST // 1024 // 1024} MiB, which is no state",
+        f"{where} answers with more than {most // 1024 // 1024} MiB, which is no state",
         hint="look what is at that address",
     )
 
