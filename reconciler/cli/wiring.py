@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reconciler.cli.options import Invocation
     from reconciler.config.configure import Configuration
     from reconciler.engine.context import Context
-    from reconciler.model.desired import Desired
+    from reconciler.model.desired import Desired, StoreConfig
     from reconciler.model.event import Event
     from reconciler.stores.base import Store
 
@@ -52,29 +52,34 @@ def load(call: Invocation) -> Configuration:
 def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
     """The configuration and its store, for commands that ask no backend."""
     desired = load(call).desired
-    store = store_of(desired)
+    store = store_of(desired, call)
     try:
         yield desired, store
     finally:
         store.close()
 
 
-def store_of(desired: Desired) -> Store:
-    """The open store of a configuration."""
-    from reconciler.stores.registry import open_store
-
-    return open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
+def store_of(desired: Desired, call: Invocation) -> Store:
+    """The open store of a configuration, its credentials read."""
+    return _opened_with(desired.store, call, desired.stack, Path(desired.directory))
 
 
 def store_elsewhere(call: Invocation, file: str, desired: Desired) -> Store:
     """The open store of the same stack that another file speaks of. Raises ConfigError."""
     from reconciler.config.elsewhere import store_elsewhere
-    from reconciler.stores.registry import open_store
 
     config, directory = store_elsewhere(
         Path(file), stack=desired.stack, directory=Path(call.settings.directory), environ=call.environ
     )
-    return open_store(config, stack=desired.stack, directory=directory)
+    return _opened_with(config, call, desired.stack, directory)
+
+
+def _opened_with(config: StoreConfig, call: Invocation, stack: str, directory: Path) -> Store:
+    from reconciler.config.references import with_credentials
+    from reconciler.stores.registry import open_store
+
+    known = with_credentials(config, directory=str(directory), environ=call.environ, run=run_secret_command)
+    return open_store(known, stack=stack, directory=directory)
 
 
 @contextmanager
@@ -97,13 +102,13 @@ def opened(
         configuration = load(call)
         stack.enter_context(_illustrated(configuration))
         desired = configuration.desired
-        store = store_of(desired)
+        store = store_of(desired, call)
         stack.callback(store.close)
         before = key = store.secret_key(create=False) if secrets else None
         if secrets:
             if key is None:
                 _refuse_lost_key(store)
-                key = store.secret_key(create=writes)
+                key = store.secret_key(create=writes if store.keeps_key else _has_secrets(desired))
             desired = resolve_secrets(desired, key=key, environ=call.environ, run=run_secret_command)
         backends = BackendPool(desired.backends, open_backend)
         stack.callback(backends.close)
@@ -130,6 +135,10 @@ def _illustrated(configuration: Configuration) -> Iterator[None]:
             for item in error.diagnostics
         )
         raise
+
+
+def _has_secrets(desired: Desired) -> bool:
+    return any(sandbox.spec.secrets for sandbox in desired.sandboxes.values())
 
 
 def _refuse_lost_key(store: Store) -> None:

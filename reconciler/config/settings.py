@@ -28,6 +28,8 @@ _PATHS = frozenset(
         ("kubeconfig",),
         ("api_key", "file"),
         ("token", "file"),
+        ("password", "file"),
+        ("ca_cert",),
         ("url", "file"),
         ("tls", "ca_cert"),
         ("tls", "client_cert"),

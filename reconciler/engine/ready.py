@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.readiness import Again, Ready, Waiting, decide, probe_timeout
 from reconciler.engine.probe import probe_http
-from reconciler.engine.proxies import goes_direct
 from reconciler.model.desired import Readiness
+from reconciler.transport.proxies import goes_direct
 
 if TYPE_CHECKING:
     import httpx

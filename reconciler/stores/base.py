@@ -18,7 +18,8 @@ from reconciler.model.state import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockInfo:
-    """Who holds the lock. `fence` grows with every taking of it; times in seconds since the epoch."""
+    """Who holds the lock. `fence` grows with every taking of it; times in seconds since the epoch. `expires` and `fence`
+    are 0 where a lock has neither end nor number; what a server does not tell of a holder is "" or 0."""
 
     id: str
     who: str  # user@host
@@ -31,7 +32,9 @@ class LockInfo:
 
     @property
     def holder(self) -> str:
-        return f"{self.who} (pid {self.pid}, {self.operation})"
+        known = [f"pid {self.pid}"] * (self.pid > 0) + [self.operation] * (self.operation != "")
+        who = self.who or "somebody whom the server does not name"
+        return f"{who} ({', '.join(known)})" if known else who
 
     def lasts(self, now: float) -> str:
         """How long the lease still is, for people; "" where there is none to speak of."""
@@ -45,15 +48,18 @@ class LockInfo:
 
 
 def lock_held(subject: str, held: LockInfo, now: float) -> LockHeld:
-    """What `Store.lock` raises when it may not wait any longer: who, where, pid, what, since when, and how long still.
-    `subject` is what is locked: "the state state/research.json"."""
+    """What `Store.lock` raises when it may not wait any longer: who, where, pid, what, since when, and how long still, as
+    far as that is known. `subject` is what is locked: "the state state/research.json". `now` is by the clock that
+    `held.since` was taken from."""
     from datetime import UTC, datetime  # only who is refused pays for it
 
-    since = datetime.fromtimestamp(held.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    age = max(0, round(now - held.since))
+    since = ""
+    if held.since:
+        at = datetime.fromtimestamp(held.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        since = f" since {at} ({max(0, round(now - held.since))} s ago)"
     lasts = held.lasts(now)
     return LockHeld(
-        f"{subject} is locked by {held.holder} since {since} ({age} s ago){lasts and f'; {lasts}'}",
+        f"{subject} is locked by {held.holder}{since}{lasts and f'; {lasts}'}",
         holder=held.holder,
         hint="wait for it with `--lock-timeout 5m`, or, if that run is certainly dead, "
         f"`reconciler force-unlock {held.id}`",
@@ -92,6 +98,28 @@ def no_place_for_key(place: str) -> StoreError:
     )
 
 
+def lease_lost(subject: str, holder: LockInfo | None) -> LeaseLost:
+    """What every write raises once the lock is somebody else's, or nobody's."""
+    now = "nobody holds it" if holder is None else f"{holder.holder} holds it"
+    return LeaseLost(
+        f"the lock of {subject} was taken from this run: {now} now, so nothing more is written",
+        hint="run the command again once the other is done; it starts from what is really there",
+    )
+
+
+def nothing_to_unlock(subject: str) -> StoreError:
+    """What `Store.force_unlock` raises when the lock is free."""
+    return StoreError(f"nobody holds the lock of {subject}", hint="there is nothing to unlock")
+
+
+def other_lock(subject: str, holder: LockInfo, asked: str) -> StoreError:
+    """What it raises when the lock has another id than the one that was asked for."""
+    return StoreError(
+        f"the lock of {subject} has the id {holder.id}, not {asked}; {holder.holder} holds it",
+        hint="look again with `reconciler lock show`: it may have changed hands",
+    )
+
+
 class Lease(ABC):
     """A held lock. A heartbeat of its own keeps it alive until `release`. Usable as a context manager."""
 
@@ -116,8 +144,13 @@ class Lease(ABC):
 class Store(ABC):
     """State of one stack. Reading never writes. Writing needs the lease and raises LeaseLost without it.
 
+    `keeps_key`: there is a place for the key of the secrets' digests. Where there is none, RECONCILER_STATE_KEY has to
+    be set before there are secrets, and `secret_key(create=True)` raises StoreError without it.
+
     Every store raises StoreError, StateCorrupt or StateTooNew, with the place and the next step in the message.
     """
+
+    keeps_key: bool = True
 
     @abstractmethod
     def describe(self) -> str:

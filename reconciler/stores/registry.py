@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 GROUP = "reconciler.stores"
 _OURS: Mapping[str, str] = {
     "file": "reconciler.stores.file:FileStore",
+    "http": "reconciler.stores.http:HttpStore",
     "memory": "reconciler.stores.memory:MemoryStore",
 }
 DEFAULT_PATH = "state"  # of a file store that names none, beside the configuration
-_PLANNED = ("http", "kubernetes", "postgres")
+_PLANNED = ("kubernetes", "postgres")
 
 
 def store_types() -> tuple[str, ...]:

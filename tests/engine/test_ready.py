@@ -13,8 +13,8 @@ import httpx  # noqa: F401 - imported before any budget runs: the async function
 import pytest
 
 import reconciler
-from reconciler.engine.proxies import goes_direct
 from reconciler.engine.ready import wait_for_sandbox_ready, wait_for_sandbox_ready_async
+from reconciler.transport.proxies import goes_direct
 from tests.support.servers import drip, endless, free_port, garbage, hang, serving, status
 
 Wait = Callable[..., bool]

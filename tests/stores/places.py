@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.stores.file import FileStore
-from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.lease import Timing
+from reconciler.stores.host import Host, this_host
 from reconciler.stores.sealing import PLAIN, KeySealer, KeySource, Sealer
 from reconciler.testing.store_conformance import STACK
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reconciler.stores.base import Store
 from reconciler.stores.file import FileStore
-from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.lease import Timing
+from reconciler.stores.host import Host, this_host
+from reconciler.stores.http import HttpStore
+from reconciler.stores.http.wire import Pace
 from reconciler.stores.memory import MemoryStore
 from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK, StoreConformance
 from tests.stores.places import a_key, a_sealer
+from tests.support.states import StateServer, keeping
 
 
 class TestMemoryStore(StoreConformance):
@@ -56,3 +62,38 @@ class TestSealedFileStore(TestFileStore):
 
     def sealer(self) -> Sealer:
         return a_sealer(a_key())
+
+
+class TestHttpStore(StoreConformance):
+    """On a server that does what the protocol says and nothing more."""
+
+    keeps_history = False
+    keeps_journal = False
+    keeps_key = False
+    fences = False
+    kind = "plain"
+
+    @pytest.fixture(autouse=True)
+    def server(self) -> Iterator[StateServer]:
+        self.alive: dict[int, str | None] = {}
+        with keeping(self.kind) as self.states:
+            yield self.states
+
+    def open(self, home: Path) -> Store:
+        pid = 1_000_000 + len(self.alive)
+        self.alive[pid] = "then"
+        host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
+        pace = Pace(first=0.01, poll=0.005)
+        return HttpStore(STACK, **self.states.options(), timeout=10.0, host=host, pace=pace, environ={})
+
+    def kill(self, home: Path, store: Store) -> None:
+        info = store.lock_info()
+        assert info is not None
+        self.alive[info.pid] = None
+
+
+class TestHttpStoreOnGitLab(TestHttpStore):
+    """On one that behaves as GitLab does: it keeps no more of a lock than its id."""
+
+    kind = "gitlab"
+    tells_holder = False

@@ -54,10 +54,14 @@ def test_the_memory_store_takes_a_key(tmp_path: Path) -> None:
     ("asked", "says", "hint"),
     [
         (config("fil"), "there is no store 'fil'", "did you mean 'file'?"),
-        (config("s3"), "there is no store 's3'", "choose one of: file, memory"),
-        (config("postgres"), "store 'postgres' is not yet supported", "choose one of: file, memory"),
-        (config("http"), "store 'http' is not yet supported", "choose one of: file, memory"),
-        (config("kubernetes"), "store 'kubernetes' is not yet supported", "choose one of: file, memory"),
+        (config("s3"), "there is no store 's3'", "choose one of: file, http, memory"),
+        (config("postgres"), "store 'postgres' is not yet supported", "choose one of: file, http, memory"),
+        (config("http"), "store 'http' does not take these options", ""),
+        (
+            config("kubernetes"),
+            "store 'kubernetes' is not yet supported",
+            "choose one of: file, http, memory",
+        ),
         (config("file", pth="x"), "store 'file' has no option 'pth'", "did you mean 'path'?"),
         (config("file", environ={}), "store 'file' has no option 'environ'", "choose one of: path"),
         (config("file", path=7), "store 'file' does not take these options", ""),
@@ -109,7 +113,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_third_partys_store_is_found_by_its_entry_point(third_party: Path) -> None:
-    assert registry.store_types() == ("broken", "file", "function", "keyed", "memory", "object")
+    assert registry.store_types() == ("broken", "file", "function", "http", "keyed", "memory", "object")
     store = opened("keyed", third_party, bucket="b")
     assert isinstance(store, MemoryStore)
     assert store.describe() == "memory:research-b-eu"

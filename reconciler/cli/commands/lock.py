@@ -57,15 +57,29 @@ def force_unlock(call: Invocation, *, lock_id: str) -> int:
 
 
 def _lock_text(held: LockInfo, now: float) -> str:
-    since = datetime.fromtimestamp(held.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    left = held.expires - now
-    lease = f"expires in {age(left)} unless renewed" if left > 0 else f"expired {age(-left)} ago"
+    """What the server of an `http` store does not tell is left open."""
+    where = [held.host] * (held.host != "") + [f"pid {held.pid}"] * (held.pid > 0)
     rows = [
         ("id", held.id),
         ("who", held.who),
-        ("where", f"{held.host}, pid {held.pid}"),
+        ("where", ", ".join(where)),
         ("what", held.operation),
-        ("since", f"{since} ({age(now - held.since)} ago)"),
-        ("lease", f"{lease}, fence {held.fence}"),
+        ("since", _since(held, now)),
+        ("lease", _lease(held, now)),
     ]
-    return "".join(f"{name:<6} {harmless(value)}\n" for name, value in rows)
+    return "".join(f"{name:<6} {harmless(value) or 'not known'}\n" for name, value in rows)
+
+
+def _since(held: LockInfo, now: float) -> str:
+    if not held.since:
+        return ""
+    since = datetime.fromtimestamp(held.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{since} ({age(max(0.0, now - held.since))} ago)"
+
+
+def _lease(held: LockInfo, now: float) -> str:
+    if not held.expires:
+        return "none: it is held until it is given back, or broken with `reconciler force-unlock`"
+    left = held.expires - now
+    lease = f"expires in {age(left)} unless renewed" if left > 0 else f"expired {age(-left)} ago"
+    return f"{lease}, fence {held.fence}"

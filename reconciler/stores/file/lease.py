@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import LeaseLost, LockHeld, StoreError
-from reconciler.stores.base import Lease, LockInfo, lock_held
+from reconciler.stores.base import Lease, LockInfo, lease_lost, lock_held, nothing_to_unlock, other_lock
 from reconciler.stores.file import disk
-from reconciler.stores.file.host import Host
 from reconciler.stores.file.record import Holder, Record, read_record
+from reconciler.stores.host import Host
 
 _Heard = Callable[[LockInfo], None]
 
@@ -153,10 +153,6 @@ class LockFile:
 
     def _myself(self, operation: str, fence: int) -> Holder:
         now = self.timing.now()
-        try:
-            started = self.host.started(self.host.pid) or ""
-        except OSError:
-            started = ""  # then only the pid tells whether we live
         info = LockInfo(
             id=uuid.uuid4().hex,
             who=self.host.who,
@@ -167,22 +163,18 @@ class LockFile:
             expires=now + self.timing.lease,
             fence=fence,
         )
-        return Holder(info=info, boot=self.host.boot, started=started)
+        return Holder(info=info, boot=self.host.boot, started=self.host.began())
 
     def _is_here(self, holder: Holder) -> bool:
         """Whether its pid means something to us."""
-        return holder.info.host == self.host.name and holder.boot == self.host.boot != ""
+        return self.host.judges(name=holder.info.host, boot=holder.boot)
 
     def _gone(self, holder: Holder, watch: _Watch) -> bool:
         """Whether its lock may be broken: its process is certainly gone, or it is elsewhere and was watched for a
         whole lease in vain."""
         if not self._is_here(holder):
             return watch.left(holder) <= 0
-        try:
-            started = self.host.started(holder.info.pid)
-        except OSError:
-            return False
-        return started is None or (holder.started != "" and started != holder.started)
+        return self.host.ended(holder.info.pid, began=holder.started)
 
     def _worth_watching(self, holder: Holder, watch: _Watch) -> float:
         """How long to go on even when nobody asked to wait, in seconds: until it is known whether a holder elsewhere
@@ -211,11 +203,7 @@ class LockFile:
         held = self.record().holder
         if held is not None and (held.info.id, held.info.fence) == (mine.id, mine.fence):
             return held
-        now = "nobody holds it" if held is None else f"{held.info.holder} holds it"
-        raise LeaseLost(
-            f"the lock of {self.subject} was taken from this run: {now} now, so nothing more is written",
-            hint="run the command again once the other is done; it starts from what is really there",
-        )
+        raise lease_lost(self.subject, None if held is None else held.info)
 
     def renew(self, mine: LockInfo) -> None:
         """Another `timing.lease` seconds from now. Raises LeaseLost."""
@@ -235,22 +223,16 @@ class LockFile:
     def break_by_force(self, lock_id: str) -> LockInfo:
         """Frees it whoever holds it; the fence stays, so its holder is refused from now on."""
         if not disk.exists(self.path):
-            raise self._free()
+            raise nothing_to_unlock(self.subject)
         with self.guarded():
             record = self.record()
             if record.holder is None:
-                raise self._free()
+                raise nothing_to_unlock(self.subject)
             info = record.holder.info
             if info.id != lock_id:
-                raise StoreError(
-                    f"the lock of {self.subject} has the id {info.id}, not {lock_id}; {info.holder} holds it",
-                    hint="look again with `reconciler lock show`: it may have changed hands",
-                )
+                raise other_lock(self.subject, info, lock_id)
             self._put(replace(record, holder=None), durable=True)
         return info
-
-    def _free(self) -> StoreError:
-        return StoreError(f"nobody holds the lock of {self.subject}", hint="there is nothing to unlock")
 
     def _held(self, holder: Holder) -> LockHeld:
         held = lock_held(self.subject, holder.info, self.timing.now())

@@ -7,7 +7,8 @@ every other host keeps what the environment says.
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import urllib.request
+from urllib.parse import SplitResult, urlsplit
 
 _LOCAL_SUFFIXES = (".docker.internal", ".containers.internal", ".localhost")
 
@@ -23,3 +24,14 @@ def goes_direct(url: str) -> bool:
     except ValueError:
         return "." not in host or host.endswith(_LOCAL_SUFFIXES)
     return address.is_loopback or address.is_private or address.is_link_local
+
+
+def proxy_for(scheme: str, host: str) -> SplitResult | None:
+    """What the environment names for this host, None where it is reached without one."""
+    if urllib.request.proxy_bypass(host):
+        return None
+    proxy = urllib.request.getproxies().get(scheme)
+    if not proxy:
+        return None
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return parts if parts.hostname else None

@@ -1,0 +1,57 @@
+"""What `reconciler doctor` says of a server that keeps a state: (what was checked, is it well, detail or fix). Raises
+nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from reconciler.errors import StoreError
+from reconciler.model.state import State
+from reconciler.stores import keys
+from reconciler.stores.http.lock import HttpLock
+from reconciler.transport.proxies import goes_direct
+
+Answer = tuple[str, bool, str]
+
+
+def state(read: Callable[[], State | None]) -> Answer:
+    try:
+        found = read()
+    except StoreError as error:
+        return "state is readable", False, _told(error)
+    if found is None:
+        return "state is readable", True, "none yet"
+    return "state is readable", True, f"serial {found.serial}, {len(found.sandboxes)} sandboxes"
+
+
+def lock(kept: HttpLock) -> Answer:
+    """Takes the lock for a moment, if it is free, to see whether a second taking is refused."""
+    try:
+        held = kept.look()
+        if held is not None:
+            return "lock", True, f"held by {held.holder}"
+        if kept.excludes():
+            return "lock", True, "free"
+    except StoreError as error:
+        return "lock", False, _told(error)
+    return "lock", False, "the server gives it to two at once: use one that keeps locks"
+
+
+def private(url: str, kind: str) -> Answer:
+    what, parts = "connection is private", urlsplit(url)
+    if parts.scheme == "https":
+        return what, True, f"https, {kind}"
+    if goes_direct(url):
+        return what, True, f"http within this network, {kind}"
+    return what, False, "state and credentials travel in clear: use an https `url`"
+
+
+def key(environ: Mapping[str, str]) -> Answer:
+    if environ.get(keys.KEY_VARIABLE):
+        return "key of secrets", True, keys.KEY_VARIABLE
+    return "key of secrets", True, f"none: set {keys.KEY_VARIABLE} before a sandbox gets secrets"
+
+
+def _told(error: StoreError) -> str:
+    return f"{error.message}: {error.hint}" if error.hint else error.message
