@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.errors import StoreError
+from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 
@@ -57,6 +58,40 @@ def no_version(place: str, serial: int, there: Sequence[Version]) -> StoreError:
     return StoreError(
         f"{place} has no version of serial {serial}",
         hint=f"there is: {known}" if known else "there is no state yet, so there are no versions of it",
+    )
+
+
+def lock_held(subject: str, holder: LockInfo, *, now: float) -> LockHeld:
+    """What `Store.lock` raises when its time is up. `now` is by the clock that `holder.since` was taken from."""
+    since = datetime.fromtimestamp(holder.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    age = max(0, round(now - holder.since))
+    return LockHeld(
+        f"{subject} is locked by {holder.holder} since {since} ({age} s ago)",
+        holder=holder.holder,
+        hint="wait for it with `--lock-timeout 5m`, or, if that run is certainly dead, "
+        f"`reconciler force-unlock {holder.id}`",
+    )
+
+
+def lease_lost(subject: str, holder: LockInfo | None) -> LeaseLost:
+    """What every write raises once the lock is somebody else's, or nobody's."""
+    now = "nobody holds it" if holder is None else f"{holder.holder} holds it"
+    return LeaseLost(
+        f"the lock of {subject} was taken from this run: {now} now, so nothing more is written",
+        hint="run the command again once the other is done; it starts from what is really there",
+    )
+
+
+def nothing_to_unlock(subject: str) -> StoreError:
+    """What `Store.force_unlock` raises when the lock is free."""
+    return StoreError(f"nobody holds the lock of {subject}", hint="there is nothing to unlock")
+
+
+def other_lock(subject: str, holder: LockInfo, asked: str) -> StoreError:
+    """What it raises when the lock has another id than the one that was asked for."""
+    return StoreError(
+        f"the lock of {subject} has the id {holder.id}, not {asked}; {holder.holder} holds it",
+        hint="look again with `reconciler lock show`: it may have changed hands",
     )
 
 

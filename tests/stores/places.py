@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.stores.file import FileStore
-from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.lease import Timing
+from reconciler.stores.host import Host, this_host
 from reconciler.testing.store_conformance import STACK
 
 NOW = 1_800_000_000.0

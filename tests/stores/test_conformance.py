@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reconciler.stores.base import Store
 from reconciler.stores.file import FileStore
-from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.lease import Timing
+from reconciler.stores.host import Host, this_host
 from reconciler.stores.memory import MemoryStore
+from reconciler.stores.postgres.lease import Timing as PostgresTiming
 from reconciler.testing.store_conformance import STACK, StoreConformance
+from tests.stores import databases
+from tests.support.postgres import Postgres, requires_postgres
 
 
 class TestMemoryStore(StoreConformance):
@@ -32,6 +38,33 @@ class TestFileStore(StoreConformance):
         self.alive[pid] = "then"
         host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
         return FileStore(STACK, path=home / "state", host=host, timing=Timing(poll=0.005), environ={})
+
+    def kill(self, home: Path, store: Store) -> None:
+        info = store.lock_info()
+        assert info is not None
+        self.alive[info.pid] = None
+
+
+@requires_postgres
+class TestPostgresStore(StoreConformance):
+    """The same on a real server; each home has a schema of its own."""
+
+    @pytest.fixture(autouse=True)
+    def server(self, postgres: Postgres) -> Iterator[None]:
+        self.url = postgres.url()
+        self.alive: dict[int, str | None] = {}
+        self.opened: list[Store] = []
+        yield
+        for store in self.opened:
+            store.close()
+
+    def open(self, home: Path) -> Store:
+        pid = 1_000_000 + len(self.alive)
+        self.alive[pid] = "then"
+        host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
+        store = databases.a_store(self.url, home, host=host, timing=PostgresTiming(poll=0.005))
+        self.opened.append(store)
+        return store
 
     def kill(self, home: Path, store: Store) -> None:
         info = store.lock_info()

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import LeaseLost, LockHeld, StoreError
+from reconciler.stores import host
 from reconciler.stores.base import LockInfo
-from reconciler.stores.file import host
 from reconciler.stores.file.lease import FileLease, Timing
 from reconciler.testing.store_conformance import STACK, a_state, created
 from tests.stores.places import NOW, Clock, Machine, a_store

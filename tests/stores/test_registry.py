@@ -54,10 +54,9 @@ def test_the_memory_store_takes_a_key(tmp_path: Path) -> None:
     ("asked", "says", "hint"),
     [
         (config("fil"), "there is no store 'fil'", "did you mean 'file'?"),
-        (config("s3"), "there is no store 's3'", "choose one of: file, memory"),
-        (config("postgres"), "store 'postgres' is not yet supported", "choose one of: file, memory"),
-        (config("http"), "store 'http' is not yet supported", "choose one of: file, memory"),
-        (config("kubernetes"), "store 'kubernetes' is not yet supported", "choose one of: file, memory"),
+        (config("s3"), "there is no store 's3'", "choose one of: file, memory, postgres"),
+        (config("http"), "store 'http' is not yet supported", "choose one of: file, memory, postgres"),
+        (config("kubernetes"), "store 'kubernetes' is not yet supported", "choose one of: file, memory, postgres"),
         (config("file", pth="x"), "store 'file' has no option 'pth'", "did you mean 'path'?"),
         (config("file", environ={}), "store 'file' has no option 'environ'", "choose one of: path"),
         (config("file", path=7), "store 'file' does not take these options", ""),

@@ -16,22 +16,20 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from reconciler.core.fold import fold_all
 from reconciler.errors import StateCorrupt, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
-from reconciler.stores import snapshot
+from reconciler.stores import keys, snapshot
 from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
 from reconciler.stores.file import checks, disk, journal
 from reconciler.stores.file.history import UNREADABLE, History, version_of
-from reconciler.stores.file.host import Host, this_host
 from reconciler.stores.file.journal import Header, Journal
 from reconciler.stores.file.lease import LockFile, Timing
+from reconciler.stores.host import Host, this_host
 
-KEY_VARIABLE = "RECONCILER_STATE_KEY"
 _STACK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -281,14 +279,9 @@ class FileStore(Store):
         disk.replace_file(path, data, prefix=self._prefix)
 
     def secret_key(self, *, create: bool) -> bytes | None:
-        given = self._environ.get(KEY_VARIABLE)
+        given = keys.given(self._environ, instead=disk.shown(self._key))
         if given is not None:
-            if not given:
-                raise StoreError(
-                    f"{KEY_VARIABLE} is set, but empty",
-                    hint=f"unset it to use {disk.shown(self._key)}, or give it the key (CI: is the secret set?)",
-                )
-            return sha256(given.encode(errors="surrogateescape")).digest()
+            return given
         found = self._read_key()
         if found is not None or not create:
             return found
@@ -296,21 +289,15 @@ class FileStore(Store):
         with self._lock.guarded():
             found = self._read_key()  # another may have been faster
             if found is None:
-                found = os.urandom(32)
-                self._replace(self._key, found.hex().encode() + b"\n")
+                found = keys.new()
+                self._replace(self._key, keys.encode(found) + b"\n")
         return found
 
     def _read_key(self) -> bytes | None:
         data = disk.read_bytes(self._key)
         if data is None:
             return None
-        if not re.fullmatch(rb"[0-9a-f]{64}\n?", data):
-            raise StateCorrupt(
-                f"{disk.shown(self._key)} is no key: it should be 64 hex digits",
-                hint="restore it; without the old key every sandbox with secrets is planned as changed once, "
-                "so only then remove it",
-            )
-        return bytes.fromhex(data.decode())
+        return keys.decode(data.removesuffix(b"\n"), place=disk.shown(self._key))
 
     def lock_info(self) -> LockInfo | None:
         held = self._lock.record().holder

@@ -36,6 +36,25 @@ class Host:
     def who(self) -> str:
         return f"{self.user}@{self.name}"
 
+    def began(self) -> str:
+        """When this very process did; "" when that cannot be found out, and then only its pid tells whether it lives."""
+        try:
+            return self.started(self.pid) or ""
+        except OSError:
+            return ""
+
+    def judges(self, *, name: str, boot: str) -> bool:
+        """Whether a process that says this of its machine has its pid from the same place as ours."""
+        return name == self.name and boot == self.boot != ""
+
+    def ended(self, pid: int, *, began: str) -> bool:
+        """Whether the process of that pid which began then ("": nobody knows when) is certainly gone."""
+        try:
+            started = self.started(pid)
+        except OSError:
+            return False
+        return started is None or (began != "" and started != began)
+
 
 def this_host() -> Host:
     return Host(
