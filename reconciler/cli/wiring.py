@@ -52,18 +52,22 @@ def load(call: Invocation) -> Configuration:
 def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
     """The configuration and its store, for commands that ask no backend."""
     desired = load(call).desired
-    store = store_of(desired)
+    store = store_of(desired, call)
     try:
         yield desired, store
     finally:
         store.close()
 
 
-def store_of(desired: Desired) -> Store:
-    """The open store of a configuration."""
+def store_of(desired: Desired, call: Invocation) -> Store:
+    """The open store of a configuration, its credentials read."""
+    from reconciler.config.references import with_credentials
     from reconciler.stores.registry import open_store
 
-    return open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
+    config = with_credentials(
+        desired.store, directory=desired.directory, environ=call.environ, run=run_secret_command
+    )
+    return open_store(config, stack=desired.stack, directory=Path(desired.directory))
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def opened(
         configuration = load(call)
         stack.enter_context(_illustrated(configuration))
         desired = configuration.desired
-        store = store_of(desired)
+        store = store_of(desired, call)
         stack.callback(store.close)
         before = key = store.secret_key(create=False) if secrets else None
         if secrets:

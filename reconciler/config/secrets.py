@@ -136,6 +136,21 @@ def resolve_secrets(
     return replace(desired, sandboxes=resolved)
 
 
+def read_reference(
+    ref: SecretRef,
+    what: str,
+    *,
+    directory: str,
+    environ: Mapping[str, str],
+    run: Callable[[Sequence[str]], str],
+) -> str:
+    """One value that is no sandbox's secret; `what` names it in messages. Raises ConfigError when it cannot be had."""
+    try:
+        return _Reader(directory, environ, run).read(ref)
+    except _Unobtainable as error:
+        raise ConfigError(error.summary.replace("the secret THIS", what), hint=error.fix) from None
+
+
 def digest(key: bytes, name: str, value: str) -> str:
     """What state, plan and comparison see of a secret: it tells same from different, and nothing else."""
     made = hmac.new(key, name.encode() + b"\0" + value.encode("utf-8", "surrogateescape"), hashlib.sha256)

@@ -56,7 +56,11 @@ def test_the_memory_store_takes_a_key(tmp_path: Path) -> None:
         (config("fil"), "there is no store 'fil'", "did you mean 'file'?"),
         (config("s3"), "there is no store 's3'", "choose one of: file, memory, postgres"),
         (config("http"), "store 'http' is not yet supported", "choose one of: file, memory, postgres"),
-        (config("kubernetes"), "store 'kubernetes' is not yet supported", "choose one of: file, memory, postgres"),
+        (
+            config("kubernetes"),
+            "store 'kubernetes' is not yet supported",
+            "choose one of: file, memory, postgres",
+        ),
         (config("file", pth="x"), "store 'file' has no option 'pth'", "did you mean 'path'?"),
         (config("file", environ={}), "store 'file' has no option 'environ'", "choose one of: path"),
         (config("file", path=7), "store 'file' does not take these options", ""),
@@ -108,7 +112,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_third_partys_store_is_found_by_its_entry_point(third_party: Path) -> None:
-    assert registry.store_types() == ("broken", "file", "function", "keyed", "memory", "object")
+    assert registry.store_types() == ("broken", "file", "function", "keyed", "memory", "object", "postgres")
     store = opened("keyed", third_party, bucket="b")
     assert isinstance(store, MemoryStore)
     assert store.describe() == "memory:research-b-eu"

@@ -54,14 +54,14 @@ def _checks(call: Invocation) -> Iterator[Check]:
     yield Check(
         subject="configuration", what="valid", ok=True, detail=f"stack {desired.stack}, {count} declared"
     )
-    yield from _store(desired)
+    yield from _store(desired, call)
     for name in sorted(desired.backends):
         yield from _backend(desired.backends[name])
 
 
-def _store(desired: Desired) -> Iterator[Check]:
+def _store(desired: Desired, call: Invocation) -> Iterator[Check]:
     try:
-        with closing(store_of(desired)) as store:
+        with closing(store_of(desired, call)) as store:
             subject = f"store {store.describe()}"
             yield from _told(subject, store.check())
             held = store.lock_info()

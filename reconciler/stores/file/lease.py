@@ -15,11 +15,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.errors import LeaseLost, StateCorrupt, StoreError
-from reconciler.stores.base import Lease, LockInfo, lease_lost, lock_held, nothing_to_unlock, other_lock
+from reconciler.errors import LeaseLost, LockHeld, StateCorrupt, StoreError
+from reconciler.stores.base import Lease, LockInfo
 from reconciler.stores.file import disk
 from reconciler.stores.host import Host
 
@@ -110,7 +111,7 @@ class LockFile:
             assert other is not None
             remaining = gives_up - self.timing.monotonic()
             if remaining <= 0:
-                raise lock_held(self.subject, other, now=self.timing.now())
+                raise self._held(other)
             if not waited and on_wait is not None:
                 on_wait(other)
             waited = True
@@ -131,6 +132,10 @@ class LockFile:
 
     def _myself(self, operation: str, fence: int) -> _Holder:
         now = self.timing.now()
+        try:
+            started = self.host.started(self.host.pid) or ""
+        except OSError:
+            started = ""  # then only the pid tells whether we live
         info = LockInfo(
             id=uuid.uuid4().hex,
             who=self.host.who,
@@ -141,13 +146,18 @@ class LockFile:
             expires=now + self.timing.lease,
             fence=fence,
         )
-        return _Holder(info=info, boot=self.host.boot, started=self.host.began())
+        return _Holder(info=info, boot=self.host.boot, started=started)
 
     def _gone(self, holder: _Holder) -> bool:
         """Whether its lock may be broken: its process is certainly gone, or it is elsewhere and out of time."""
-        if not self.host.judges(name=holder.info.host, boot=holder.boot):
+        here = holder.info.host == self.host.name and holder.boot == self.host.boot != ""
+        if not here:
             return self.timing.now() >= holder.info.expires
-        return self.host.ended(holder.info.pid, began=holder.started)
+        try:
+            started = self.host.started(holder.info.pid)
+        except OSError:
+            return False
+        return started is None or (holder.started != "" and started != holder.started)
 
     def record(self) -> _Record:
         """What the file says. Raises StateCorrupt when that is nothing of ours."""
@@ -178,7 +188,11 @@ class LockFile:
         held = self.record().holder
         if held is not None and (held.info.id, held.info.fence) == (mine.id, mine.fence):
             return held
-        raise lease_lost(self.subject, None if held is None else held.info)
+        now = "nobody holds it" if held is None else f"{held.info.holder} holds it"
+        raise LeaseLost(
+            f"the lock of {self.subject} was taken from this run: {now} now, so nothing more is written",
+            hint="run the command again once the other is done; it starts from what is really there",
+        )
 
     def renew(self, mine: LockInfo) -> None:
         """Another `timing.lease` seconds from now. Raises LeaseLost."""
@@ -197,16 +211,32 @@ class LockFile:
     def break_by_force(self, lock_id: str) -> LockInfo:
         """Frees it whoever holds it; the fence stays, so its holder is refused from now on."""
         if not disk.exists(self.path):
-            raise nothing_to_unlock(self.subject)
+            raise self._free()
         with self.guarded():
             record = self.record()
             if record.holder is None:
-                raise nothing_to_unlock(self.subject)
+                raise self._free()
             info = record.holder.info
             if info.id != lock_id:
-                raise other_lock(self.subject, info, lock_id)
+                raise StoreError(
+                    f"the lock of {self.subject} has the id {info.id}, not {lock_id}; {info.holder} holds it",
+                    hint="look again with `reconciler lock show`: it may have changed hands",
+                )
             self._put(replace(record, holder=None), durable=True)
         return info
+
+    def _free(self) -> StoreError:
+        return StoreError(f"nobody holds the lock of {self.subject}", hint="there is nothing to unlock")
+
+    def _held(self, info: LockInfo) -> LockHeld:
+        since = datetime.fromtimestamp(info.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        age = max(0, round(self.timing.now() - info.since))
+        return LockHeld(
+            f"{self.subject} is locked by {info.holder} since {since} ({age} s ago)",
+            holder=info.holder,
+            hint="wait for it with `--lock-timeout 5m`, or, if that run is certainly dead, "
+            f"`reconciler force-unlock {info.id}`",
+        )
 
 
 class FileLease(Lease):

@@ -68,8 +68,19 @@ def _shown(parameters: Mapping[str, str]) -> str:
     user, host = parameters.get("user", ""), parameters.get("host", "")
     who = quote(user, safe="") + (f":{MASK}" if "password" in parameters else "")
     at = f"{who}@" if who else ""
-    port = f":{parameters['port']}" if parameters.get("port") else ""
     database = quote(parameters.get("dbname", ""), safe="")
     if host.startswith(("/", "@")):
+        port = f":{parameters['port']}" if parameters.get("port") else ""
         return f"postgresql://{at}{port}/{database}?host={quote(host, safe='/@,')}"
-    return f"postgresql://{at}{quote(host, safe='[]:,')}{port}/{database}"
+    return f"postgresql://{at}{_hosts(host, parameters.get('port', ''))}/{database}"
+
+
+def _hosts(hosts: str, ports: str) -> str:
+    """`a:1,b:2`; one port is for all of them."""
+    names, numbers = hosts.split(","), ports.split(",")
+    if len(numbers) != len(names):
+        numbers = numbers[:1] * len(names)
+    return ",".join(
+        (f"[{name}]" if ":" in name else quote(name, safe="")) + (f":{number}" if number else "")
+        for name, number in zip(names, numbers, strict=True)
+    )

@@ -11,7 +11,6 @@ from reconciler.stores.postgres.layout import Tables, encoding_problem
 from reconciler.stores.postgres.session import Connection, Session
 
 Answer = tuple[str, bool, str]
-_UNSAFE = ("off",)
 
 
 def all_of(
@@ -38,14 +37,19 @@ def all_of(
 
 def _server(connection: Connection) -> list[Answer]:
     row = connection.execute(
-        """select current_setting('server_version'), pg_is_in_recovery(),
+        """select current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'),
                 current_setting('fsync'), current_setting('full_page_writes')"""
     ).fetchone()
     assert row is not None
-    version, replica, fsync, whole_pages = row
+    version, replica, read_only, fsync, whole_pages = row
+    server = f"PostgreSQL {version.split()[0]}"
+    if replica:
+        server += ", a replica: it can be read only\nlet the URL lead to the primary"
+    elif read_only == "on":
+        server += ", read-only\nlet the URL lead to the primary, and look at default_transaction_read_only"
     problem = encoding_problem(connection)
     return [
-        ("server", not replica, _role(version.split()[0], replica)),
+        ("server", not replica and read_only == "off", server),
         (
             "encoding",
             not problem,
@@ -56,14 +60,8 @@ def _server(connection: Connection) -> list[Answer]:
     ]
 
 
-def _role(version: str, replica: bool) -> str:
-    if replica:
-        return f"PostgreSQL {version}, a replica: it can be read only\nlet the URL lead to the primary"
-    return f"PostgreSQL {version}"
-
-
 def _durable(fsync: str, whole_pages: str) -> Answer:
-    off = [name for name, value in (("fsync", fsync), ("full_page_writes", whole_pages)) if value in _UNSAFE]
+    off = [name for name, value in (("fsync", fsync), ("full_page_writes", whole_pages)) if value == "off"]
     if off:
         named = " and ".join(off)
         return "durability", False, f"{named} off: a crash of the server may lose the state\nturn {named} on"

@@ -27,7 +27,7 @@ from reconciler.stores.postgres.session import Connection
 VERSION = 1
 _PARTS = ("layout", "state", "journal", "version", "lock", "key")
 _LONGEST = 63  # bytes of a name; PostgreSQL cuts off what is longer
-_NAME = re.compile(r"[^\0]+")
+_NAME = re.compile(r"[^\0%]+")  # psycopg takes a % for a placeholder
 
 _TABLES: tuple[LiteralString, ...] = (
     "create table if not exists {layout} (version integer primary key)",

@@ -231,7 +231,7 @@ class PostgresLease(Lease):
         self._lock = lock
         self._session = lock.beside()
         self._released = threading.Event()
-        self._lost: LeaseLost | None = None
+        self.lost: LeaseLost | None = None  # what the heartbeat has found out
         self._heart = threading.Thread(target=self._live, name=f"lease {info.id[:8]}", daemon=True)
         self._heart.start()
 
@@ -248,15 +248,15 @@ class PostgresLease(Lease):
         try:
             self._lock.renew(self._session, self.info)
         except LeaseLost as lost:
-            self._lost = lost
+            self.lost = lost
             return False
         except StoreError:
             return True  # the server may be back by the next beat; `check` reads the truth anyway
         return True
 
     def check(self) -> None:
-        if self._lost is not None:
-            raise LeaseLost(self._lost.message, hint=self._lost.hint)
+        if self.lost is not None:
+            raise LeaseLost(self.lost.message, hint=self.lost.hint)
         if self._released.is_set():
             raise LeaseLost(f"the lock of {self._lock.subject} was released already")
         self._lock.session.run(

@@ -145,3 +145,7 @@ class Session:
                 with suppress(psycopg.Error):
                     self._connection.close()
                 self._connection = None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_turn"):
+            self.close()  # who forgot to: the server keeps a place for every connection
