@@ -20,6 +20,7 @@ from reconciler.stores import host
 from reconciler.stores.base import LockInfo
 from reconciler.stores.postgres import PostgresStore
 from reconciler.stores.postgres.lease import PostgresLease, Timing
+from reconciler.stores.postgres.session import Connection
 from reconciler.testing.store_conformance import a_state, created
 from tests.stores.contention import contend
 from tests.stores.databases import a_store, schema_of
@@ -39,9 +40,15 @@ class Home:
         self.folder = folder
         self.stores: list[PostgresStore] = []
 
-    def open(self, machine: Machine | None = None, pid: int = 7, timing: Timing = QUIET) -> PostgresStore:
+    def open(
+        self,
+        machine: Machine | None = None,
+        pid: int = 7,
+        timing: Timing = QUIET,
+        timeout: float = 10.0,
+    ) -> PostgresStore:
         who = host.this_host() if machine is None else machine.process(pid)
-        store = a_store(self.server.url(), self.folder, host=who, timing=timing)
+        store = a_store(self.server.url(), self.folder, host=who, timing=timing, timeout=timeout)
         self.stores.append(store)
         return store
 
@@ -282,9 +289,9 @@ def test_nobody_takes_the_lock_while_a_write_is_under_way(home: Home) -> None:
 
     thread = threading.Thread(target=take)
 
-    def write(connection: object) -> None:
-        with connection.transaction():  # type: ignore[attr-defined]
-            store._lock.demand(connection, lease.info, keep=True)  # type: ignore[arg-type]
+    def write(connection: Connection) -> None:
+        with connection.transaction():
+            store._lock.demand(connection, lease.info, keep=True)
             thread.start()
             assert not taken.wait(0.1)
 
@@ -293,6 +300,27 @@ def test_nobody_takes_the_lock_while_a_write_is_under_way(home: Home) -> None:
     assert taken.is_set()
     with pytest.raises(LeaseLost):
         store.write(lease, a_state())
+    lease.release()
+
+
+def test_who_stops_in_the_middle_of_a_write_keeps_nobody_from_the_lock(home: Home) -> None:
+    """The server ends a transaction that nobody goes on with, and with it what was half written."""
+    store, other = home.open(timeout=0.4), home.open()
+    lease = store.lock("apply")
+    base = store.write(lease, a_state("a"))
+    stopped: list[bool] = []
+
+    def write(connection: Connection) -> None:
+        with connection.transaction():
+            store._lock.demand(connection, lease.info, keep=True)
+            store._replace(connection, 1, replace(base, serial=2, sandboxes={}))
+            if not stopped:
+                stopped.append(True)
+                other.force_unlock(lease.info.id)  # waits for the row
+
+    with pytest.raises(LeaseLost):
+        store._session.run("write", write)
+    assert other.read() == base
     lease.release()
 
 

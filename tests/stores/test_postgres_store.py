@@ -42,7 +42,7 @@ class Place:
             self.server.url(), autocommit=True, options=f"-c search_path={self.schema}"
         ) as connection:
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
 
 @pytest.fixture

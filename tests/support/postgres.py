@@ -58,7 +58,7 @@ class Postgres:
 
         with psycopg.connect(self.url(database=database), autocommit=True) as connection:
             cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def __enter__(self) -> Postgres:
         self.folder.chmod(0o755)  # the server's user passes through
