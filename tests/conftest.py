@@ -1,4 +1,4 @@
-"""Shared by all tests: the golden files and the one flag that rewrites them, and container engines."""
+"""Shared by all tests: the golden files and the one flag that rewrites them, container engines and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
-pytest_plugins = ["tests.support.docker", "tests.support.podman"]  # their fixtures, everywhere
+pytest_plugins = [
+    "tests.support.docker",
+    "tests.support.podman",
+    "tests.support.postgres",
+]  # their fixtures, everywhere
 
 GOLDEN = Path(__file__).parent / "golden"
 

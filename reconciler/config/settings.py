@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ _PATHS = frozenset(
     }
 )
 _BACKEND_PATHS = _PATHS | {("path",)}
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|\bpassword=")
 _DURATIONS = frozenset({("timeout",), ("create_timeout",), ("stop_timeout",)})  # handed over in seconds
 
 
@@ -84,9 +86,18 @@ def make_store(node: Node | None, scope: Scope) -> StoreConfig:
     if filled is None:
         return StoreConfig()
     kind = filled.get("store")
+    _warn_of_password(filled.get("url"), scope)
     return StoreConfig(
         type="file" if kind is None else kind.text or "", options=_options(filled, "store", scope)
     )
+
+
+def _warn_of_password(url: Node | None, scope: Scope) -> None:
+    if url is not None and url.text is not None and _PASSWORD.search(url.text):
+        scope.problems.warning(
+            url, "plain-secret", "the URL of the store is written in the file with its password",
+            "write `url: {env: NAME}`, or leave the password to the environment",
+        )  # fmt: skip
 
 
 def filled_block(node: Node, scope: Scope, definition: str) -> Node | None:

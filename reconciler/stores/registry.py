@@ -32,9 +32,11 @@ _OURS: Mapping[str, str] = {
     "file": "reconciler.stores.file:FileStore",
     "http": "reconciler.stores.http:HttpStore",
     "memory": "reconciler.stores.memory:MemoryStore",
+    "postgres": "reconciler.stores.postgres:PostgresStore",
 }
+_EXTRAS = ("postgres",)  # what pip installs more for a store of ours: `sandbox-reconciler[NAME]`
 DEFAULT_PATH = "state"  # of a file store that names none, beside the configuration
-_PLANNED = ("kubernetes", "postgres")
+_PLANNED = ("kubernetes",)
 
 
 def store_types() -> tuple[str, ...]:
@@ -100,7 +102,15 @@ def _third_parties() -> Iterable[EntryPoint]:
 def _class(name: str) -> type[Any]:
     if name in _OURS:
         module, _, attribute = _OURS[name].partition(":")
-        found = getattr(import_module(module), attribute)
+        try:
+            found = getattr(import_module(module), attribute)
+        except ImportError as error:
+            if name not in _EXTRAS:
+                raise
+            raise ConfigError(
+                f"state: store {name!r} cannot be imported: {error}",
+                hint=f"pip install 'sandbox-reconciler[{name}]'",
+            ) from error
         assert isinstance(found, type)
         return found
     for point in _third_parties():

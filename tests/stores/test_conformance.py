@@ -15,9 +15,12 @@ from reconciler.stores.host import Host, this_host
 from reconciler.stores.http import HttpStore
 from reconciler.stores.http.wire import Pace
 from reconciler.stores.memory import MemoryStore
+from reconciler.stores.postgres.lease import Timing as PostgresTiming
 from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK, StoreConformance
+from tests.stores import databases
 from tests.stores.places import a_key, a_sealer
+from tests.support.postgres import Postgres, requires_postgres
 from tests.support.states import StateServer, keeping
 
 
@@ -97,3 +100,30 @@ class TestHttpStoreOnGitLab(TestHttpStore):
 
     kind = "gitlab"
     tells_holder = False
+
+
+@requires_postgres
+class TestPostgresStore(StoreConformance):
+    """The same on a real server; each home has a schema of its own."""
+
+    @pytest.fixture(autouse=True)
+    def server(self, postgres: Postgres) -> Iterator[None]:
+        self.url = postgres.url()
+        self.alive: dict[int, str | None] = {}
+        self.opened: list[Store] = []
+        yield
+        for store in self.opened:
+            store.close()
+
+    def open(self, home: Path) -> Store:
+        pid = 1_000_000 + len(self.alive)
+        self.alive[pid] = "then"
+        host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
+        store = databases.a_store(self.url, home, host=host, timing=PostgresTiming(poll=0.005))
+        self.opened.append(store)
+        return store
+
+    def kill(self, home: Path, store: Store) -> None:
+        info = store.lock_info()
+        assert info is not None
+        self.alive[info.pid] = None

@@ -54,13 +54,12 @@ def test_the_memory_store_takes_a_key(tmp_path: Path) -> None:
     ("asked", "says", "hint"),
     [
         (config("fil"), "there is no store 'fil'", "did you mean 'file'?"),
-        (config("s3"), "there is no store 's3'", "choose one of: file, http, memory"),
-        (config("postgres"), "store 'postgres' is not yet supported", "choose one of: file, http, memory"),
+        (config("s3"), "there is no store 's3'", "choose one of: file, http, memory, postgres"),
         (config("http"), "store 'http' does not take these options", ""),
         (
             config("kubernetes"),
             "store 'kubernetes' is not yet supported",
-            "choose one of: file, http, memory",
+            "choose one of: file, http, memory, postgres",
         ),
         (config("file", pth="x"), "store 'file' has no option 'pth'", "did you mean 'path'?"),
         (config("file", environ={}), "store 'file' has no option 'environ'", "choose one of: path"),
@@ -113,7 +112,16 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_third_partys_store_is_found_by_its_entry_point(third_party: Path) -> None:
-    assert registry.store_types() == ("broken", "file", "function", "http", "keyed", "memory", "object")
+    assert registry.store_types() == (
+        "broken",
+        "file",
+        "function",
+        "http",
+        "keyed",
+        "memory",
+        "object",
+        "postgres",
+    )
     store = opened("keyed", third_party, bucket="b")
     assert isinstance(store, MemoryStore)
     assert store.describe() == "memory:research-b-eu"
