@@ -84,13 +84,15 @@ def _record_from_dict(data: Any) -> _Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockFile:
-    """The lock at `path`; `subject` is what it protects, for messages. `prefix` names temporary files."""
+    """The lock at `path`; `subject` is what it protects, for messages. `prefix` names temporary files; `tidy` removes
+    those of killed runs that are elsewhere than beside the lock."""
 
     path: Path
     subject: str
     prefix: str
     host: Host
     timing: Timing = field(default_factory=Timing)
+    tidy: Callable[[], None] = lambda: None
 
     def guarded(self) -> contextlib.AbstractContextManager[None]:
         """Excludes every other thread and process that changes anything of this stack."""
@@ -126,6 +128,7 @@ class LockFile:
             if other is not None and not self._gone(other):
                 return None, other.info
             disk.sweep(self.path.parent, prefix=self.prefix)
+            self.tidy()
             mine = self._myself(operation, record.fence + 1)
             self._put(_Record(fence=mine.info.fence, holder=mine), durable=True)
         return mine.info, None if other is None else other.info
