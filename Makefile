@@ -12,11 +12,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= auto
 FUZZ ?= --seconds 300 --runs 1000000
+CRASH ?=
+SOAK_SECONDS ?= 60
+SOAK_BACKEND ?= process
 COVERAGE_FLOOR ?= 87
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz crash-matrix soak wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
@@ -24,6 +27,8 @@ help:
 	@echo "make check   everything CI asks for: format, lint, types, imports, tests, coverage, docs, wheel"
 	@echo "make bench   measure (benchmarks/)"
 	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
+	@echo "make crash-matrix  kill every operation everywhere, and see that it converges (CRASH='--backend memory')"
+	@echo "make soak    random life cycles that are killed, for SOAK_SECONDS=60 on SOAK_BACKEND=process"
 	@echo "make docs    write the generated reference in docs/ anew"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -54,6 +59,12 @@ docs: $(VENV)/.installed
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+crash-matrix: $(VENV)/.test
+	$(BIN)/python -m tests.crash matrix $(CRASH)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.crash soak --seconds $(SOAK_SECONDS) --backend $(SOAK_BACKEND)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reconciler.core.identity import sandbox_id
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.state import State, Status
-from tests.crash.operations import APPLY, Operation, operation_body
+from tests.crash.operations import APPLY, PROTECTED, Operation, accompanied, operation_body
 from tests.crash.worlds import Live, World
 from tests.fuzz.rules import state_error
 
@@ -116,7 +116,7 @@ def _labels(
     if owner.address != address and (world.relabels or owner.address != was):
         yield f"{address} is labelled {owner.address}"
     names = {sandbox_id(world.stack, a, generation) for a in (address, was)}  # type: ignore[arg-type]
-    if seen.info.sandbox_id not in {*names, *operation.adopts}:
+    if not operation.renames and seen.info.sandbox_id not in {*names, *operation.adopts}:
         yield f"{address} has the id {seen.info.sandbox_id} of another generation"
 
 
@@ -145,7 +145,7 @@ def _bystanders(
 
 
 def _kept(world: World, operation: Operation, before: Before, state: State, live: Live) -> Iterator[str]:
-    addresses = {*operation.kept, *({"protected"} if operation.company else ())}
+    addresses = {*operation.kept, *({PROTECTED} if accompanied(world, operation) else ())}
     for address in sorted(addresses):
         name = before.ids[address]
         record = state.sandboxes.get(operation.moved.get(address, address))  # type: ignore[call-overload]

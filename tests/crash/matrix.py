@@ -121,16 +121,24 @@ def every(points: Sequence[Point]) -> Sequence[Point]:
     return points
 
 
+def of_backends(points: Sequence[Point]) -> Sequence[Point]:
+    """For where a run is dear: one point of each kind of what the backend does. The store is the same on all."""
+    first = {point.kind: point for point in reversed(points) if point.is_backends}
+    return [point for point in points if first.get(point.kind) == point]
+
+
 @dataclass(frozen=True, slots=True)
 class Some:
     """One point of each side and effect of an operation, and `more` besides: the same ones for the same seed and
-    operation. Another seed takes other places and other times of the same effects."""
+    operation. Another seed takes other places and other times of the same effects. `of` says which come into question."""
 
     seed: int
     operation: str
     more: int = 0
+    of: Callable[[Sequence[Point]], Sequence[Point]] = every
 
     def __call__(self, points: Sequence[Point]) -> Sequence[Point]:
+        points = self.of(points)
         chance = random.Random(f"{self.seed} {self.operation}")
         groups: dict[tuple[str, str], list[Point]] = {}
         for point in points:

@@ -1,7 +1,7 @@
 """What is killed: for each operation what was there before, what is declared, what is run, and what must come of it.
 
 Every one begins with the same company, which no operation may touch: something of another stack, something without
-labels, and, where a state is there before, one that is protected and one that was let go.
+labels, and, where a state is there before, one that is protected and one that was let go (fewer on an engine).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.crash.runs import done
-from tests.crash.worlds import Body, World
+from tests.crash.worlds import OTHERS, Body, World
 
 APPLY = ("apply", "--auto-approve")
 ALL = ("memory", "process", "docker")
@@ -29,7 +29,8 @@ class Operation:
 
     `kept` are addresses whose sandboxes are the very same afterwards, `moved` where some of them are recorded then,
     `let_go` those that run on and are nobody's. `adopts` are ids without labels that become ours. `company` is False where
-    a protected or a released one would change the meaning. `cut_on` are the backends of the short run besides memory."""
+    a protected or a released one would change the meaning, `renames` is True where
+    ids may be those of other addresses, `code` how the run may end where nobody kills it."""
 
     name: str
     before: Body | None = None
@@ -42,7 +43,8 @@ class Operation:
     let_go: frozenset[str] = frozenset()
     adopts: tuple[str, ...] = ()
     company: bool = True
-    code: tuple[int, ...] = (0,)  # how the run may end where nobody kills it
+    renames: bool = False
+    code: tuple[int, ...] = (0,)
     on: tuple[str, ...] = ALL
 
     def declared(self, world: World) -> Body:
@@ -71,11 +73,11 @@ def _break_one(world: World) -> None:
 
 def _pull_then_grow(world: World) -> None:
     done(world.run("state", "pull", "-o", "old.json"), "state pull")
-    world.apply(with_company(_GROWN))
+    world.apply(with_company(_GROWN) if world.company else _GROWN)
 
 
 def _somebody_elses(world: World) -> None:
-    world.stranger("theirs", owner=None)
+    world.stranger("theirs")
 
 
 _SECRET: Body = {"secrets": {"TOKEN": {"env": "TOKEN"}}}
@@ -209,11 +211,11 @@ def with_company(declared: Body) -> Body:
 
 def prepare(world: World, operation: Operation) -> None:
     """Everything up to the run that is to be killed."""
-    world.stranger("of-another-stack")
-    world.stranger("of-nobody", owner=None)
+    world.stranger("of-another-stack", OTHERS)
+    world.stranger("of-nobody")
     before = operation.before
     if before is not None:
-        if operation.company:
+        if accompanied(world, operation):
             before = with_company(before)
             world.apply({**before, "sandboxes": {**before["sandboxes"], RELEASED: {}}})
             done(world.run("state", "rm", RELEASED), "state rm")
@@ -229,4 +231,8 @@ def operation_body(world: World, operation: Operation, *, afterwards: bool = Fal
     declared = operation.declared(world)
     if afterwards and operation.then is not None:
         declared = operation.then
-    return with_company(declared) if operation.company else declared
+    return with_company(declared) if accompanied(world, operation) else declared
+
+
+def accompanied(world: World, operation: Operation) -> bool:
+    return operation.company and world.company

@@ -11,6 +11,15 @@ from tests.crash.runs import Runs
 from tests.crash.worlds import InMemory, OnProcesses, World
 
 
+def lacks(backend: str) -> str:
+    """Why the backend cannot be used here; "" when it can."""
+    if backend != "docker":
+        return ""
+    from tests.support.docker import docker_host, engine_lacks
+
+    return engine_lacks(docker_host())
+
+
 @contextmanager
 def opened(backend: str, folder: Path, runs: Runs) -> Iterator[World]:
     """`folder` is made, and empty."""

@@ -61,6 +61,11 @@ class Point:
     def kind(self) -> tuple[str, str, str]:
         return self.side, self.effect, self.place
 
+    @property
+    def is_backends(self) -> bool:
+        """Whether it is about what a backend does, not about the files of a store."""
+        return self.place.startswith("backends/")
+
     def __str__(self) -> str:
         return f"{self.side} {self.effect} in {self.place} #{self.nth}"
 

@@ -33,7 +33,7 @@ from tests.support.project import Project
 
 STACK = "crash"
 LOCAL = "local"  # the one backend's name
-_OTHERS = Owner(stack="others", lineage="theirs", address="w", generation=1, spec_hash="theirs")  # type: ignore[arg-type]
+OTHERS = Owner(stack="others", lineage="theirs", address="w", generation=1, spec_hash="theirs")  # type: ignore[arg-type]
 Body = Mapping[str, Any]  # of a configuration: everything but version, stack and backends
 Live = dict[str, ObservedSandbox]  # by sandbox id
 
@@ -49,6 +49,8 @@ class World(ABC):
     name: ClassVar[str] = ""  # as the table calls it
     restorable: ClassVar[bool] = False  # whether files are all there is to it
     in_place: ClassVar[Body] = {}  # a change of a sandbox that this backend makes without replacing it
+    defaults: ClassVar[Body] = {"readiness": {"timeout": "20s"}}
+    company: ClassVar[bool] = True  # whether one that is protected and one that was let go are there as well
     relabels: ClassVar[bool] = True  # whether what moved gets the label of its new address
 
     def __post_init__(self) -> None:
@@ -68,8 +70,8 @@ class World(ABC):
     def kill(self, sandbox_id: str) -> None:
         """Its process ends, and it knows nothing of that beforehand."""
 
-    def stranger(self, sandbox_id: str, owner: Owner | None = _OTHERS) -> None:
-        """Something of others; without an owner it carries no labels at all."""
+    def stranger(self, sandbox_id: str, owner: Owner | None = None) -> None:
+        """Something of others, or, without an owner, something that carries no labels at all."""
         self.backend.create(None, sandbox_id, spec=SandboxSpec(owner=owner))
 
     # -- doing
@@ -79,7 +81,7 @@ class World(ABC):
             "version": 1,
             "stack": self.stack,
             "backends": {LOCAL: self.options()},
-            "defaults": {"backend": LOCAL, "readiness": {"timeout": "20s"}},
+            "defaults": {"backend": LOCAL, **self.defaults},
             **body,
         }
         (self.folder / "sandboxes.yaml").write_text(json.dumps(data, indent=1))
