@@ -47,7 +47,6 @@ def test_every_kind_of_effect_is_met_on_both_sides(world: InMemory) -> None:
         "unlink",
         "flock",
         "unlock",
-        "mkdir",
         "verb:create",
         "stream.write",
     ):
