@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.model.observed import Phase
+from tests.backends.processes import eventually
 from tests.crash.checks import Before, mend, wrong
 from tests.crash.operations import Operation
 from tests.crash.places import lacks, opened
@@ -133,7 +135,10 @@ def _argv(event: Event) -> list[str]:
 
 
 def _breaks(world: World, event: Happens) -> bool:
-    """One of the recorded ones is killed, or goes without a trace."""
+    """One of the recorded ones is killed, or goes without a trace. What a killed run had begun has settled by then."""
+    eventually(
+        lambda: all(seen.phase is not Phase.PENDING for seen in world.live().values()), "all to settle"
+    )
     state = world.store.read()
     there = world.live()
     names = sorted(r.sandbox_id for r in state.sandboxes.values() if r.sandbox_id in there) if state else []
@@ -144,7 +149,7 @@ def _breaks(world: World, event: Happens) -> bool:
     if event.what == "remove":
         world.backend.destroy(there[name].info)
     else:
-        world.kill(name)
+        world.end(name)
     return True
 
 

@@ -97,10 +97,13 @@ class World(ABC):
         return done(self.run("apply", "--auto-approve"), "apply")
 
     def break_(self, address: str) -> None:
-        """Kill the sandbox of an address, and wait until a look shows it."""
-        identity = self.recorded(address)
-        self.kill(identity)
-        eventually(lambda: self.live()[identity].phase.is_dead, f"{address} to be seen dead")
+        """Kill the sandbox of an address."""
+        self.end(self.recorded(address))
+
+    def end(self, sandbox_id: str) -> None:
+        """Kill it, and wait until a look shows that."""
+        self.kill(sandbox_id)
+        eventually(lambda: self.live()[sandbox_id].phase.is_dead, f"{sandbox_id} to be seen dead")
 
     # -- looking
 
