@@ -127,9 +127,9 @@ def test_killed_at_any_time_nothing_is_doubled(backend: ProcessBackend, delay: f
 def test_what_a_kill_left_of_one_that_nobody_wants_any_more_is_swept(backend: ProcessBackend) -> None:
     """Killed before the directory has its name; nothing of that id is created or destroyed ever again."""
     watched = (
-        "from tests.crash.points import Point, Watch, die\n"
-        "wanted = Point('before', 'rename', 'backends/process/records.py:place', 1)\n"
-        "Watch(lambda point: die() if point == wanted else None).begin()\n"
+        "from tests.crash import points\n"
+        "wanted = points.Point('before', 'rename', 'backends/process/records.py:place', 1)\n"
+        "points.Watch(lambda point: points.die() if point == wanted else None).begin()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", watched + CREATOR, backend.root, backend.isolation, ""],
