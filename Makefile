@@ -13,11 +13,14 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= auto
 FUZZ ?= --seconds 300 --runs 1000000
 CONTENTION ?= --processes 50 --rounds 20
+CRASH ?=
+SOAK_SECONDS ?= 60
+SOAK_BACKEND ?= process
 COVERAGE_FLOOR ?= 87
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz lock-contention wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz lock-contention crash-matrix soak wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
@@ -26,6 +29,8 @@ help:
 	@echo "make bench   measure (benchmarks/)"
 	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
 	@echo "make lock-contention  fifty processes contend for one lock, and fifty applies for one stack (CONTENTION='--open ...')"
+	@echo "make crash-matrix  kill every operation everywhere, and see that it converges (CRASH='--backend memory')"
+	@echo "make soak    random life cycles that are killed, for SOAK_SECONDS=60 on SOAK_BACKEND=process"
 	@echo "make docs    write the generated reference in docs/ anew"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -60,6 +65,12 @@ fuzz: $(VENV)/.test
 lock-contention: $(VENV)/.test
 	$(BIN)/python -m tests.stores.contention $(CONTENTION)
 	$(BIN)/python -m tests.e2e.race
+
+crash-matrix: $(VENV)/.test
+	$(BIN)/python -m tests.crash matrix $(CRASH)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.crash soak --seconds $(SOAK_SECONDS) --backend $(SOAK_BACKEND)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks

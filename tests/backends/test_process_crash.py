@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -121,6 +122,29 @@ def test_killed_at_any_time_nothing_is_doubled(backend: ProcessBackend, delay: f
     info = backend.create(None, "half", spec=SandboxSpec(owner=an_owner()))
     assert backend.list_running() == [info]
     assert len(keepers(backend)) == 1
+
+
+def test_what_a_kill_left_of_one_that_nobody_wants_any_more_is_swept(backend: ProcessBackend) -> None:
+    """Killed before the directory has its name; nothing of that id is created or destroyed ever again."""
+    watched = (
+        "from tests.crash import points\n"
+        "wanted = points.Point('before', 'rename', 'backends/process/records.py:place', 1)\n"
+        "points.Watch(lambda point: points.die() if point == wanted else None).begin()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watched + CREATOR, backend.root, backend.isolation, ""],
+        cwd=Path(__file__).parents[2],
+        timeout=30,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert backend.observe() == []
+    trash = Path(backend.root) / ".trash"
+    [left] = trash.iterdir()
+    os.utime(left, (time.time() - 3600,) * 2)
+    backend.create(None, "other", spec=SandboxSpec(owner=an_owner()))
+    backend.destroy(SandboxInfo("other", ""))
+    assert list(trash.iterdir()) == []
+    assert [path.name for path in Path(backend.root).iterdir() if path.name.startswith(".new")] == []
 
 
 def test_a_creation_that_fails_leaves_nothing(tmp_path: Path) -> None:

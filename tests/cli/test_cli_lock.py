@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -67,7 +68,7 @@ def test_a_stopped_apply_that_goes_on_after_another_one_writes_nothing_and_says_
         wait_until(
             lambda: journal.exists() and '"outcome"' in journal.read_text()
         )  # it waits for readiness now
-        os.kill(stopped.pid, signal.SIGSTOP)
+        stop_between_writes(stopped.pid, stack.path / "state" / "held.lock.guard")
         held = json.loads(stack("lock", "show", "--json").stdout)["lock"]
         assert held["pid"] == stopped.pid
         stack("force-unlock", held["id"])
@@ -88,6 +89,22 @@ def test_a_stopped_apply_that_goes_on_after_another_one_writes_nothing_and_says_
     assert "Traceback" not in said
     assert {path: path.read_bytes() for path in (stack.path / "state").rglob("*") if path.is_file()} == before
     stack("plan", "--detailed-exitcode")
+
+
+def stop_between_writes(pid: int, guard: Path) -> None:
+    """In the middle of one it holds the guard of the lock, and then nobody can do anything."""
+
+    def stopped() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        with guard.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.kill(pid, signal.SIGCONT)
+                return False
+        return True
+
+    wait_until(stopped)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Kills a `state push` at each of its system calls in turn. Prints how many kill points there were.
+"""Kills a `state push` before and after each of its effects in turn. Prints how many points there were.
 
 Before it there was a killed run, whose journal has to be written first. Whatever N: the state is the one before or the
 pushed one, nothing of the one before is lost, and the next push works.

@@ -58,9 +58,11 @@ class Rule:
 
 
 def _state_is_valid(now: Happening) -> str:
-    state = now.after.state
-    if state is None:
-        return ""
+    return "" if now.after.state is None else state_error(now.after.state)
+
+
+def state_error(state: State) -> str:
+    """What is wrong with it by its schema, "" when nothing is."""
     error = next(_SCHEMA.iter_errors(as_json(state)), None)
     if error is not None:
         return f"the schema says: {error.message}"

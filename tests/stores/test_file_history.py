@@ -154,13 +154,27 @@ def test_a_file_in_place_of_the_history_is_told_and_the_state_stays(tmp_path: Pa
     assert "older versions" in [what for what, well, _ in store.check() if not well]
 
 
-def test_leftovers_of_a_killed_write_are_swept_by_the_next_write(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_write_are_swept_by_the_next_run_though_it_writes_nothing(
+    tmp_path: Path,
+) -> None:
     history = written(tmp_path, 2)
     ours, theirs = history / f".{STACK}.tmp-0123abcd", history / ".notes"
     ours.write_text("half a version")
     theirs.write_text("not ours")
     store = a_store(tmp_path)
-    with store.lock("apply") as lease:
-        store.write(lease, store.version(2))
+    store.read()
+    assert ours.exists()
+    store.lock("apply").release()
     assert not ours.exists()
+    assert theirs.exists()
+
+
+def test_nothing_is_swept_through_a_link_in_place_of_the_history(tmp_path: Path) -> None:
+    history = written(tmp_path / "state", 2)
+    shutil.rmtree(history)
+    (tmp_path / "elsewhere").mkdir()
+    history.symlink_to(tmp_path / "elsewhere")
+    theirs = tmp_path / "elsewhere" / f".{STACK}.tmp-0123abcd"
+    theirs.write_text("mine")
+    a_store(tmp_path / "state").lock("apply").release()
     assert theirs.exists()

@@ -198,8 +198,8 @@ class Directory:
             return None
 
     def place(self, record: Record, key: str) -> None:
-        """The whole directory at once: prepared under another name, then renamed."""
-        final, staging = self.path(record.sandbox_id), os.path.join(self.root, f".new-{record.sandbox_id}")
+        """The whole directory at once: prepared in the trash, where what a kill leaves is swept one day, then renamed."""
+        final, staging = self.path(record.sandbox_id), self._staging(record.sandbox_id)
         remove_tree(staging)
         os.mkdir(staging, 0o700)
         for name in ("workspace", "tmp"):
@@ -209,6 +209,9 @@ class Directory:
         _sync_directory(staging)
         os.rename(staging, final)
         _sync_directory(self.root)
+
+    def _staging(self, sandbox_id: str) -> str:
+        return os.path.join(self._trash, f".new-{sandbox_id}")
 
     def rewrite(self, record: Record) -> None:
         path = self.path(record.sandbox_id, "record.json")
@@ -225,7 +228,7 @@ class Directory:
 
     def remove(self, sandbox_id: str) -> None:
         """Out of sight in one step, then deleted. Leftovers of others that were killed half way go too."""
-        remove_tree(os.path.join(self.root, f".new-{sandbox_id}"))
+        remove_tree(self._staging(sandbox_id))
         gone = os.path.join(self._trash, f"{sandbox_id}-{os.urandom(6).hex()}")
         try:
             os.rename(self.path(sandbox_id), gone)

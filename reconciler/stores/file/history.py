@@ -71,6 +71,11 @@ class History:
                         modified=path.lstat().st_mtime_ns,
                     )
 
+    def tidy(self) -> None:
+        """Remove what a killed `keep` left. Through a link nothing is removed."""
+        if not self.directory.is_symlink():
+            disk.sweep(self.directory, prefix=self.prefix)
+
     def prune(self) -> None:
         """Remove all but the newest. What cannot be removed stays until the next time: the state is written already."""
         with contextlib.suppress(OSError, StoreError):

@@ -77,13 +77,15 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockFile:
-    """The lock at `path`; `subject` is what it protects, for messages. `prefix` names temporary files."""
+    """The lock at `path`; `subject` is what it protects, for messages. `prefix` names temporary files; `tidy` removes
+    those of killed runs that are elsewhere than beside the lock."""
 
     path: Path
     subject: str
     prefix: str
     host: Host
     timing: Timing = field(default_factory=Timing)
+    tidy: Callable[[], None] = lambda: None
 
     def guarded(self) -> contextlib.AbstractContextManager[None]:
         """Excludes every other thread and process that changes anything of this stack."""
@@ -127,6 +129,7 @@ class LockFile:
             if other is not None and not self._gone(other, watch):
                 return None, other
             disk.sweep(self.path.parent, prefix=self.prefix)
+            self.tidy()
             mine = self._myself(operation, record.next_fence)
             self._put(Record(fence=mine.info.fence, holder=mine), durable=True)
             with contextlib.suppress(OSError):

@@ -93,6 +93,7 @@ class FileStore(Store):
             prefix=self._prefix,
             host=host or this_host(),
             timing=self._timing,
+            tidy=self._history.tidy,
         )
 
     def describe(self) -> str:
