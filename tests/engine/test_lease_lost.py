@@ -64,7 +64,7 @@ def test_whenever_it_is_taken_nothing_is_begun_after_that_and_the_next_run_conve
         return
     assert lost is not None
     assert not set(stack.log[stack.log.index("taken") :]) & {*WRITES, "snapshot"}
-    assert "(pid 0, destroy) holds it now" in lost.message
+    assert "(destroy) holds it now" in lost.message
     assert "of 4 steps" in lost.message
     assert "run the command again" in lost.hint
     store.thief.check()
