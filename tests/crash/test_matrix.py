@@ -50,5 +50,5 @@ def test_killed_anywhere_with_containers_it_converges(run: Runs, tmp_path: Path)
 def holds(backend: str, operation: Operation, run: Runs, home: Path, choose: object) -> None:
     with opened(backend, home / backend, run) as world:
         row = a_row(world, operation, choose)  # type: ignore[arg-type]
-    assert row.runs > 4, "the points were not found"
+    assert row.runs >= 4, "the points were not found"
     assert not row.failures, "\n".join([f"CRASH_SEED={SEED}", *map(str, row.failures)])
