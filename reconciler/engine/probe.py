@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from reconciler.backends.base import ProbeAnswer
 from reconciler.engine.proxies import goes_direct
 
+_MOST_SAID = 200  # characters: an error quotes the status line, which may be 64 KiB of anything
+
 
 class _DeadlineStream(io.RawIOBase):
     """Reads from a socket, each time with what is left of the whole request's time."""
@@ -132,4 +134,5 @@ def _proxy(scheme: str, host: str) -> tuple[str, int] | None:
 def _describe(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    return str(error) or type(error).__name__
+    said = str(error) or type(error).__name__
+    return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"
