@@ -41,10 +41,13 @@ class Guarded(SandboxBackend):
     def _ask(self, verb: str, check: Callable[[object], T], *given: Any, **named: Any) -> T:
         with translated(f"{self._name}.{verb}"):
             made = getattr(self._backend, verb)(*given, **named)
-            try:
-                return check(made)
-            except Permanent as error:
-                raise Permanent(f"{self._name}.{verb}: {error.message}", hint=error.hint) from None
+            return self._held(verb, check, made)
+
+    def _held(self, verb: str, check: Callable[[object], T], made: object) -> T:
+        try:
+            return check(made)
+        except Permanent as error:
+            raise Permanent(f"{self._name}.{verb}: {error.message}", hint=error.hint) from None
 
     def create(
         self,
@@ -100,10 +103,10 @@ class Guarded(SandboxBackend):
         while True:
             with translated(f"{self._name}.logs"):
                 try:
-                    line = answers.a_text(next(lines), "a line")
+                    line = next(lines)
                 except StopIteration:
                     return
-            yield line
+            yield self._held("logs", answers.a_text, line)
 
     def tell_progress(self, tell: Callable[[str, str], None]) -> None:
         self._ask("tell_progress", answers.nothing, lambda name, doing: tell(str(name), str(doing)))

@@ -54,8 +54,7 @@ def harmless(text: str) -> str:
 
 def _written_out(match: re.Match[str]) -> str:
     char = match[0]
-    code = ord(char)
-    return _SHORT.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return _SHORT.get(char) or ascii(char)[1:-1]
 
 
 def cells(text: str) -> int:
