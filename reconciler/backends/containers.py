@@ -28,6 +28,9 @@ HTTP_PORT = 8080  # where an AIO sandbox listens
 LOOPBACK = "127.0.0.1"
 SECRETS_DIR = "/run/secrets"  # where secrets appear as files inside
 
+_GENERATION_SHAPE = re.compile(
+    r"0|[1-9][0-9]{0,17}", re.ASCII
+)  # int() would take more: spaces, signs, any length
 _ID = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,49}[a-z0-9])?")
 
 
@@ -59,17 +62,20 @@ def owner_of(labels: Mapping[str, str]) -> Owner | None:
     """Whose it is; None without complete labels of ours, or with ones that make no sense."""
     if MANAGED_BY not in labels:
         return None
-    try:
-        return Owner(
-            stack=labels[_STACK],
-            lineage=labels[_LINEAGE],
-            address=Address(labels[_ADDRESS]),
-            generation=int(labels[_GENERATION]),
-            spec_hash=labels[_SPEC_HASH],
-            protected=labels.get(_PROTECTED) == "true",
-        )
-    except (KeyError, ValueError):
+    needed = (_STACK, _LINEAGE, _ADDRESS, _GENERATION, _SPEC_HASH)
+    if any(key not in labels for key in needed):
         return None
+    stack, lineage, address, generation, spec_hash = (labels[key] for key in needed)
+    if not (stack and lineage and address and _GENERATION_SHAPE.fullmatch(generation)):
+        return None
+    return Owner(
+        stack=stack,
+        lineage=lineage,
+        address=Address(address),
+        generation=int(generation),
+        spec_hash=spec_hash,
+        protected=labels.get(_PROTECTED) == "true",
+    )
 
 
 def free_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -45,17 +45,25 @@ def open_backend(config: BackendConfig) -> SandboxBackend:
     _check_verbs(config, made)
     _check_options(config, made)
     try:
-        return presented(made(**config.options))
-    except ReconcilerError:
+        backend = presented(made(**config.options))
+        return backend if config.type in _OURS else guarded(backend)
+    except (ReconcilerError, KeyboardInterrupt):
         raise
     except ImportError as error:
         raise _cannot_import(config, error) from error
     except OSError as error:
         raise Unavailable(f"backend {config.name!r}: {error}") from error
-    except Exception as error:  # a third party's constructor may raise anything
+    except BaseException as error:  # a third party's constructor may raise anything, SystemExit among it
         raise _wrong(
             config, f"cannot be made: {type(error).__name__}: {error}", "check its options"
         ) from error
+
+
+def guarded(backend: SandboxBackend) -> SandboxBackend:
+    """Imported for third parties' alone: our own need no guard, and every command would pay for it."""
+    from reconciler.backends.guard import Guarded
+
+    return Guarded(backend)
 
 
 def _class(config: BackendConfig) -> type:
@@ -91,7 +99,9 @@ def _from_path(config: BackendConfig, path: str) -> type:
         raise _cannot_import(config, error) from error
     except AttributeError as error:
         raise _wrong(config, f"is not there: {error}", f"check the class name in {path!r}") from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _wrong(
             config, f"cannot be imported: {type(error).__name__}: {error}", f"try `python -m {module_name}`"
         ) from error

@@ -103,4 +103,5 @@ def _code(error: ReconcilerError) -> str:
 
 def _trace(error: BaseException, call: Invocation) -> None:
     if call.settings.verbose:
-        call.terminal.err.write("".join(traceback.format_exception(error)))
+        told = "".join(traceback.format_exception(error))
+        call.terminal.tell("\n".join(harmless(line) for line in told.rstrip("\n").split("\n")))

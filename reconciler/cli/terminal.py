@@ -5,12 +5,13 @@ Everything a command prints goes through here. Answers go to `out`, everything e
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from reconciler.cli.views.style import Style
+from reconciler.cli.views.style import Style, harmless
 
 _WIDTH_OF_A_PIPE = 120
 _NARROWEST = 40
@@ -49,6 +50,23 @@ class Terminal:
         """A line about the work, not part of the answer."""
         self.err.write(text + "\n")
         self.err.flush()
+
+
+class Aside(io.TextIOBase):
+    """Where prints go that are none of ours: lines to `stream`, with what could steer a terminal written out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._stream.write("\n".join(map(harmless, text.split("\n"))))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def terminal_of(

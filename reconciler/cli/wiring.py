@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli import failure
+from reconciler.cli.terminal import Aside
 from reconciler.errors import ConfigError, ReconcilerError, StoreError
 from reconciler.model.diagnostic import Diagnostic
 
@@ -99,6 +100,8 @@ def opened(
     from reconciler.engine.context import BackendPool, Context
 
     with ExitStack() as stack:
+        # Whatever a third party's backend prints is no part of our answer, which may be JSON for a program.
+        stack.enter_context(redirect_stdout(Aside(call.terminal.err)))
         configuration = load(call)
         stack.enter_context(_illustrated(configuration))
         desired = configuration.desired

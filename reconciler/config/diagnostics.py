@@ -19,16 +19,23 @@ from reconciler.model.position import Position
 
 MAX_REPORTED = 1_000
 _LONGEST_SHOWN = 60
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\U000e0100-\U000e01ef]"
+)  # fillers, selectors
 
 
 def clean(text: str) -> str:
-    """The text with every character that does not print (control, format, unassigned, odd spaces) written as an escape;
-    tabs become spaces."""
+    """The text with every character that does not print (control, format, unassigned, odd spaces) or prints as nothing
+    written as an escape; tabs become spaces."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        " " if char == "\t" else char if char.isprintable() else ascii(char)[1:-1] for char in text
-    )
+    return "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char == "\t":
+        return " "
+    return char if char.isprintable() and not _UNSEEN.match(char) else ascii(char)[1:-1]
 
 
 def quote(text: str) -> str:

@@ -9,13 +9,18 @@ from reconciler.stores.base import Lease, LockInfo
 
 
 def locked(context: Context, operation: str, timeout: float) -> Lease:
-    """Wait up to `timeout` seconds for it. Raises LockHeld."""
-    return context.store.lock(
+    """Wait up to `timeout` seconds for it, and say what the store has to say to whoever writes. Raises LockHeld."""
+    lease = context.store.lock(
         operation,
         timeout=timeout,
         on_wait=lambda holder: context.emit(Remark(diagnostic=_waits(holder, context.clock.now()))),
         on_broken=lambda holder: context.emit(Remark(diagnostic=_broken(holder))),
     )
+    for note in context.store.notes():
+        context.emit(
+            Remark(diagnostic=Diagnostic(severity=Severity.WARNING, code="state-exposed", summary=note))
+        )
+    return lease
 
 
 def _waits(holder: LockInfo, now: float) -> Diagnostic:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from reconciler.backends.base import ProbeAnswer
 from reconciler.transport.connection import connect_within, connection_to
 
+_MOST_SAID = 200  # characters: an error quotes the status line, which may be 64 KiB of anything
+
 
 def probe_http(
     url: str, *, timeout: float, expect: int = 200, headers: Mapping[str, str] | None = None
@@ -59,4 +61,5 @@ def _status(url: str, timeout: float, headers: Mapping[str, str]) -> int:
 def _describe(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    return str(error) or type(error).__name__
+    said = str(error) or type(error).__name__
+    return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"

@@ -110,7 +110,7 @@ class _Keeper:
 
     def _write_secret(self, name: str, value: str) -> None:
         directory = self._config["secret_dir"]
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _make_private(directory)
         fd = os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
         with open(fd, "wb") as file:
             file.write(value.encode())
@@ -304,6 +304,16 @@ def _reported(function: Callable[..., object], *arguments: object, **named: obje
         function(*arguments, **named)
     except OSError as error:
         os.write(2, f"keeper: {error}\n".encode())
+
+
+def _make_private(directory: str) -> None:
+    """Ours alone, or an error: everybody may make directories in /dev/shm."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        seen = os.lstat(directory)
+        if seen.st_uid != os.getuid() or seen.st_mode & 0o170077 != 0o040000:
+            raise
 
 
 def _remove_flat(directory: str) -> None:

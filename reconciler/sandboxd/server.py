@@ -99,13 +99,16 @@ class Server:
         """One request; False when the connection is done."""
         request: Request | None = None
         try:
-            request = connection.read()
+            request = connection.read(self._admit)
             if request is None:
                 return False
             with self._lock:
                 self._busy += 1
         except Refusal as refused:
-            connection.write(error_answer(refused.status, refused.message), keep_alive=False)
+            answer = error_answer(refused.status, refused.message)
+            if refused.status == 401:
+                answer.headers["WWW-Authenticate"] = "Bearer"
+            connection.write(answer, keep_alive=False)
             return False
         try:
             start = time.monotonic()
@@ -121,16 +124,18 @@ class Server:
     def _answer(self, request: Request) -> tuple[Answer, bool]:
         keep_alive = request.keep_alive and not self._stopping
         try:
-            if not self._allowed(request):
-                answer = error_answer(401, "the API key is missing or wrong")
-                answer.headers["WWW-Authenticate"] = "Bearer"
-                return answer, keep_alive
             return self._routes.answer(request), keep_alive
         except Refusal as refused:
             return error_answer(refused.status, refused.message), keep_alive and not refused.close
         except Exception as error:  # noqa: BLE001 - one request's bug must not take the server down
             self.log(f"{request.method} {request.path} failed: {type(error).__name__}: {error}")
             return error_answer(500, f"{type(error).__name__}: {error}"), False
+
+    def _admit(self, request: Request) -> None:
+        """Before its body is read: whoever has no key cannot make us hold 32 MiB."""
+        if not self._allowed(request):
+            self.log(f"{request.method} {request.path} 401")
+            raise Refusal(401, "the API key is missing or wrong", close=True)
 
     def _allowed(self, request: Request) -> bool:
         if self._key is None:

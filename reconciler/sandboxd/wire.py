@@ -1,6 +1,6 @@
 """HTTP/1.1 over a socket: requests in, answers out. Knows nothing of routes, keys or files' meaning.
 
-Bounded everywhere: head 64 KiB, body 32 MiB, idle connections 75 s. Bodies need a Content-Length; chunked requests
+Bounded everywhere: head 64 KiB in 15 s, body 32 MiB in 5 min, idle connections 75 s. Bodies need a Content-Length; chunked requests
 are answered 411, so that there is one way to tell where a request ends.
 """
 
@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 32 * 1024 * 1024
 IDLE_SECONDS = 75.0
+HEAD_SECONDS = 15.0  # for all of it, once it has begun
+BODY_SECONDS = 300.0
 SEND_SECONDS = 60.0
+_CONTROLS = bytes((*range(9), *range(10, 32), 127))  # all but the tab
+_ONCE = frozenset({"host", "content-length", "transfer-encoding", "authorization", "x-aio-api-key"})
+_MOST_DIGITS = 18  # of a Content-Length
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -91,18 +98,21 @@ class Connection:
         self._socket = sock
         self._buffer = bytearray()
 
-    def read(self) -> Request | None:
-        """Raises Refusal for a request that cannot be served, OSError (timeouts too) for a lost connection."""
-        self._socket.settimeout(IDLE_SECONDS)
+    def read(self, admit: Callable[[Request], None] | None = None) -> Request | None:
+        """`admit` is asked with the head alone, before a byte of the body is kept. Raises what it raises, Refusal for a
+        request that cannot be served, OSError (timeouts too) for a lost connection."""
         head = self._head()
         if head is None:
             return None
         request = parse_head(head)
         length = _body_length(request)
+        if admit is not None:
+            admit(request)
         if request.headers.get("expect", "").lower() == "100-continue" and length > len(self._buffer):
             self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        deadline = time.monotonic() + BODY_SECONDS
         while len(self._buffer) < length:
-            if not self._fill(length - len(self._buffer)):
+            if not self._fill(length - len(self._buffer), deadline):
                 return None
         request.body = bytes(self._buffer[:length])
         del self._buffer[:length]
@@ -148,22 +158,37 @@ class Connection:
             self._socket.close()
 
     def _head(self) -> bytes | None:
+        """A connection may be idle for long, but what has begun must come to its end."""
+        if not self._buffer and not self._fill(64 * 1024, time.monotonic() + IDLE_SECONDS):
+            return None
+        deadline = time.monotonic() + HEAD_SECONDS
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if len(self._buffer) > MAX_HEAD:
                 raise Refusal(431, "the request's head is over 64 KiB", close=True)
-            if not self._fill(64 * 1024):
+            if not self._fill(64 * 1024, deadline):
                 return None
         head = bytes(self._buffer[:end])
         del self._buffer[: end + 4]
         return head
 
-    def _fill(self, size: int) -> bool:
+    def _fill(self, size: int, deadline: float) -> bool:
+        """More of what the client sends; False when there is no more. Raises TimeoutError after the deadline, however
+        many bytes came one by one before it."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
         data = self._socket.recv(min(size, 1024 * 1024))
         self._buffer += data
         return bool(data)
 
 
 def parse_head(head: bytes) -> Request:
+    bare = head.replace(b"\r\n", b"")
+    if len(bare.translate(None, _CONTROLS)) < len(
+        bare
+    ):  # a lone line feed is where two readers begin to differ
+        raise Refusal(400, "there is a control character in the request's head", close=True)
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[1].startswith("/"):
@@ -177,6 +202,8 @@ def parse_head(head: bytes) -> Request:
         if not colon or not name or name != name.strip():
             raise Refusal(400, "a header line is malformed", close=True)
         key, value = name.lower(), value.strip()
+        if key in headers and key in _ONCE:
+            raise Refusal(400, f"the header {name} is there twice", close=True)
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     path, _, query = target.partition("?")
     wish = headers.get("connection", "").lower()
@@ -188,7 +215,7 @@ def _body_length(request: Request) -> int:
     if "transfer-encoding" in request.headers:
         raise Refusal(411, "send a Content-Length; chunked requests are not read here", close=True)
     text = request.headers.get("content-length", "0")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         raise Refusal(400, "Content-Length is not a number", close=True)
     length = int(text)
     if length > MAX_BODY:

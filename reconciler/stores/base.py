@@ -217,6 +217,10 @@ class Store(ABC):
     def force_unlock(self, lock_id: str) -> LockInfo:
         """Break the lock of that id. Raises StoreError when the id is another or nobody holds it."""
 
+    def notes(self) -> Sequence[str]:
+        """What whoever writes here must know, one sentence each, such as that others may write too. Raises nothing."""
+        return ()
+
     def check(self) -> Sequence[tuple[str, bool, str]]:
         """For `doctor`: (what was checked, is it well, detail or fix). Raises nothing."""
         return ()

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pytest
 
-from reconciler.backends.adapter import SeedAdapter
+from reconciler.backends.guard import Guarded
 from reconciler.backends.memory import MemoryBackend
 from reconciler.backends.process import ProcessBackend
 from reconciler.backends.registry import backend_types, open_backend
@@ -44,7 +44,7 @@ def test_two_openings_of_one_world_see_the_same() -> None:
 @pytest.mark.parametrize("name", ["SeedBackend", "DuckBackend"])
 def test_a_class_of_the_seeds_contract_works_by_dotted_path(name: str) -> None:
     backend = open_backend(config(f"{HERE}.seed_contract:{name}", engine=name))
-    assert isinstance(backend, SeedAdapter)
+    assert isinstance(backend, Guarded)
     assert not backend.capabilities.owns
     info = backend.create("t-1", "a")
     assert backend.list_running() == [info]

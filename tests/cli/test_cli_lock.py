@@ -124,7 +124,7 @@ def test_a_lock_that_somebody_made_up_moves_no_cursor_and_shows_no_traceback(sta
         "operation": "ap\tply",
     }
     more = {"since": now, "expires": now + 25, "fence": 4, "boot": "b", "started": "s"}
-    (stack.path / "state").mkdir()
+    (stack.path / "state").mkdir(mode=0o700)
     path = stack.path / "state" / "held.lock"
     path.write_text(json.dumps({"format": "1.0", "fence": 4, "holder": {**holder, **more}}))
     path.chmod(0o600)

@@ -34,7 +34,7 @@ def used(directory: Path) -> FileStore:
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777], ids=lambda mask: f"under umask {mask:03o}")
 def test_every_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     directory = tmp_path / "state"
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     before = os.umask(umask)
     try:
         store = used(directory)

@@ -24,6 +24,7 @@ from reconciler.backends.process.look import attributes_of, info_of, phase_of, r
 from reconciler.backends.process.records import (
     Directory,
     Record,
+    memory_dir,
     read_text,
     storage_errors,
     with_labels,
@@ -229,7 +230,7 @@ class ProcessBackend(SandboxBackend):
         if self._bubblewrap.path:
             return ""
         if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK):  # noqa: S108 - 0700 and unguessable
-            return f"/dev/shm/reconciler-{os.getuid()}-{instance}"  # noqa: S108
+            return memory_dir(instance)
         return self._directory.path(sandbox_id, "secrets")
 
     def _refuse_unheld(self, spec: SandboxSpec, extra: Sequence[Mount]) -> None:
@@ -405,7 +406,8 @@ class ProcessBackend(SandboxBackend):
         self._existing(info.sandbox_id)
         path = self._directory.path(info.sandbox_id, "log")
         try:
-            file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by the generator
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            file = open(fd, encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by the generator
         except FileNotFoundError:
             return iter(())
         return self._lines(info, file, tail, follow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 from reconciler.backends.process import processes
 from reconciler.backends.process.launch import MARKER
@@ -16,25 +17,28 @@ def end(directory: Directory, sandbox_id: str, grace: float) -> None:
     record = directory.record(sandbox_id)
     if record is None:
         return
-    _end_noted(directory, sandbox_id, grace)
+    marker, place = f"{MARKER}={record.instance}", directory.path(sandbox_id)
+    _end_noted(directory, sandbox_id, grace, lambda process: processes.belongs(process, marker, place))
     if directory.exit_code(sandbox_id) is None:  # the keeper did not see to it
-        processes.kill_carrying(f"{MARKER}={record.instance}", directory.path(sandbox_id))
+        processes.kill_carrying(marker, place)
     if record.secret_dir:
         remove_tree(record.secret_dir)
 
 
-def _end_noted(directory: Directory, sandbox_id: str, grace: float) -> None:
+def _end_noted(
+    directory: Directory, sandbox_id: str, grace: float, ours: Callable[[processes.Process], bool]
+) -> None:
     try:
         found = directory.processes(sandbox_id)
     except Permanent:  # unreadable: the search for its processes that follows does not need it
         found = None
-    if found is None:
-        return
+    if found is None or not all(ours(one) for one in _named(found) if processes.state_of(one)):
+        return  # whoever wrote that, it was not the keeper
     processes.send(found.keeper, signal.SIGCONT)
     processes.send(found.keeper, signal.SIGTERM)
     if processes.wait_gone(found.keeper, grace + 3.0) and not _alive(found):
         return
-    left = [process for process in (found.server, found.main, found.keeper) if process is not None]
+    left = _named(found)
     for process in left:
         processes.send(process, signal.SIGKILL)
     for process in left:
@@ -44,3 +48,7 @@ def _end_noted(directory: Directory, sandbox_id: str, grace: float) -> None:
 
 def _alive(found: Processes) -> bool:
     return any(processes.state_of(process) for process in (found.main, found.server) if process is not None)
+
+
+def _named(found: Processes) -> list[processes.Process]:
+    return [process for process in (found.server, found.main, found.keeper) if process is not None]

@@ -129,7 +129,7 @@ def _raise_told(answer: bytes) -> None:
 
 
 def _open_log(directory: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(os.path.join(directory, "log"), flags, 0o600)
 
 

@@ -128,6 +128,29 @@ def wait_gone(process: Process, seconds: float) -> bool:
             os.close(fd)
 
 
+def belongs(process: Process, marker: str, directory: str) -> bool:
+    """Whether it is of this sandbox, or descends from what is: a record that names somebody else's process, with its
+    start time even, must not end it. True where the system does not tell."""
+    if not _LINUX:
+        return True
+    pid, seen = process.pid, set[int]()
+    while pid > 1 and pid not in seen:
+        seen.add(pid)
+        if _has_variable(str(pid), marker.encode()) or _serves(str(pid), directory.encode()):
+            return True
+        pid = _parent(pid)
+    return False
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:  # gone
+        return 0
+    return int(stat[stat.rfind(b")") + 2 :].split(b" ", 2)[1])
+
+
 def carrying(marker: str, directory: str) -> list[Process]:
     """Every process of a sandbox, found without a record: its environment holds `marker` ("NAME=value"), or it is a
     program of ours started for `directory` (a server hides its environment). Costs a look at each process."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import ipaddress
 import json
 import os
 import re
@@ -16,13 +17,25 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from reconciler.backends.process.processes import Process
 from reconciler.errors import Conflict, Permanent, Transient, Unavailable
 from reconciler.model.desired import FlatSpec, Owner
 
 FORMAT = "1"
+_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: a FIFO in the way must not hang us
 SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
+_INSTANCE = re.compile(r"[0-9a-f]{16}")
+_KINDS = {
+    "instance": str, "host": str, "port": int, "created_at": float, "isolation": str, "secret_dir": str, "spec": dict,
+    "labels": dict,
+}  # fmt: skip
+_SCALARS = (str, int, float, bool)
+_LATEST = 1e11  # seconds since the epoch; the year 5138
+_MOST_GENERATIONS = 10**18
+_MOST_PROCESSES = 2**31
+_MOST = 16 * 1024 * 1024  # bytes of a file of ours
 _TRASH_AGE = 60.0  # seconds after which what a killed destroy left behind is swept
 
 
@@ -54,17 +67,60 @@ class Record:
     @classmethod
     def from_json(cls, text: str) -> Record:
         """Raises ValueError, KeyError or TypeError for anything that `to_json` did not write."""
-        data = json.loads(text)
+        data = parsed(text)
         if data.pop("format") != FORMAT:
             raise ValueError("written by a newer version")
         owner = data.pop("owner")
-        for name, kind in (("port", int), ("created_at", float), ("spec", dict), ("labels", dict)):
-            if not isinstance(data[name], kind):
-                raise TypeError(f"{name} has the wrong type")
         extra = tuple(
             (source, target, bool(read_only)) for source, target, read_only in data.pop("extra_mounts", ())
         )
-        return cls(**data, owner=None if owner is None else Owner(**owner), extra_mounts=extra)
+        record = cls(**data, owner=None if owner is None else Owner(**owner), extra_mounts=extra)
+        _check(record)
+        return record
+
+
+def _check(record: Record) -> None:
+    """Raises TypeError or ValueError for what would lead somewhere else: what is ended and removed later hangs on it."""
+    for name, kind in _KINDS.items():
+        if type(getattr(record, name)) is not kind:
+            raise TypeError(f"{name} has the wrong type")
+    mounts = (text for source, target, _ in record.extra_mounts for text in (source, target))
+    texts = (record.thread_id or "", *mounts, *record.labels, *record.labels.values(), *record.spec)
+    scalars = (value for value in record.spec.values() if value is not None)
+    if not all(isinstance(text, str) for text in texts) or not all(type(v) in _SCALARS for v in scalars):
+        raise TypeError("labels or spec hold the wrong types")
+    if not _INSTANCE.fullmatch(record.instance):
+        raise ValueError("instance is none")
+    if not (0 <= record.port <= 65535 and 0 <= record.created_at < _LATEST):
+        raise ValueError("port or created_at is out of range")
+    ipaddress.ip_address(record.host)
+    if record.owner is not None:
+        _check_owner(record.owner)
+
+
+def _check_owner(owner: Owner) -> None:
+    for text in (owner.stack, owner.lineage, owner.address, owner.spec_hash):
+        if not isinstance(text, str):
+            raise TypeError("owner has the wrong type")
+    if (
+        type(owner.generation) is not int
+        or not 0 <= owner.generation < _MOST_GENERATIONS
+        or not owner.address
+    ):
+        raise ValueError("owner makes no sense")
+    if type(owner.protected) is not bool:
+        raise TypeError("owner has the wrong type")
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for anything else, however deep it is nested."""
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(data, dict):
+        raise ValueError("it is no object")
+    return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +190,7 @@ class Directory:
     def is_locked(self, sandbox_id: str) -> bool:
         """Whether somebody works on it right now. Changes nothing."""
         try:
-            fd = os.open(os.path.join(self._locks, sandbox_id), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(os.path.join(self._locks, sandbox_id), os.O_RDONLY | _SAFE)
         except FileNotFoundError:
             return False
         try:
@@ -170,7 +226,11 @@ class Directory:
         try:
             record = Record.from_json(text)
             if record.sandbox_id != sandbox_id:
-                raise ValueError(f"it is about {record.sandbox_id}")
+                raise ValueError(f"it is about {str(record.sandbox_id)[:60]!r}")
+            if not _is_for_secrets(record, path):
+                raise ValueError(
+                    "its secret_dir is none of ours"
+                )  # it will be removed with all that is in it
         except (ValueError, KeyError, TypeError) as error:
             raise _broken(path, str(error)) from error
         return record
@@ -178,9 +238,9 @@ class Directory:
     def processes(self, sandbox_id: str) -> Processes | None:
         """None when the keeper never came to write it."""
         try:
-            data = json.loads(read_text(os.path.join(self.root, sandbox_id, "process.json")))
+            data = parsed(read_text(os.path.join(self.root, sandbox_id, "process.json")))
             found = {
-                name: Process(pid=int(data[name][0]), start=str(data[name][1]), boot=data["boot"])
+                name: Process(pid=_pid(data[name][0]), start=str(data[name][1]), boot=str(data["boot"]))
                 for name in ("keeper", "main", "server")
                 if name in data
             }
@@ -193,8 +253,8 @@ class Directory:
     def exit_code(self, sandbox_id: str) -> int | None:
         """None when its end was not seen, or it has not ended."""
         try:
-            return int(json.loads(read_text(os.path.join(self.root, sandbox_id, "exit.json")))["code"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return int(parsed(read_text(os.path.join(self.root, sandbox_id, "exit.json")))["code"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def place(self, record: Record, key: str) -> None:
@@ -301,9 +361,35 @@ def remove_tree(path: str) -> None:
         raise Transient(f"cannot remove {path}: {error.strerror}", retry_after=0.5) from error
 
 
+def _is_for_secrets(record: Record, path: str) -> bool:
+    if record.secret_dir in ("", memory_dir(record.instance), os.path.join(path, "secrets")):
+        return True
+    return record.secret_dir == os.path.realpath(os.path.join(path, "secrets"))
+
+
+def _pid(value: object) -> int:
+    if type(value) is not int or not 0 < value < _MOST_PROCESSES:
+        raise ValueError("a process id that is none")
+    return value
+
+
+def memory_dir(instance: str) -> str:
+    """Where secrets are kept in memory, without bubblewrap."""
+    return f"/dev/shm/reconciler-{os.getuid()}-{instance}"  # noqa: S108 - 0700 and unguessable
+
+
 def read_text(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Of a file of ours. A link is not followed, a FIFO not waited for, and what is larger than any of ours not read: each
+    is an OSError."""
+    fd = os.open(path, os.O_RDONLY | _SAFE)
     try:
+        seen = os.fstat(fd)
+        if stat.S_ISDIR(seen.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(seen.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        if seen.st_size > _MOST:
+            raise OSError(errno.EFBIG, "it is larger than any file of ours", path)
         data = os.read(fd, 64 * 1024)
         while len(data) % (64 * 1024) == 0 and (more := os.read(fd, 1024 * 1024)):
             data += more
@@ -314,7 +400,7 @@ def read_text(path: str) -> str:
 
 def _try_lock(path: str) -> int | None:
     """The descriptor of the locked file, if it is free and still the one at that path."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_ino == os.stat(path).st_ino:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 import click
@@ -65,9 +66,12 @@ def _diff(name: str, before: str, after: str, style: Style) -> str:
 def _rewrite(path: Path, text: str) -> None:
     """Whole or not at all: a half-written configuration must not be possible. The file keeps its mode."""
     real = path.resolve()  # a link stays a link
-    fresh = real.with_name(f".{real.name}.fmt")
+    fresh = real.with_name(f".{real.name[:100]}.{os.urandom(4).hex()}.fmt")
     try:
-        fresh.write_text(text, encoding="utf-8", newline="")
+        with open(
+            fresh, "x", encoding="utf-8", newline=""
+        ) as file:  # never into a file that lay there waiting
+            file.write(text)
         fresh.chmod(real.stat().st_mode & 0o7777)
         fresh.replace(real)
     finally:

@@ -43,7 +43,7 @@ def init(call: Invocation, *, directory: str, backend: str) -> int:
         path = target / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            _write(path, text)
         except OSError as error:
             raise ReconcilerError(
                 f"cannot write {path}: {error.strerror}",
@@ -51,6 +51,13 @@ def init(call: Invocation, *, directory: str, backend: str) -> int:
             ) from error
     _tell(call, directory, stack, list(files))
     return ExitCode.DONE
+
+
+def _write(path: Path, text: str) -> None:
+    """Where we put it, and nowhere else: a link in somebody's checkout may lead anywhere."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with open(fd, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _refuse_if_begun(target: Path) -> None:

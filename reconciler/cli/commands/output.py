@@ -9,6 +9,7 @@ import click
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
 from reconciler.cli.views.jsonline import line
+from reconciler.cli.views.style import harmless
 from reconciler.cli.wiring import no_such, opened
 
 
@@ -28,7 +29,10 @@ def output(call: Invocation, *, name: str | None) -> int:
         if name not in values:
             raise no_such("output", name, sorted(values))
         value, _ = values[name]
-        call.terminal.line(json.dumps(value) if call.settings.json else value)
+        shown = (
+            harmless(value) if call.terminal.out.isatty() else value
+        )  # a backend may have put anything in a URL
+        call.terminal.line(json.dumps(value) if call.settings.json else shown)
     elif call.settings.json:
         call.terminal.line(
             line(

@@ -70,7 +70,12 @@ def record_dict(record: SandboxRecord) -> dict[str, Any]:
 
 def moment(seconds: float) -> str:
     """A time in UTC; a dash for one that is not known."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else "-"
+    if not seconds:
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):  # a state may hold any number
+        return "no time"
 
 
 def _record(record: SandboxRecord, style: Style) -> Iterator[str]:

@@ -15,9 +15,12 @@ ELLIPSIS = "…"
 HOME_AND_CLEAR = "\x1b[H\x1b[J"
 SHOW_CURSOR = "\x1b[?25h"
 
-# C0 and C1 controls, DEL, direction overrides and isolates, line separators, the byte order mark, lone surrogates.
+# What moves the cursor, or changes the order of other text, or takes no room and can hide a message in a name: C0 and C1
+# controls, DEL, marks and overrides of direction, line separators, fillers and joiners, the byte order mark, annotations,
+# lone surrogates, tags and variation selectors beyond those of emoji.
 _HARMFUL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -51,8 +54,7 @@ def harmless(text: str) -> str:
 
 def _written_out(match: re.Match[str]) -> str:
     char = match[0]
-    code = ord(char)
-    return _SHORT.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return _SHORT.get(char) or ascii(char)[1:-1]
 
 
 def cells(text: str) -> int:

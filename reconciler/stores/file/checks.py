@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def directory(path: Path) -> Answer:
     return what, well, f"{place} will be created" if well else f"{place} cannot be created in {parent}"
 
 
-def modes(files: Iterable[Path], kept: History) -> Answer:
+def modes(place: Path, files: Iterable[Path], kept: History) -> Answer:
     exposed = _open_to_others(files)
+    if told := exposure(place):
+        return "state is private", False, told
     fixes = [f"chmod 600 {' '.join(exposed)}"] if exposed else []
     with contextlib.suppress(StoreError):  # told by the check of the history itself
         if _open_to_others(kept.paths()):
@@ -38,6 +41,23 @@ def modes(files: Iterable[Path], kept: History) -> Answer:
     if fixes:
         return "state is private", False, f"others may read it: {' && '.join(fixes)}"
     return "state is private", True, "mode 0600"
+
+
+def exposure(place: Path) -> str:
+    """How others may get at a state directory and what to do, "" when they cannot. Whoever may write there can put another
+    state in place of ours, whatever the modes of the files."""
+    try:
+        seen = os.stat(place)
+    except OSError:  # not there yet, or told by another check
+        return ""
+    name = disk.shown(place)
+    if seen.st_uid not in (os.geteuid(), 0):
+        return f"{name} belongs to another user (uid {seen.st_uid}), who may replace the state: chown it, or move it"
+    if seen.st_mode & 0o022 and not seen.st_mode & stat.S_ISVTX:
+        return f"others may write to {name}, and replace the state: chmod go-w {name}"
+    if seen.st_mode & 0o005:
+        return f"everybody may look into {name}: chmod o-rx {name}"
+    return ""
 
 
 def _open_to_others(paths: Iterable[Path]) -> list[str]:

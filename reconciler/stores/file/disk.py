@@ -20,6 +20,7 @@ from pathlib import Path
 from reconciler.errors import StoreError
 
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: a FIFO in the way must not hang us
+_MOST = 1024 * 1024 * 1024  # bytes; a state of a hundred thousand sandboxes is a tenth of that
 _GUARD_PATIENCE = 10.0  # seconds; a critical section takes milliseconds, so this means a stopped process
 _GUARD_POLL = 0.002
 
@@ -89,8 +90,11 @@ def read_bytes(path: Path, *, most: int = -1) -> bytes | None:
         except FileNotFoundError:
             return None
         with os.fdopen(fd, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            seen = os.fstat(fd)
+            if not stat.S_ISREG(seen.st_mode):
                 raise StoreError(f"{shown(path)} is no regular file", hint="move it away")
+            if most < 0 and seen.st_size > _MOST:
+                raise StoreError(f"{shown(path)} is larger than any state", hint="move it away")
             return stream.read(most)
 
 

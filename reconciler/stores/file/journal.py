@@ -157,7 +157,7 @@ def _header(payload: bytes, where: str) -> Header:
         data = json.loads(payload)
         kind, form = data["kind"], data["format"]
         header = Header(stack=str(data["stack"]), lineage=str(data["lineage"]), base=int(data["base"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _damaged(where, "is no journal header") from error
     if kind != "journal":
         raise _damaged(where, "is no journal header")
@@ -172,7 +172,7 @@ def _header(payload: bytes, where: str) -> Header:
 def _entry(payload: bytes, where: str) -> Entry:
     try:
         return entry_from_dict(json.loads(payload))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(where, f"is no journal entry ({type(error).__name__}: {error})") from error
 
 

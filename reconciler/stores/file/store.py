@@ -371,11 +371,15 @@ class FileStore(Store):
     def force_unlock(self, lock_id: str) -> LockInfo:
         return self._lock.break_by_force(lock_id)
 
+    def notes(self) -> Sequence[str]:
+        told = checks.exposure(self.directory)
+        return (told,) if told else ()
+
     def check(self) -> Sequence[tuple[str, bool, str]]:
         files = (self._snapshot, self._backup, self._journal, self._key, self._lock.path)
         return (
             checks.directory(self.directory),
-            checks.modes(files, self._history),
+            checks.modes(self.directory, files, self._history),
             checks.state(self.read),
             checks.history(self._history),
             *checks.encryption(self._sealer, (self._snapshot, self._backup, self._journal, self._key)),
