@@ -25,7 +25,8 @@ _STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u2
 
 
 def folder(path: Path, text: str = MEMORY, *, state: object = None) -> Path:
-    """`state` is a document, or the bytes of what only looks like one."""
+    """`state` is a document, or the bytes of what only looks like one. What is in memory is nobody else's."""
+    text = text.replace("{type: memory}", f"{{type: memory, world: {path.name}}}")
     (path / "sandboxes.yaml").write_text(f"version: 1\nstack: {STACK}\n{text}", encoding="utf-8")
     (path / "state").mkdir(mode=0o700)
     if state is not None:
