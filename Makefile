@@ -42,7 +42,7 @@ test: $(VENV)/.test
 
 check: lint types imports $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rs --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rs --durations=15 --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
 	.ci/wheel $(BIN)/python $(CLEAN_VENV)
 	@echo "make check: all is well"
 
