@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
@@ -92,7 +93,7 @@ def terminal_of(
 
 
 def _width(environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
-    if environ.get("COLUMNS", "").isdecimal():
+    if re.fullmatch("[0-9]{1,5}", environ.get("COLUMNS", "")):
         return max(_NARROWEST, int(environ["COLUMNS"]))
     for stream in (out, err):
         if stream.isatty():

@@ -28,6 +28,10 @@ class Files:
     def path(self, text: object) -> str:
         if not isinstance(text, str) or not text or "\0" in text:
             raise Refusal(400, "the path must be a non-empty string")
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError as error:
+            raise Refusal(400, "the path holds a character that no file's name can") from error
         if text == "~" or text.startswith("~/"):
             text = self._home + text[1:]
         return os.path.join(self._home, text)

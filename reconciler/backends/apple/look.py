@@ -31,6 +31,13 @@ from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
 Json = Mapping[str, Any]
 
+_NONSENSE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)  # of a label that is none of ours
 _EPOCH_2001 = 978_307_200.0  # seconds from 1970 to 2001
 _PHASE = {
     "running": Phase.STARTING,
@@ -187,7 +194,7 @@ def _detail(container: Container) -> str:
 
 def _ports(labels: Mapping[str, str]) -> dict[str, tuple[int, bool]]:
     """Our names for its ports → the port inside and whether we chose the host's."""
-    with suppress(ValueError, TypeError, AttributeError):  # somebody else's label of that name
+    with suppress(*_NONSENSE):  # somebody else's label of that name
         told = json.loads(labels.get(PORTS, "{}"))
         return {name: (int(number), bool(auto)) for name, (number, auto) in told.items()}
     return {}
@@ -230,8 +237,8 @@ def _attributes(container: Container, ports: Mapping[str, tuple[int, bool]]) -> 
 def _environment(container: Container) -> dict[str, Scalar]:
     """The declared ones only: others are the image's, or secrets."""
     declared: Any = ()
-    with suppress(ValueError):
-        declared = json.loads(container.labels.get(ENVIRONMENT, "[]"))
+    with suppress(*_NONSENSE):
+        declared = frozenset(json.loads(container.labels.get(ENVIRONMENT, "[]")))
     live = (container.configuration.get("initProcess") or {}).get("environment") or []
     pairs = (entry.partition("=") for entry in live)
     return {f"environment.{name}": value for name, _, value in pairs if name in declared}

@@ -24,6 +24,7 @@ Json = Mapping[str, Any]
 Published = Mapping[int, tuple[tuple[str, int], ...]]
 """Container port → addresses and ports of the host that lead there."""
 
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)  # a label may hold a number of any length
 _EXIT = re.compile(r"Exited \((\d+)\)")
 _PHASE = {
     "created": Phase.FAILED,
@@ -197,7 +198,7 @@ def named(labels: Mapping[str, str]) -> dict[str, int]:
     if text is None:
         return {"http": HTTP_PORT}
     pairs = (entry.partition("@")[0].partition("=") for entry in text.split(",") if entry)
-    return {name: int(number) for name, _, number in pairs if number.isdecimal()}
+    return {name: int(number) for name, _, number in pairs if _PORT.fullmatch(number)}
 
 
 def _published(entries: Iterable[tuple[int, str, int]]) -> Published:

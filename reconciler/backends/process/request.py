@@ -47,8 +47,8 @@ def _post(
     try:
         text = json.dumps(body).encode()
         connection.request("POST", path, text, {**headers, "Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(_bounded(response.read(_MOST + 1)))
+        with connection.getresponse() as response:
+            status, answer = response.status, json.loads(_bounded(response.read(_MOST + 1)))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise Unavailable(f"the sandbox at {host}:{port} does not answer: {str(error)[:200]}") from error
     finally:
@@ -56,8 +56,8 @@ def _post(
         connection.close()
     if not isinstance(answer, dict):
         raise Permanent(f"what answers at {host}:{port} is no sandbox server of ours")
-    if response.status != 200:
-        raise Permanent(f"the sandbox answered {response.status}: {str(answer.get('message', ''))[:500]}")
+    if status != 200:
+        raise Permanent(f"the sandbox answered {status}: {str(answer.get('message', ''))[:500]}")
     return answer.get("data")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.cli.views.style import ELLIPSIS, harmless
 from reconciler.cli.views.values import is_secret, show_value
+from reconciler.model.address import is_index
 from reconciler.model.desired import Scalar
 from reconciler.model.plan import Action, FieldChange, Step
 from reconciler.model.position import Position
@@ -73,7 +74,7 @@ def split(address: str) -> tuple[str, str]:
 
 
 def _keys(keys: Sequence[str]) -> str:
-    if not all(key.isdecimal() for key in keys):
+    if not all(map(is_index, keys)):
         return ",".join(sorted(keys))
     runs: list[list[int]] = []
     for number in sorted(map(int, keys)):
