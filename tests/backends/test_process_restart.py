@@ -119,8 +119,9 @@ def test_its_address_key_and_record_stay_and_its_processes_are_others(
 
 def test_one_that_runs_is_ended_first_with_all_it_started(backend: ProcessBackend, root: Path) -> None:
     info = holding(backend)
-    sh(backend, info, "setsid sleep 600 >/dev/null 2>&1 &")
-    before = [*pids(root, "again").values(), *processes_with("sleep\000600")]
+    seconds = 100_000 + os.getpid()  # another worker's sleeper is none of ours
+    sh(backend, info, f"setsid sleep {seconds} >/dev/null 2>&1 &")
+    before = [*pids(root, "again").values(), *processes_with(f"sleep\000{seconds}")]
     assert backend.restart(info, SPEC) == info
     assert not any(runs(pid) for pid in before)
     assert sh(backend, info, "cat held") == "precious\n"

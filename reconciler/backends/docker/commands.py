@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import threading
 import time
@@ -74,7 +75,7 @@ def run(engine: Engine, container: str, command: Sequence[str], timeout: float) 
 
 def _output(client: Any, made: str, timeout: float) -> tuple[bytes, bytes]:
     """Both streams to their end. At the end of the time the connection is shut, which wakes the reader."""
-    from docker.utils.socket import demux_adaptor, frames_iter
+    from docker.utils.socket import demux_adaptor
 
     raw = client.exec_start(made, socket=True)
     connection = getattr(raw, "_sock", raw)
@@ -90,7 +91,7 @@ def _output(client: Any, made: str, timeout: float) -> tuple[bytes, bytes]:
     parts: tuple[list[bytes], list[bytes]] = ([], [])
     watchdog.start()
     try:
-        for frame in frames_iter(raw, tty=False):
+        for frame in _frames(raw, connection):
             for part, piece in zip(parts, demux_adaptor(*frame), strict=True):
                 if piece:
                     part.append(piece)
@@ -100,6 +101,21 @@ def _output(client: Any, made: str, timeout: float) -> tuple[bytes, bytes]:
     if ended.is_set():
         raise Transient(f"the command did not end within {timeout:g} s", retry_after=None)
     return b"".join(parts[0]), b"".join(parts[1])
+
+
+def _frames(raw: Any, connection: Any) -> Iterator[tuple[int, bytes]]:
+    """(stream, content) until the end. What came together with the head of the answer is in the buffer that the head was
+    read through, and lost to whoever reads from the bare socket, as the SDK does."""
+    from docker.utils.socket import frames_iter
+
+    answer = getattr(getattr(raw, "_response", None), "raw", None)
+    reader = getattr(getattr(answer, "_fp", None), "fp", None)
+    if not isinstance(reader, io.BufferedReader):
+        yield from frames_iter(raw, tty=False)
+        return
+    connection.settimeout(None)  # the command has a time of its own
+    while len(head := reader.read(8)) == 8:
+        yield head[0], reader.read(int.from_bytes(head[4:], "big"))
 
 
 def usage(engine: Engine, container: str) -> Usage | None:

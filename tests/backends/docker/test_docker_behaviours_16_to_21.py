@@ -291,3 +291,11 @@ def test_behaviour_21_a_command_has_its_own_time(lab: Lab) -> None:
 def _phase(backend: DockerBackend, info: SandboxInfo) -> Phase | None:
     seen = backend.look(info.sandbox_id)
     return None if seen is None else seen.phase
+
+
+def test_behaviour_21_what_a_quick_command_prints_is_never_lost(lab: Lab, tcp: Wire) -> None:
+    """Guards against reading past what came in one piece with the head of the engine's answer."""
+    info = lab.running()
+    backend = lab.make(tcp.url)
+    said = [backend.exec(info, ["echo", str(number)]).stdout for number in range(60)]
+    assert said == [f"{number}\n" for number in range(60)]
