@@ -15,6 +15,7 @@ from reconciler.core.identity import label_hash, sandbox_id
 from reconciler.core.imports import applied, unread_note
 from reconciler.core.lifecycle import age_left, ignores, is_protected, left_alone, rule_changes, triggered_by
 from reconciler.core.policy import guarded
+from reconciler.core.recorded import forget
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.repair import ladder
 from reconciler.core.rules import Facts, Rule, decide
@@ -402,9 +403,12 @@ class Judge:
         )
         assert rule.action is not None
         assert rule.reason is not None
-        if current is None and record is None:
+        if current is not None:
+            step = self._superseded(current, address)
+        elif record is not None:
+            step = forget(record)
+        else:
             return []
-        step = self._superseded(current, address) if current else _forget(record)
         imported = record is not None and record.imported and current is not None
         own = replace(
             step,
@@ -420,7 +424,7 @@ class Judge:
         steps = [*(self._superseded(seen, address) for seen in leftovers), own]
         if record is not None and current is not None and not _is_among(record, (current, *leftovers)):
             steps.append(
-                replace(_forget(record), reason=Reason.SUPERSEDED)
+                replace(forget(record), reason=Reason.SUPERSEDED)
             )  # of what was to come in its place
         return steps
 
@@ -501,18 +505,6 @@ class Judge:
 def _is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:
     """By the id alone: so is it told that what is recorded was destroyed."""
     return any(seen.info.sandbox_id == record.sandbox_id for seen in sandboxes)
-
-
-def _forget(record: SandboxRecord | None) -> Step:
-    assert record is not None
-    return Step(
-        action=Action.FORGET,
-        address=record.address,
-        backend=record.backend,
-        reason=Reason.GONE,
-        sandbox_id=record.sandbox_id,
-        generation=record.generation,
-    )
 
 
 def _each_once(candidates: Iterable[ObservedSandbox]) -> list[ObservedSandbox]:

@@ -11,6 +11,7 @@ from reconciler.core.identity import label_hash
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Owner
 from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.plan import Action, Reason, Step
 from reconciler.model.state import SandboxRecord, State, Status
 
 
@@ -44,4 +45,16 @@ def _object(record: SandboxRecord, state: State, able: Capabilities) -> Observed
         phase=Phase.STARTING if known else Phase.UNKNOWN,
         detail="" if known else "its create was not seen to its end, and no backend was asked",
         owner=owner if labelled else None,
+    )
+
+
+def forget(record: SandboxRecord) -> Step:
+    """What is recorded is gone, and its record goes too."""
+    return Step(
+        action=Action.FORGET,
+        address=record.address,
+        backend=record.backend,
+        reason=Reason.GONE,
+        sandbox_id=record.sandbox_id,
+        generation=record.generation,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.core.diff import agrees
+from reconciler.core.recorded import forget
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Scalar
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.plan import Action, FieldChange, Reason, Step
@@ -21,7 +22,7 @@ def refreshed(
     for address, record in sorted(records.items()):
         seen = current.get(address)
         if seen is None:
-            yield _forget(record)
+            yield forget(record)
             continue
         declared = wanted.get(address)
         if declared is None or seen.phase.is_dead or not _speaks_of(record, seen):
@@ -36,17 +37,6 @@ def _speaks_of(record: SandboxRecord, seen: ObservedSandbox) -> bool:
     says what was meant, and recorded as seen it would pass for what is there."""
     same = (record.backend, record.sandbox_id) == (seen.backend, seen.info.sandbox_id)
     return same and bool(record.spec_hash) and record.status not in (Status.PENDING, Status.DESTROYING)
-
-
-def _forget(record: SandboxRecord) -> Step:
-    return Step(
-        action=Action.FORGET,
-        address=record.address,
-        backend=record.backend,
-        reason=Reason.GONE,
-        sandbox_id=record.sandbox_id,
-        generation=record.generation,
-    )
 
 
 def _seen_changes(

@@ -18,7 +18,7 @@ from reconciler.errors import Unavailable
 from reconciler.model.desired import BackendConfig, Desired
 from reconciler.stores.file import FileStore
 from reconciler.testing.store_conformance import STACK, a_state, created
-from tests.stores.killed_anywhere import forked
+from tests.stores.killed_anywhere import everywhere
 from tests.stores.places import Clock, a_key, a_sealer, a_store
 
 SEALER = a_sealer(a_key())
@@ -80,19 +80,6 @@ def check(directory: Path, acknowledged: int) -> None:
     assert not [path for path in directory.rglob("*") if ".tmp-" in path.name]
 
 
-def main() -> None:
-    home = Path(sys.argv[1])
-    SEALER.seal("warm", b"")
-    kill_at, killed = 0, True
-    while killed:
-        kill_at += 1
-        directory = home / str(kill_at)
-        prepare(directory)
-        killed, acknowledged = forked(directory, kill_at, run)
-        check(directory, acknowledged)
-    assert acknowledged == 1
-    print(kill_at - 1, "kill points")
-
-
 if __name__ == "__main__":
-    main()
+    SEALER.seal("warm", b"")
+    everywhere(Path(sys.argv[1]), prepare=prepare, run=run, check=check, acknowledges=1)

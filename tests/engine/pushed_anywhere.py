@@ -17,7 +17,7 @@ from reconciler.errors import Unavailable
 from reconciler.model.desired import BackendConfig, Desired
 from reconciler.stores import snapshot
 from reconciler.testing.store_conformance import STACK, a_state, created
-from tests.stores.killed_anywhere import forked
+from tests.stores.killed_anywhere import everywhere
 from tests.stores.places import a_store
 
 PUSHED = snapshot.encode(a_state("pushed"))
@@ -66,18 +66,5 @@ def check(directory: Path, acknowledged: int) -> None:
     assert not [path for path in directory.rglob("*") if ".tmp-" in path.name]
 
 
-def main() -> None:
-    home = Path(sys.argv[1])
-    kill_at, killed = 0, True
-    while killed:
-        kill_at += 1
-        directory = home / str(kill_at)
-        prepare(directory)
-        killed, acknowledged = forked(directory, kill_at, run)
-        check(directory, acknowledged)
-    assert acknowledged == 1
-    print(kill_at - 1, "kill points")
-
-
 if __name__ == "__main__":
-    main()
+    everywhere(Path(sys.argv[1]), prepare=prepare, run=run, check=check, acknowledges=1)

@@ -1,5 +1,8 @@
-"""A process of its own that holds the lock of the store in the folder given, for `test_file_lock.py`: writes twice, prints
-the lock's id, waits until the lock is somebody else's, then tries to write all the same and prints what comes of it."""
+"""A process of its own that holds the lock of a store: writes, prints the lock's id, waits until the lock is somebody
+else's, then tries to write all the same and prints what comes of it.
+
+`python -m tests.stores.contender HOME` does so with the file store in that folder, for `test_file_lock.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import time
 from pathlib import Path
 
 from reconciler.errors import StoreError
+from reconciler.stores.base import Lease, Store
 from reconciler.stores.file.lease import Timing
 from reconciler.testing.store_conformance import a_state, created
 from tests.stores.places import a_store
 
 
-def hold(home: Path) -> None:
-    store = a_store(home, timing=Timing(renew=1e6))
+def hold(store: Store) -> Lease:
+    """The lease is still held, if it is, when this comes back."""
     lease = store.lock("apply")
     state = store.write(lease, store.write(lease, a_state()))
     print(lease.info.id, flush=True)
@@ -29,8 +33,8 @@ def hold(home: Path) -> None:
             attempt()
         except StoreError as error:
             print(f"{type(error).__name__}: {error}", flush=True)
-    lease.release()
+    return lease
 
 
 if __name__ == "__main__":
-    hold(Path(sys.argv[1]))
+    hold(a_store(Path(sys.argv[1]), timing=Timing(renew=1e6))).release()

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.errors import StoreError
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.postgres import PostgresStore
 from reconciler.stores.postgres.lease import Timing
-from reconciler.testing.store_conformance import STACK, a_state, created
+from reconciler.testing.store_conformance import STACK
+from tests.stores.contender import hold
 
 
 def schema_of(home: Path) -> str:
@@ -49,24 +48,5 @@ def a_contender(where: str) -> PostgresStore:
     return PostgresStore(STACK, url=url, schema=schema, environ={})
 
 
-def hold(url: str, home: Path) -> None:
-    """A process that takes the lock, prints its id, and writes every few milliseconds until that is refused."""
-    store = a_store(url, home, timing=Timing(renew=1e6))
-    lease = store.lock("apply")
-    state = store.write(lease, a_state())
-    print(lease.info.id, flush=True)
-    while True:
-        time.sleep(0.005)
-        try:
-            lease.check()
-        except StoreError:
-            break
-    for write in (lambda: store.append(lease, created("late")), lambda: store.write(lease, state)):
-        try:
-            write()
-        except StoreError as error:
-            print(f"{type(error).__name__}: {error}", flush=True)
-
-
 if __name__ == "__main__":
-    hold(sys.argv[1], Path(sys.argv[2]))
+    hold(a_store(sys.argv[1], Path(sys.argv[2]), timing=Timing(renew=1e6)))

@@ -57,7 +57,7 @@ def run(directory: Path, done: Callable[[], object]) -> None:
     done()
 
 
-def forked(directory: Path, kill_at: int, run: Run = run) -> tuple[bool, int]:
+def forked(directory: Path, kill_at: int, run: Run) -> tuple[bool, int]:
     """(whether it was killed, how many steps it was told to be done)."""
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -117,19 +117,31 @@ def check(directory: Path, acknowledged: int) -> None:
     assert not [name for name in names if ".tmp-" in name], names
 
 
-def main() -> None:
-    home = Path(sys.argv[1])
-    kill_at = 0
-    killed = True
+def everywhere(
+    home: Path,
+    *,
+    prepare: Callable[[Path], None],
+    run: Run,
+    check: Callable[[Path, int], None],
+    acknowledges: int,
+) -> None:
+    """Killed at each of its points in turn, until it comes to its end, in a folder of its own each time: prepared, run,
+    checked. It says `acknowledges` times that something is done."""
     sealer().seal("warm", b"")  # what an import opens is no moment of a run
+    kill_at, killed, acknowledged = 0, True, 0
     while killed:
         kill_at += 1
         directory = home / str(kill_at)
-        killed, acknowledged = forked(directory, kill_at)
+        prepare(directory)
+        killed, acknowledged = forked(directory, kill_at, run)
         check(directory, acknowledged)
-    assert acknowledged == 6
+    assert acknowledged == acknowledges
     print(kill_at - 1, "kill points")
 
 
+def nothing(_: Path) -> None:
+    """There is nothing before it."""
+
+
 if __name__ == "__main__":
-    main()
+    everywhere(Path(sys.argv[1]), prepare=nothing, run=run, check=check, acknowledges=6)

@@ -10,15 +10,14 @@ import contextlib
 import fcntl
 import os
 import shutil
-import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reconciler.backends.secret_folders import is_whole, keep_private, mark_whole
 from reconciler.errors import Permanent, Transient
 
 _POLL = 0.01  # seconds between two tries for a lock
-_WHOLE = 0o555  # mode of a directory in which every secret is
 
 
 def default_root() -> Path:
@@ -77,7 +76,7 @@ class Files:
                 with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                     file.write(value)
                     os.fchmod(file.fileno(), 0o444)
-            folder.chmod(_WHOLE)
+            mark_whole(folder)
         except OSError as error:
             self.remove_secrets(name, instance)
             raise self._unwritable(folder, error) from error
@@ -91,7 +90,7 @@ class Files:
         folder = self.root / "secrets" / name / instance / "files"
         if mounted is None or os.path.realpath(mounted) != os.path.realpath(folder):
             return
-        if _is_whole(folder, values):
+        if is_whole(folder, values):
             return
         self.remove_secrets(name, instance)
         self.place_secrets(name, instance, values)
@@ -115,34 +114,17 @@ class Files:
         folder = self.root
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._private(folder)
+            keep_private(folder)
             for name in names:
                 folder = folder / name
                 folder.mkdir(mode=0o700, exist_ok=True)
-                self._private(folder)
+                keep_private(folder)
         except OSError as error:
             raise self._unwritable(folder, error) from error
         return folder
-
-    def _private(self, folder: Path) -> None:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise Permanent(
-                f"{folder} is not this user's directory", hint="remove it: no secret is written there"
-            )
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            folder.chmod(0o700)
 
     def _unwritable(self, path: Path, error: OSError) -> Permanent:
         return Permanent(
             f"{path} cannot be written: {error.strerror}",
             hint=f"make room, or fix the permissions of {self.root}",
         )
-
-
-def _is_whole(folder: Path, names: Iterable[str]) -> bool:
-    try:
-        finished = stat.S_IMODE(folder.lstat().st_mode) == _WHOLE
-    except OSError:
-        return False
-    return finished and all(os.path.isfile(folder / name) for name in names)

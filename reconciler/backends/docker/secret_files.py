@@ -12,18 +12,17 @@ import io
 import json
 import os
 import shutil
-import stat
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reconciler.backends.containers import MANAGED_BY, SANDBOX_ID, SECRETS_DIR
 from reconciler.backends.docker.engine import Engine
+from reconciler.backends.secret_folders import is_whole, keep_private, mark_whole
 from reconciler.errors import Conflict, NotFound, Permanent
 
 _VOLUMES = "reconciler-secrets-"  # begins the names of ours; what follows is the sandbox's id and a number of its own
-_WHOLE = 0o555  # mode of a directory in which every secret is
 _MEMORY = "/dev/shm"  # noqa: S108 - 0700 below it, and checked
 
 
@@ -48,7 +47,7 @@ class SecretFiles:
         if mount.get("Type") != "bind":
             return
         if folder.parent.parent == self._root / "docker":
-            if not _is_whole(folder, values):
+            if not is_whole(folder, values):
                 self._write_all(folder, values, user)
         elif not os.path.isdir(folder):
             raise Permanent(
@@ -118,7 +117,7 @@ class SecretFiles:
             folder.mkdir(mode=0o700)
             for name, value in values.items():
                 _write(folder / name, value, uid)
-            folder.chmod(_WHOLE)
+            mark_whole(folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 _remove(folder)
@@ -130,13 +129,7 @@ class SecretFiles:
     def _private(self, folder: Path) -> None:
         """Make it, or make sure that it is ours and nobody else's."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise Permanent(
-                f"{folder} is not this user's directory", hint="remove it: no secret is written there"
-            )
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            folder.chmod(0o700)
+        keep_private(folder)
 
     # -- volumes, for an engine that does not see them
 
@@ -159,14 +152,6 @@ class SecretFiles:
                 f"the secrets in volume {name} stay, it is in use: {error.message}",
                 hint=f"`docker ps -a --filter volume={name}` shows by which container",
             ) from error
-
-
-def _is_whole(folder: Path, names: Iterable[str]) -> bool:
-    try:
-        finished = stat.S_IMODE(folder.lstat().st_mode) == _WHOLE
-    except OSError:
-        return False
-    return finished and all(os.path.isfile(folder / name) for name in names)
 
 
 def _remove(folder: Path) -> None:

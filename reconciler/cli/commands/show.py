@@ -53,7 +53,7 @@ def show(call: Invocation, *, what: str | None, form: str) -> int:
 
 def _nothing_yet(call: Invocation, address: str | None, stack: str, where: str) -> int:
     if address is not None:
-        raise no_such("record of", address, ())
+        raise no_such("record or plan file", address, ())
     if call.settings.json:
         call.terminal.line(line({"stack": stack, "state": None}))
     else:
@@ -71,7 +71,7 @@ def _show_state(call: Invocation, address: str | None, read: State, where: str) 
             terminal.answer(state_text(read, where, width=terminal.width, style=terminal.style))
         return ExitCode.DONE
     if address not in read.sandboxes:
-        raise no_such("record of", address, sorted(read.sandboxes))
+        raise no_such("record or plan file", address, sorted(read.sandboxes))
     record = read.sandboxes[Address(address)]
     terminal.answer(
         line(record_dict(record)) + "\n" if call.settings.json else record_text(record, style=terminal.style)

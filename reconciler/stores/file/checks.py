@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from reconciler.errors import StoreError
-from reconciler.model.state import State
 from reconciler.stores.base import LockInfo
+from reconciler.stores.checks import Answer, asked, told
 from reconciler.stores.file import disk
 from reconciler.stores.file.history import History
 from reconciler.stores.sealing import Sealer, is_sealed
-
-Answer = tuple[str, bool, str]
 
 
 def directory(path: Path) -> Answer:
@@ -69,23 +67,13 @@ def _open_to_others(paths: Iterable[Path]) -> list[str]:
     return found
 
 
-def state(read: Callable[[], State | None]) -> Answer:
-    try:
-        found = read()
-    except StoreError as error:
-        return "state is readable", False, _told(error)
-    if found is None:
-        return "state is readable", True, "none yet"
-    return "state is readable", True, f"serial {found.serial}, {len(found.sandboxes)} sandboxes"
-
-
 def history(kept: History) -> Answer:
     what, place = "older versions", disk.shown(kept.directory)
     try:
         versions = list(kept.versions())
         there = disk.exists(kept.directory)
     except StoreError as error:
-        return what, False, _told(error)
+        return what, False, told(error)
     damaged = [version for version in versions if version.damage]
     if damaged:
         return what, False, f"{damaged[0].damage}: remove it"
@@ -109,12 +97,8 @@ def encryption(sealer: Sealer, files: Iterable[Path]) -> list[Answer]:
 
 
 def lock(look: Callable[[], LockInfo | None]) -> Answer:
-    try:
-        info = look()
-    except StoreError as error:
-        return "lock", False, _told(error)
-    return "lock", True, "free" if info is None else f"held by {' '.join(info.holder.split())}"
+    return asked("lock", lambda: _holder(look()))
 
 
-def _told(error: StoreError) -> str:
-    return f"{error.message}: {error.hint}" if error.hint else error.message
+def _holder(info: LockInfo | None) -> str:
+    return "free" if info is None else f"held by {' '.join(info.holder.split())}"

@@ -24,6 +24,7 @@ from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 from reconciler.stores import keys, snapshot
 from reconciler.stores.base import Lease, LockInfo, Store, Version, no_place_for_key, no_version
+from reconciler.stores.checks import state
 from reconciler.stores.file import checks, disk, journal
 from reconciler.stores.file.history import UNREADABLE, History, version_of
 from reconciler.stores.file.journal import Header, Journal, Link
@@ -380,7 +381,7 @@ class FileStore(Store):
         return (
             checks.directory(self.directory),
             checks.modes(self.directory, files, self._history),
-            checks.state(self.read),
+            state(self.read),
             checks.history(self._history),
             *checks.encryption(self._sealer, (self._snapshot, self._backup, self._journal, self._key)),
             checks.lock(self.lock_info),

@@ -3,26 +3,14 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from reconciler.errors import StoreError
-from reconciler.model.state import State
 from reconciler.stores import keys
+from reconciler.stores.checks import Answer, told
 from reconciler.stores.http.lock import HttpLock
 from reconciler.transport.proxies import goes_direct
-
-Answer = tuple[str, bool, str]
-
-
-def state(read: Callable[[], State | None]) -> Answer:
-    try:
-        found = read()
-    except StoreError as error:
-        return "state is readable", False, _told(error)
-    if found is None:
-        return "state is readable", True, "none yet"
-    return "state is readable", True, f"serial {found.serial}, {len(found.sandboxes)} sandboxes"
 
 
 def lock(kept: HttpLock) -> Answer:
@@ -34,7 +22,7 @@ def lock(kept: HttpLock) -> Answer:
         if kept.excludes():
             return "lock", True, "free"
     except StoreError as error:
-        return "lock", False, _told(error)
+        return "lock", False, told(error)
     return "lock", False, "the server gives it to two at once: use one that keeps locks"
 
 
@@ -51,7 +39,3 @@ def key(environ: Mapping[str, str]) -> Answer:
     if environ.get(keys.KEY_VARIABLE):
         return "key of secrets", True, keys.KEY_VARIABLE
     return "key of secrets", True, f"none: set {keys.KEY_VARIABLE} before a sandbox gets secrets"
-
-
-def _told(error: StoreError) -> str:
-    return f"{error.message}: {error.hint}" if error.hint else error.message

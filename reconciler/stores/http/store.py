@@ -18,6 +18,7 @@ from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 from reconciler.stores import keys
 from reconciler.stores.base import Lease, LockInfo, Store, Version, lease_lost, no_version
+from reconciler.stores.checks import state
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.http import checks
 from reconciler.stores.http.addresses import addresses, shown
@@ -206,7 +207,7 @@ class HttpStore(Store):
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
         return (
-            checks.state(self.read),
+            state(self.read),
             checks.lock(self._lock),
             checks.private(self._place.addresses.state, self._place.wire.credentials.kind),
             checks.key(self._environ),

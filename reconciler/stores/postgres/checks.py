@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from reconciler.errors import StoreError
 from reconciler.model.state import State
 from reconciler.stores.base import LockInfo, Version
+from reconciler.stores.checks import Answer, asked, state, told
 from reconciler.stores.postgres.layout import Tables, encoding_problem
 from reconciler.stores.postgres.session import Connection, Session
-
-Answer = tuple[str, bool, str]
 
 
 def all_of(
@@ -26,12 +25,12 @@ def all_of(
         found = session.run("reach", _server)
         found += session.run("look at the tables in", lambda connection: [_tables(connection, tables)])
     except StoreError as error:
-        return [("server", False, _told(error))]
+        return [("server", False, told(error))]
     return [
         *found,
-        _asked("state is readable", lambda: _state(read())),
-        _asked("older versions", lambda: f"{len([v for v in history() if not v.current])} kept"),
-        _asked("lock", lambda: _lock(holder())),
+        state(read),
+        asked("older versions", lambda: f"{len([v for v in history() if not v.current])} kept"),
+        asked("lock", lambda: _lock(holder())),
     ]
 
 
@@ -96,20 +95,5 @@ def _tables(connection: Connection, tables: Tables) -> Answer:
 _MAY_NOT = "permission denied\ngrant CREATE to the user of the URL, or let one who may apply first"
 
 
-def _asked(what: str, ask: Callable[[], str]) -> Answer:
-    try:
-        return what, True, ask()
-    except StoreError as error:
-        return what, False, _told(error)
-
-
-def _state(found: State | None) -> str:
-    return "none yet" if found is None else f"serial {found.serial}, {len(found.sandboxes)} sandboxes"
-
-
 def _lock(info: LockInfo | None) -> str:
     return "free" if info is None else f"held by {info.holder}"
-
-
-def _told(error: StoreError) -> str:
-    return f"{error.message}\n{error.hint}" if error.hint else error.message
