@@ -503,6 +503,8 @@ def test_the_state_is_listed_and_shown(project, capsys):
     assert json.loads(capsys.readouterr().out)["spec"]["image"] == "postgres:16"
     assert project.run("state", "show", "bd") == 1
     assert "did you mean db" in capsys.readouterr().err
+    assert project.run("show", "x.plan") == 1
+    assert "there is no record or plan file 'x.plan'" in capsys.readouterr().err
 
 
 def test_why_tells_the_story_of_one_sandbox(project, capsys):
@@ -581,6 +583,17 @@ def test_the_doctor_says_what_is_broken_and_ends_with_1(project, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
     assert [check["check"] for check in found["checks"] if not check["ok"]] == ["world"]
+
+
+def test_the_doctor_says_how_to_mend_a_store_apart_from_what_is_wrong(project, capsys):
+    project.apply(capsys)
+    [snapshot] = project.path.rglob("research.json")
+    snapshot.write_text("not json\n")
+    assert project.run("doctor", "--json") == 1
+    [bad] = [c for c in json.loads(capsys.readouterr().out)["checks"] if c["check"] == "state is readable"]
+    assert not bad["ok"]
+    assert bad["fix"]
+    assert bad["fix"] not in bad["detail"]
 
 
 def test_the_doctor_goes_on_where_a_backend_cannot_be_opened_or_checked(project, capsys):

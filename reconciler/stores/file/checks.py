@@ -20,9 +20,9 @@ def directory(path: Path) -> Answer:
     what, place = "state directory", disk.shown(path)
     if os.path.isdir(path):
         well = os.access(path, os.W_OK | os.X_OK)
-        return what, well, place if well else f"{place} is not writable: check its owner and mode"
+        return what, well, place if well else f"{place} is not writable\ncheck its owner and mode"
     if os.path.lexists(path):
-        return what, False, f"{place} is no directory: move it away"
+        return what, False, f"{place} is no directory\nmove it away"
     parent = next(p for p in path.absolute().parents if os.path.exists(p))
     well = os.access(parent, os.W_OK | os.X_OK)
     return what, well, f"{place} will be created" if well else f"{place} cannot be created in {parent}"
@@ -76,9 +76,9 @@ def history(kept: History) -> Answer:
         return what, False, told(error)
     damaged = [version for version in versions if version.damage]
     if damaged:
-        return what, False, f"{damaged[0].damage}: remove it"
+        return what, False, f"{damaged[0].damage}\nremove it"
     if there and not os.access(kept.directory, os.W_OK | os.X_OK):
-        return what, False, f"{place} is not writable: check its owner and mode"
+        return what, False, f"{place} is not writable\ncheck its owner and mode"
     return what, True, f"{len(versions)} in {place}" if versions else "none yet"
 
 
