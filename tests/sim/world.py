@@ -217,9 +217,12 @@ class World:
         self.counts_as |= {s.current.info.sandbox_id: s.address for s in plan.steps if s.current is not None}
         if self.chaos.dies or not plan.selection.refresh:
             return  # what dies in the middle, or was not looked at, cannot be reckoned with
-        for rollout in plan.rollouts:
-            missed = {a for a in self.proven & declared.keys() if declared[a].group == rollout.group}
-            self.watched[rollout.group] = (rollout.at_once, missed, missed - recorded.keys())
+        for group in {rollout.group for rollout in plan.rollouts}:
+            members = [sandbox for sandbox in declared.values() if sandbox.group == group]
+            missed = self.proven & {sandbox.address for sandbox in members}
+            may = next(sandbox.rollout for sandbox in members if sandbox.rollout is not None)
+            # by what is declared, never by what the plan says of itself
+            self.watched[group] = (may.at_once(len(members)), missed, missed - recorded.keys())
 
     def _carry_out(self, plan: Plan, crash_after: int | None, limits: Limits) -> tuple[list[Entry], Run]:
         scheduler = Scheduler(plan, limits, self.rng.random)
