@@ -22,13 +22,11 @@ from reconciler.backends.registry import backend_types
 from reconciler.cli.main import LISTING, cli
 from reconciler.cli.options import base_options, config_options
 from reconciler.config.schemas import schema_text
-from reconciler.config.settings import NOT_YET_SUPPORTED_IN_SANDBOXES
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.stores.registry import store_types
 
 DOCS = Path(__file__).parent
 NOTICE = "<!-- Made by docs/generate.py. Do not edit: change the source it names and run `make docs`. -->"
-LATER = "**Not yet supported:** accepted by the schema, an error at `validate`. "
 
 Schema = Mapping[str, Any]
 
@@ -63,7 +61,7 @@ def _configuration(schema: Schema) -> Iterator[str]:
         "`defaults` takes no `template` either. Mappings merge, lists replace; the sandbox wins over its template, "
         "which wins over `defaults`."
     )
-    yield _keys(definitions["sandbox"], definitions, later=NOT_YET_SUPPORTED_IN_SANDBOXES)
+    yield _keys(definitions["sandbox"], definitions)
     for name in _blocks(definitions["sandbox"], definitions):
         block = _resolved(definitions[name], definitions)
         yield f"### `{name}`"
@@ -112,7 +110,7 @@ def _blocks(sandbox: Schema, definitions: Schema) -> Iterator[str]:
             yield key
 
 
-def _keys(block: Schema, definitions: Schema, *, later: Iterable[str] = ()) -> str:
+def _keys(block: Schema, definitions: Schema) -> str:
     required = set(block.get("required", ()))
     rows = []
     for key, value in block["properties"].items():
@@ -122,7 +120,7 @@ def _keys(block: Schema, definitions: Schema, *, later: Iterable[str] = ()) -> s
                 f"`{key}`" + (" (required)" if key in required else ""),
                 _expected(entry),
                 f"`{json.dumps(entry['default'])}`" if "default" in entry else "",
-                (LATER if key in later else "") + entry["description"] + _example(entry),
+                entry["description"] + _example(entry),
             )
         )
     return _table(("key", "takes", "default", "meaning"), rows)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from reconciler.errors import Unsupported
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Readiness, SandboxSpec
+from reconciler.model.drift import Provenance
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 
-__all__ = ["Capabilities", "ExecResult", "ProbeAnswer", "SandboxBackend", "Support"]
+__all__ = ["Capabilities", "ExecResult", "ProbeAnswer", "SandboxBackend", "Subscription", "Support"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,12 @@ class ProbeAnswer:
     ready: bool
     dead: bool = False
     detail: str = ""
+
+
+class Subscription(Protocol):
+    """What `listen` gives. After `close` has returned nothing is told any more; it may be called twice."""
+
+    def close(self) -> None: ...
 
 
 class SandboxBackend(ABC):
@@ -133,6 +140,22 @@ class SandboxBackend(ABC):
 
     def tell_progress(self, tell: Callable[[str, str], None]) -> None:  # noqa: B027 - most verbs are quick
         """From now on call `tell(sandbox id, what is being done)` while a verb takes long, from any thread."""
+
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        """From now on call `tell(sandbox id)` when something may have happened to a sandbox of ours, from any thread; "" is
+        any of them. For backends with `capabilities.events`.
+
+        A hint to look, never the truth: it may come late, twice or for nothing, and what was missed is found by the
+        next look. A stream that breaks is taken up again by itself, with growing pauses; then "" is told, for what
+        happened in between. Raises when it cannot even begin, at once and without waiting.
+        """
+        raise Unsupported(f"{type(self).__name__} tells no events")
+
+    def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
+        """How these, which are gone, ended or not as they were made, came to be so, by sandbox id: what is not known is left
+        out. One call to the engine at most, made only when something drifted. Raises nothing that matters: who asks
+        goes on without."""
+        return {}
 
     def place(self) -> str:
         """Where its sandboxes are kept, as far as two runs on different terms could disagree about it; "" if they

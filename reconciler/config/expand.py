@@ -21,7 +21,7 @@ from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.policy import make_policy
 from reconciler.config.sandbox import Builder, PortReference
 from reconciler.config.sections import Section, section
-from reconciler.config.settings import make_backends, make_store, tell_unsupported
+from reconciler.config.settings import make_backends, make_store
 from reconciler.model.desired import Address, Desired, DesiredSandbox, Output
 
 
@@ -33,7 +33,6 @@ def expand(
     stack_node = root.get("stack")
     stack = (stack_node.text or "") if stack_node is not None else ""
     scope = Scope(stack=stack, variables=variables, environ=environ, problems=problems)
-    tell_unsupported(root, problems)
     backend_section = section(root, "backends", complete=complete)
     backends = make_backends(backend_section, scope)
     blocks = Blocks(section(root, "templates", complete=complete), root.get("defaults"), problems)

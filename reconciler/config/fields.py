@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.config.confinement import build_mounts, build_network, build_security
 from reconciler.config.diagnostics import at, closest, one_of, quote
-from reconciler.config.lifecycle import build_lifecycle, build_rollout
+from reconciler.config.lifecycle import build_drift, build_lifecycle, build_rollout
 from reconciler.config.nodes import Node
 from reconciler.config.values import (
     Built,
@@ -226,4 +226,5 @@ FIELDS: Mapping[str, Callable[[Node, Surroundings], Built]] = {
     "unsupported": _unsupported,
     "lifecycle": build_lifecycle,
     "rollout": build_rollout,
+    "drift": build_drift,
 }

@@ -1,4 +1,4 @@
-"""How sandboxes are changed, from `lifecycle` and `rollout`: rules of one sandbox, no part of its specification.
+"""How sandboxes are changed, from `lifecycle`, `rollout` and `drift`: rules of one sandbox, no part of its specification.
 
 Gets blocks that are valid and filled in already. What only the meaning shows to be wrong is told, all of it.
 """
@@ -23,7 +23,7 @@ from reconciler.config.values import (
     whole,
 )
 from reconciler.model.desired import Network, Resources, SandboxSpec, Security
-from reconciler.model.lifecycle import Lifecycle, Rollout
+from reconciler.model.lifecycle import DriftPolicy, Lifecycle, Rollout
 from reconciler.model.position import Position
 
 _Reader = Callable[[Node, Surroundings], dict[str, Any]]
@@ -43,6 +43,14 @@ def build_lifecycle(node: Node, around: Surroundings) -> Built:
 
 def build_rollout(node: Node, around: Surroundings) -> Built:
     return Built({"rollout": Rollout(**_values(node, _ROLLOUT, around))}, _places("rollout", node))
+
+
+def build_drift(node: Node, _around: Surroundings) -> Built:
+    """A rule of one word, so its position is the key's."""
+    try:
+        return Built({"drift": DriftPolicy(node.text or "")}, {"drift": at(node)})
+    except ValueError:
+        raise unreadable(node, "`correct`, `report` or `ignore`") from None
 
 
 def _values(node: Node, readers: Mapping[str, _Reader], around: Surroundings) -> dict[str, Any]:

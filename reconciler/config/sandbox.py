@@ -16,7 +16,7 @@ from reconciler.config.secrets import build_secrets
 from reconciler.config.sections import Section
 from reconciler.config.values import Built, Surroundings, Wrong
 from reconciler.model.desired import Address, BackendConfig, DesiredSandbox, Lifecycle, SandboxSpec
-from reconciler.model.lifecycle import Rollout
+from reconciler.model.lifecycle import DriftPolicy, Rollout
 from reconciler.model.position import Position
 
 _WITH_REFERENCES = frozenset({"environment", "command"})
@@ -118,6 +118,7 @@ class Builder:
                     references=assembly.references,
                     lifecycle=assembly.lifecycle,
                     rollout=assembly.rollout,
+                    drift=assembly.drift,
                 )
             )
         return sandboxes
@@ -326,7 +327,7 @@ class _Assembly:
         """What goes into the spec."""
         values: dict[str, Any] = {}
         for name, built in self.parts.items():
-            if name not in ("lifecycle", "rollout"):
+            if name not in ("lifecycle", "rollout", "drift"):
                 values.update(built.values)
         return values
 
@@ -339,6 +340,11 @@ class _Assembly:
     def rollout(self) -> Rollout | None:
         built = self.parts.get("rollout")
         return None if built is None else built.values.get("rollout")
+
+    @property
+    def drift(self) -> DriftPolicy:
+        built = self.parts.get("drift")
+        return DriftPolicy.CORRECT if built is None else built.values["drift"]
 
     @property
     def ports(self) -> tuple[Any, ...] | None:

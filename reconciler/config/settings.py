@@ -1,4 +1,4 @@
-"""What a configuration says besides its sandboxes: backends, the store, and keys that are not supported yet."""
+"""What a configuration says besides its sandboxes: backends and the store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.config.diagnostics import Problems, at
+from reconciler.config.diagnostics import at
 from reconciler.config.interpolate import Interpolator, Scope
 from reconciler.config.nodes import Node, new_mapping
 from reconciler.config.schema import validate
@@ -15,10 +15,6 @@ from reconciler.config.values import Wrong, absolute_path, duration
 from reconciler.model.desired import BackendConfig, StoreConfig
 
 DEFAULT_BACKEND = "process"
-
-# Keys of a sandbox that the schema accepts and that are refused until the engine can do them, each with the value that
-# changes nothing. Delete a line to switch a key on.
-NOT_YET_SUPPORTED_IN_SANDBOXES: Mapping[str, object] = {"drift": "correct"}
 
 # Options that are paths: relative ones mean relative to the file that says them. A store's own `path` stays as it is
 # written: the store is told the directory.
@@ -42,22 +38,6 @@ _PATHS = frozenset(
 _BACKEND_PATHS = _PATHS | {("path",)}
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|\bpassword=")
 _DURATIONS = frozenset({("timeout",), ("create_timeout",), ("stop_timeout",)})  # handed over in seconds
-
-
-def tell_unsupported(root: Node, problems: Problems) -> None:
-    """An error for each key whose engine support comes later, where it is set to anything that would matter."""
-    blocks = [node for name in ("templates", "sandboxes") for key, node in _entries(root.get(name))]
-    if (defaults := root.get("defaults")) is not None:
-        blocks.append(defaults)
-    for block in blocks:
-        for key, harmless in NOT_YET_SUPPORTED_IN_SANDBOXES.items():
-            node = block.get(key)
-            if node is not None and node.data != harmless:
-                problems.error(node, "not-yet-supported", f"`{key}` is not yet supported", f"remove `{key}`")
-
-
-def _entries(node: Node | None) -> list[tuple[str, Node]]:
-    return [] if node is None else [item for item in node.named().items() if not item[0].startswith("x-")]
 
 
 def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:

@@ -15,8 +15,8 @@ from enum import StrEnum
 from reconciler.model.address import Address as Address
 from reconciler.model.address import SandboxId as SandboxId
 from reconciler.model.address import address_order as address_order
+from reconciler.model.lifecycle import DriftPolicy, Move, Policy, Removal, Rollout
 from reconciler.model.lifecycle import Lifecycle as Lifecycle
-from reconciler.model.lifecycle import Move, Policy, Removal, Rollout
 from reconciler.model.position import Block, Position
 
 Scalar = str | int | float | bool | None
@@ -262,6 +262,7 @@ class DesiredSandbox:
     references: tuple[Address, ...] = ()
     lifecycle: Lifecycle = Lifecycle()
     rollout: Rollout | None = None  # None: all replicas at once
+    drift: DriftPolicy = DriftPolicy.CORRECT
 
     def at(self, path: str) -> Position:
         """The closest known position of a field: its own, else its parent's, else the sandbox's."""

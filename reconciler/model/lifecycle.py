@@ -6,9 +6,18 @@ None of it is part of a fingerprint: changing a rule changes nothing on an objec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from reconciler.model.address import Address
 from reconciler.model.position import Position
+
+
+class DriftPolicy(StrEnum):
+    """What `watch` and `drift --correct` do about a sandbox that changed behind our back."""
+
+    CORRECT = "correct"
+    REPORT = "report"
+    IGNORE = "ignore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

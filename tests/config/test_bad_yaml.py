@@ -141,7 +141,7 @@ MEANINGS = {
     "a status for a TCP probe": (BOX + "readiness: {tcp: http, expect: ‸200}\n", "no meaning with `tcp`", "remove"),
     "an allow list without its mode": (BOX + "network: {mode: open, allow: ‸[a]}\n", "mode: allowlist", "remove `allow`"),
     "an allowlist of nothing said": (BOX + "network: {mode: ‸allowlist}\n", "needs `allow`", "isolated"),
-    "another drift policy, which comes later": (BOX + "drift: ‸report\n", "not yet supported", "remove"),
+    "a drift policy that is none": (BOX + "drift: ‸repair\n", "`correct`, `report` or `ignore`", "report"),
     "a home nobody has": (BOX + "mounts: [{source: ‸~/a, target: /a}]\n", "HOME is not set", "write the path out"),
 }  # fmt: skip
 

@@ -15,7 +15,9 @@ from reconciler.config.fields import FIELDS
 from reconciler.config.schema import config_schema
 from reconciler.config.schemas import schema_names, schema_text
 from reconciler.errors import ReconcilerError
-from tests.config.written import configured, wrong
+from reconciler.model.address import Address
+from reconciler.model.lifecycle import DriftPolicy
+from tests.config.written import configured
 
 SCHEMA = config_schema()
 
@@ -93,25 +95,21 @@ outputs: {url: "${sandbox.researcher[0].url}"}
 """
 
 
-def test_the_whole_language_is_accepted_and_what_comes_later_is_said_where_it_stands(tmp_path: Path) -> None:
-    text = LANGUAGE.replace("drift: correct", "drift: report")
-
-    found = wrong(tmp_path, text, var=["token=hush"])
-
-    lines = text.splitlines()
-    told = [
-        (item.code, lines[item.position.line - 1].split(":")[0].strip()) for item in found if item.position
-    ]
-    assert told == [("not-yet-supported", key) for key in ("drift",)]
-
-
-def test_without_it_the_language_expands(tmp_path: Path) -> None:
+def test_the_whole_language_expands(tmp_path: Path) -> None:
     made = configured(tmp_path, LANGUAGE, var=["token=hush"])
 
     assert sorted(made.desired.sandboxes) == [
         "db", 'region["eu"]', 'region["us"]', "researcher[0]", "researcher[1]", "researcher[2]",
     ]  # fmt: skip
     assert {sandbox.backend for sandbox in made.desired.sandboxes.values()} == {"local"}
+
+
+@pytest.mark.parametrize("policy", ["correct", "report", "ignore"])
+def test_each_drift_policy_is_read(tmp_path: Path, policy: str) -> None:
+    made = configured(tmp_path, LANGUAGE.replace("drift: correct", f"drift: {policy}"), var=["token=hush"])
+
+    assert {made.desired.sandboxes[Address("researcher[0]")].drift} == {DriftPolicy(policy)}
+    assert {made.desired.sandboxes[Address("db")].drift} == {DriftPolicy.CORRECT}
 
 
 def test_it_is_a_valid_schema() -> None:
@@ -176,12 +174,11 @@ def test_every_example_of_the_schema_is_valid() -> None:
     assert checked > 20
 
 
-def test_every_key_of_a_sandbox_is_built_or_known_to_come_later() -> None:
+def test_every_key_of_a_sandbox_is_built() -> None:
     said = set(SCHEMA["$defs"]["sandbox"]["properties"])
     handled = set(FIELDS) | {"template", "replicas", "for_each", "backend", "secrets", "depends_on"}
 
-    assert said - handled == {"drift"}
-    assert handled <= said
+    assert handled == said
 
 
 @pytest.mark.parametrize("kind", ["process", "memory", "docker", "apple"])
