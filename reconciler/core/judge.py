@@ -85,7 +85,7 @@ class _Case:
 
 
 class Judge:
-    """`asked` are the addresses of `--replace`, `now` seconds since the epoch. Collects on the way: connection details
+    """`asked` are the addresses of `--replace`, `now` seconds since the epoch, `silent` what was probed in vain. Collects on the way: connection details
     (None where they are not known before apply), remarks, what expires when, which addresses serve, and the fingerprints
     of those that others are replaced with, as they will be."""
 
@@ -96,6 +96,7 @@ class Judge:
         capabilities: Mapping[str, Capabilities],
         asked: frozenset[Address],
         now: float,
+        silent: frozenset[Address] = frozenset(),
     ) -> None:
         self._desired = desired
         self._holdings = holdings
@@ -103,6 +104,7 @@ class Judge:
         self._able = capabilities
         self._asked = asked
         self._now = now
+        self._silent = silent
         self._canonical = _Canonical()
         self._renewed: dict[Address, bool] = {}
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
@@ -267,6 +269,7 @@ class Judge:
             expired=self._is_expired(case) and not protected,
             triggered=bool(self._triggers(case)) and not protected,
             protected=protected,
+            silent=wanted.address in self._silent,
             relabel=owner is not None
             and owner.address != wanted.address
             and case.able.relabels

@@ -1,0 +1,143 @@
+"""One look for drift: what is not as it was last applied, why, and what could not be seen. Changes nothing.
+
+A backend that does not answer hides what it has and what needs that; the rest of the fleet is judged all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.backends.base import ProbeAnswer
+from reconciler.core.applied import Applied, as_applied
+from reconciler.core.damping import Damping
+from reconciler.core.drift import asks_why, drifts, explained
+from reconciler.core.policy import refusals
+from reconciler.core.vigil import Sight, Vigil
+from reconciler.engine.context import Context
+from reconciler.engine.inspect import probe_all
+from reconciler.engine.survey import View, survey
+from reconciler.errors import ObservationIncomplete
+from reconciler.model.desired import Address, ProbeKind
+from reconciler.model.drift import Drift, Provenance
+from reconciler.model.observed import ObservedSandbox
+from reconciler.model.plan import Plan, Selection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftView:
+    """One look. `view` None means that no backend at all could be seen. `answers` are those of the probes, of what was
+    probed. `plan` puts back all of `drifts`, and more that is none of them."""
+
+    applied: Applied
+    view: View | None
+    drifts: tuple[Drift, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    live: Mapping[Address, ObservedSandbox] = field(default_factory=dict)
+    answers: Mapping[Address, ProbeAnswer] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan | None:
+        return None if self.view is None else self.view.plan
+
+    def sight(self) -> Sight:
+        """The same for whom the fleet is a matter of addresses."""
+        differs = {drift.address for drift in self.drifts}
+        declared = self.applied.desired.sandboxes
+        there = {
+            address: seen.info.sandbox_id
+            for address, seen in self.live.items()
+            if address in declared and address not in differs
+        }
+        return Sight(
+            drifts=self.drifts,
+            there=there,
+            unseen={*self.applied.unseen, *self.applied.lost},
+            failures=self.failures,
+            refusals=self.refusals(),
+        )
+
+    def refusals(self) -> tuple[str, ...]:
+        """Why not all of it may be put back in one go."""
+        if self.plan is None:
+            return ()
+        of_drift = {drift.address for drift in self.drifts}
+        steps = [step for step in self.plan.steps if step.address in of_drift and not step.protected]
+        found = refusals(steps, self.applied.desired, Selection(), fleet=self.plan.fleet)
+        return tuple(refusal.summary for refusal in found)
+
+
+def look_for_drift(context: Context, *, silent: frozenset[Address] = frozenset()) -> DriftView:
+    """Read, look, and hold what is there against what was last applied. Raises what `survey` raises, except that a backend
+    which cannot be listed lands in `failures`."""
+    state = context.recorded()
+    failures: dict[str, str] = {}
+    while True:
+        applied = as_applied(context.desired, state, unseen=failures)
+        try:
+            view = survey(replace(context, desired=applied.desired), silent=silent, blind=failures)
+        except ObservationIncomplete as incomplete:
+            if not incomplete.failures.keys() - failures.keys():
+                raise
+            failures.update(incomplete.failures)
+            continue
+        found = drifts(view.plan, applied)
+        return DriftView(
+            applied=applied,
+            view=view,
+            drifts=explained(found, _provenance(context, found)),
+            failures=failures,
+            live=view.live(),
+        )
+
+
+def _provenance(context: Context, found: tuple[Drift, ...]) -> dict[str, Provenance]:
+    """What the backends know; one that fails at that has nothing to say."""
+    known: dict[str, Provenance] = {}
+    for name, ids in sorted(asks_why(found).items()):
+        try:
+            known.update(context.backends.get(name).provenance(ids))
+        except Exception:  # noqa: BLE001, S112 - the drift is as real without its cause
+            continue
+    return known
+
+
+def probed(
+    context: Context, seen: DriftView, vigil: Vigil, only: frozenset[Address] | None = None
+) -> DriftView:
+    """The look with a probe of everything that should answer, told to the vigil as well. `only` leaves out the rest."""
+    differs = {drift.address for drift in seen.drifts}
+    asked = {
+        address: found
+        for address, found in seen.live.items()
+        if address not in differs and _answers(seen.applied, address) and (only is None or address in only)
+    }
+    answers = probe_all(replace(context, desired=seen.applied.desired), asked)
+    now = context.clock.monotonic()
+    for address, answer in answers.items():
+        vigil.probed(address, asked[address].info.sandbox_id, answer.ready, now)
+    return replace(seen, answers={**seen.answers, **answers})
+
+
+def _answers(applied: Applied, address: Address) -> bool:
+    wanted = applied.desired.sandboxes.get(address)
+    return wanted is not None and wanted.spec.readiness.kind is not ProbeKind.NONE
+
+
+def look_thoroughly(
+    context: Context, damping: Damping, *, pause: Callable[[float], None] = time.sleep
+) -> tuple[DriftView, Vigil]:
+    """One look for those who look once: what does not answer is asked again until it does, or is certain not to."""
+    vigil = Vigil(damping=damping)
+    seen = probed(context, look_for_drift(context), vigil)
+    while True:
+        suspects = frozenset(a for a, patient in vigil.patients.items() if patient.suspect)
+        if not suspects:
+            break
+        pause(damping.probe_again)
+        seen = probed(context, seen, vigil, suspects)
+    if vigil.silent:
+        again = look_for_drift(context, silent=vigil.silent)
+        seen = replace(again, answers=seen.answers)
+    return seen, vigil
