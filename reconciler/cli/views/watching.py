@@ -93,20 +93,10 @@ class WatchLines:
         return f"{name}: {style.paint(f'{event.action} failed', RED)}: {harmless(event.error)}; {then}"
 
     def _reloaded(self, event: Reloaded) -> list[str]:
-        if event.ok:
+        """What is wrong with it is an incident, and told as that."""
+        if event.ok and not self._quiet:
             return [self._said(event.at, f"the configuration was read again: {harmless(event.summary)}")]
-        return [
-            self._said(
-                event.at,
-                f"{self._style.paint('error', RED)}: {_place(problem.position)}{harmless(problem.summary)}",
-            )
-            for problem in event.problems
-        ]
-
-
-def _place(position: object) -> str:
-    short = getattr(position, "short", "")
-    return f"{harmless(short)}: " if short else ""
+        return []
 
 
 def _started(event: WatchStarted) -> str:
