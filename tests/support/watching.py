@@ -64,7 +64,8 @@ class Watching:
             time.sleep(0.02)
 
     def story(self) -> str:
-        return "\n".join(json.dumps(told) for told in self.told)
+        """Without looks that showed what the one before did."""
+        return "\n".join(json.dumps(told) for told in self.told if told["type"] != "look" or told["drifted"])
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
