@@ -47,7 +47,9 @@ class Restart:
             self._secrets.keep(mount, files, spec.security.user)
             self._secrets.fill(container, mount, files, spec.security.user)
         self._start(container)
-        waits = spec.readiness.kind is ProbeKind.NONE  # who asks whether it answers finds out sooner, and better
+        waits = (
+            spec.readiness.kind is ProbeKind.NONE
+        )  # who asks whether it answers finds out sooner, and better
         return self._settled(container, seen.info.sandbox_id, _SETTLES if waits else 0.0)
 
     def _resume(self, container: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import failure
-from reconciler.cli.durations import DURATION
+from reconciler.cli.durations import DURATION, RATE, SHARE
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
 from reconciler.model.event import Event, Planned, Remark
@@ -52,7 +52,40 @@ def _interval(context: click.Context, option: click.Parameter, value: float) -> 
     show_default=True,
     help="Look at once when a backend tells that something happened.",
 )
-def watch(call: Invocation, *, interval: float, once: bool, events: bool) -> int:
+@click.option(
+    "--silent-after",
+    type=SHARE,
+    default="3/5",
+    show_default=True,
+    metavar="N/M",
+    help="What fails N of its last M probes does not answer.",
+)
+@click.option(
+    "--longest-pause",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    metavar="D",
+    help="Pauses between two corrections of one sandbox double from 1s to this.",
+)
+@click.option(
+    "--give-up",
+    type=RATE,
+    default="8/1h",
+    show_default=True,
+    metavar="N/D",
+    help="Leave alone what was put back N times within D.",
+)
+def watch(
+    call: Invocation,
+    *,
+    interval: float,
+    once: bool,
+    events: bool,
+    silent_after: tuple[int, int],
+    longest_pause: float,
+    give_up: tuple[int, float],
+) -> int:
     """Look at the fleet again and again, and put back what drifted.
 
     What is put back is what was last applied: edits of the configuration wait for an apply. The files are read again when
@@ -62,6 +95,7 @@ def watch(call: Invocation, *, interval: float, once: bool, events: bool) -> int
     SIGTERM and Ctrl-C stop in good order. SIGHUP reads the configuration again, and tries again what was given up.
     """
     from reconciler.cli.watched import Files
+    from reconciler.core.damping import Damping
     from reconciler.engine.stop import StopRequest
     from reconciler.engine.watch import Watch, WatchOptions
 
@@ -77,7 +111,17 @@ def watch(call: Invocation, *, interval: float, once: bool, events: bool) -> int
 
         loop = Watch(
             Files(call, _Remarks(call)),
-            WatchOptions(interval=interval, events=events),
+            WatchOptions(
+                interval=interval,
+                events=events,
+                damping=Damping(
+                    failures=silent_after[0],
+                    of=silent_after[1],
+                    longest=longest_pause,
+                    give_up=give_up[0],
+                    window=give_up[1],
+                ),
+            ),
             tell=everybody,
             stop=stop,
         )
