@@ -36,7 +36,7 @@ def encode(state: State, sealer: Sealer) -> bytes:
     if not is_sealed(data):
         return data
     lineage = json.dumps(state.lineage).encode()
-    return b'{"serial":%d,"lineage":%s,"state":%s}\n' % (state.serial, lineage, data)
+    return b'{"serial":%d,"lineage":%s,"state":%s}' % (state.serial, lineage, data)
 
 
 def decode(data: bytes, sealer: Sealer, *, place: str, hint: str) -> State:
