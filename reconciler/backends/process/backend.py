@@ -12,8 +12,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
 from reconciler.backends.ownership import check_owner
 from reconciler.backends.process import processes
 from reconciler.backends.process.check import check
@@ -41,6 +42,9 @@ from reconciler.errors import (
 from reconciler.model.capabilities import Support
 from reconciler.model.desired import Mount, MountKind, Port, ProbeKind, Readiness, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
+
+if TYPE_CHECKING:
+    from reconciler.backends.process.events import ProcessEvents
 
 _NO_BOUNDARY = (
     "sandboxes run as plain processes of this user: this is no security boundary. "
@@ -77,6 +81,7 @@ class ProcessBackend(SandboxBackend):
         self._grace = grace
         self._lock_timeout = lock_timeout
         self._checkpoint = checkpoint
+        self._listening: list[ProcessEvents] = []
         found = Bubblewrap(path="", detail="switched off") if isolation == "none" else find_bubblewrap()
         if isolation == "bubblewrap" and not found.path:
             raise Permanent(found.detail, hint="install bubblewrap, or use `isolation: auto`")
@@ -437,6 +442,13 @@ class ProcessBackend(SandboxBackend):
             raise NotFound(f"there is no sandbox {sandbox_id} under {self.root}")
         return record
 
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        from reconciler.backends.process.events import ProcessEvents
+
+        self._listening = [one for one in self._listening if not one.is_closed]
+        self._listening.append(ProcessEvents(self._directory, tell))
+        return self._listening[-1]
+
     def check(self) -> Sequence[tuple[str, bool, str]]:
         """Tried for real, except that no sandbox is started."""
         isolation = (
@@ -445,6 +457,10 @@ class ProcessBackend(SandboxBackend):
             else ("isolation", self._wanted == "none", self.notes()[0])
         )
         return (isolation, *check(self._directory, self.look))
+
+    def close(self) -> None:
+        for one in self._listening:
+            one.close()
 
 
 def _default_root() -> str:
