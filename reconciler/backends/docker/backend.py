@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from reconciler.backends.base import ExecResult, SandboxBackend
+from reconciler.backends.base import ExecResult, SandboxBackend, Subscription
 from reconciler.backends.containers import (
     AIO_IMAGE,
     LOOPBACK,
@@ -38,6 +38,9 @@ from reconciler.errors import ConfigError, Conflict, NotFound, Permanent, Unsupp
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Mount, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
+
+if TYPE_CHECKING:
+    from reconciler.backends.docker.events import EngineEvents
 
 _LOOKS_AT_ONCE = 8
 
@@ -88,6 +91,7 @@ class DockerBackend(SandboxBackend):
         self._containers = Containers(self._engine, reader, prefix)
         self._removal = Removal(self._engine, round(float(stop_timeout)))
         self._creation = Creation(self._engine, self._containers, self._images, self._secrets, self._removal)
+        self._listening: list[EngineEvents] = []
         self._restart = Restart(self._engine, self._containers, self._secrets, self._removal)
 
     # -- create
@@ -265,6 +269,13 @@ class DockerBackend(SandboxBackend):
             raise NotFound(f"sandbox {info.sandbox_id} is not running{told}")
         return str(seen.info.container_id)
 
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        from reconciler.backends.docker.events import EngineEvents
+
+        self._listening = [one for one in self._listening if not one.is_closed]
+        self._listening.append(EngineEvents(self._engine, tell))
+        return self._listening[-1]
+
     def tell_progress(self, tell: Callable[[str, str], None]) -> None:
         self._images.tell = tell
 
@@ -276,6 +287,8 @@ class DockerBackend(SandboxBackend):
         return commands.check(self._engine)
 
     def close(self) -> None:
+        for one in self._listening:
+            one.close()
         self._engine.close()
 
 
