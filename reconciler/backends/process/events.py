@@ -26,14 +26,16 @@ _ENDS_WITHIN = 2.0  # seconds to wait for the thread
 
 
 class ProcessEvents:
-    """A subscription. Raises when the root cannot be listed; one that is not there yet is empty."""
+    """A subscription. Raises when the root cannot be listed; one that is not there yet is empty. `most` is how many
+    descriptors it may hold: half of what this process may have, unless it is given."""
 
-    def __init__(self, directory: Directory, tell: Callable[[str], None]) -> None:
+    def __init__(self, directory: Directory, tell: Callable[[str], None], *, most: int | None = None) -> None:
         self._directory = directory
         self._subscriber = Subscriber(tell)
         self._watched: dict[str, _Watched] = {}
         self._root: object = None
-        self._ends = _Ends()
+        self._lost = False
+        self._ends = _Ends(most)
         try:
             self._look(quietly=True)
         except BaseException:
@@ -63,12 +65,14 @@ class ProcessEvents:
                     next_look = time.monotonic() + _LOOK
 
     def _look_again(self) -> None:
+        lost = self._lost
         try:
             self._look()
+            self._lost = False
         except BackendError:  # what cannot be listed now is said by whoever looks
-            if self._root is not None:
-                self._root = None
-                self._subscriber("")
+            self._lost = True
+        if lost != self._lost:
+            self._subscriber("")
 
     def _look(self, *, quietly: bool = False) -> None:
         """The root if it changed, and every sandbox whose end nothing would tell. `quietly` tells nothing of it."""
@@ -136,9 +140,9 @@ class _Watched:
 class _Ends:
     """Ends of processes, as the system tells them. `wake` may be called by any thread while it is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None) -> None:
         self._fds: dict[str, int] = {}
-        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # the rest is for others
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 if most is None else most
         self._waking, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         self._poller = select.poll()
