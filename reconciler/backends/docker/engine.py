@@ -60,6 +60,7 @@ class Engine:
         self._idle: deque[SocketConnection] = deque()
         self._client: Any = None
         self._facts: Json | None = None
+        self._is_podman: bool | None = None
         self._context = None if url else context or _current_context(environ)
         self.url = url or (None if self._context else environ.get("DOCKER_HOST") or DEFAULT_URL)
 
@@ -93,17 +94,21 @@ class Engine:
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """The JSON answer to a GET. Raises NotFound for a 404, the BackendError tree for everything else."""
+        try:
+            return json.loads(self.text(path, query))
+        except ValueError as error:
+            raise self.nonsense("an answer that is no JSON") from error
+
+    def text(self, path: str, query: Mapping[str, object] | None = None) -> str:
+        """The same, as it came."""
         target = path + (f"?{urlencode({k: str(v) for k, v in query.items()})}" if query else "")
         if self.socket_path is None:
             client = self.sdk()
             with self.translated():
-                return client._result(client._get(f"{client.base_url}{target}"), json=True)
+                return str(client._result(client._get(f"{client.base_url}{target}")))
         status, body = self._ask(target)
         if status == 200:
-            try:
-                return json.loads(body)
-            except ValueError as error:
-                raise self.nonsense("an answer that is no JSON") from error
+            return body.decode(errors="replace")
         raise failure(status, message_of(body), self.name)
 
     def _ask(self, target: str) -> tuple[int, bytes]:
@@ -164,6 +169,15 @@ class Engine:
                 raise self.nonsense("no description of itself")
             self._facts = found
         return self._facts
+
+    @property
+    def is_podman(self) -> bool:
+        """Which of the two speaks this API; asked once."""
+        if self._is_podman is None:
+            found = self.get("/version")
+            parts = (found.get("Components") or ()) if isinstance(found, dict) else ()
+            self._is_podman = any("podman" in str(part.get("Name")).lower() for part in parts)
+        return self._is_podman
 
     @property
     def maps_users(self) -> bool:
