@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+ENDING = ("destroy", "restart")  # the verbs that end a sandbox
 _REMEMBERED = 2048  # deeds; an engine's own memory is shorter
 
 
@@ -23,11 +24,10 @@ class Deed:
 
 
 class OwnDeeds:
-    """Of one object alone: another process's are not in it. Times are seconds since the epoch; `late` is how long after a
-    verb an engine may still note what it did."""
+    """Of one object alone: another process's are not in it. Times are seconds since the epoch: an engine notes what a verb
+    did before the verb comes back."""
 
-    def __init__(self, late: float = 0.0, *, now: Callable[[], float] = time.time) -> None:
-        self._late = late
+    def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._deeds: deque[Deed] = deque(maxlen=_REMEMBERED)
 
@@ -41,7 +41,7 @@ class OwnDeeds:
             deed.failed = True
             raise
         finally:
-            deed.ended = self._now() + self._late
+            deed.ended = self._now()
 
     def covers(self, sandbox_id: str, at: float, verbs: Collection[str] = ()) -> bool:
         """Whether it was at work on that sandbox at that time, with one of these verbs, or with any."""

@@ -71,12 +71,19 @@ class EventConformance:
         with pytest.raises(Unsupported):
             backend.listen(lambda _: None)
 
-    def test_the_death_and_the_removal_of_one_that_was_made_later_are_told(
+    def test_a_death_and_a_removal_are_told_though_whoever_listens_fails_and_nothing_once_closed(
         self, backend: SandboxBackend, new_id: Callable[[], str]
     ) -> None:
+        """Of one that another object makes when the listening has begun already."""
         self._needs_events(backend)
-        hints, others = Hints(), self.another(backend)
-        subscription = backend.listen(hints)
+        before, hints, unheard = set(threading.enumerate()), Hints(), Hints()
+
+        def fails(sandbox_id: str) -> None:
+            hints(sandbox_id)
+            raise RuntimeError("a bug of whoever listens")
+
+        others, subscription = self.another(backend), backend.listen(fails)
+        backend.listen(unheard).close()
         try:
             info = others.create(None, new_id(), spec=self.spec())
             hints.wait(info.sandbox_id)
@@ -88,29 +95,7 @@ class EventConformance:
             hints.wait(info.sandbox_id)
         finally:
             subscription.close()
-
-    def test_whoever_listens_may_fail_and_once_closed_hears_nothing(
-        self, backend: SandboxBackend, new_id: Callable[[], str]
-    ) -> None:
-        self._needs_events(backend)
-        info = backend.create(None, new_id(), spec=self.spec())
-        before, hints = set(threading.enumerate()), Hints()
-
-        def fails(sandbox_id: str) -> None:
-            hints(sandbox_id)
-            raise RuntimeError("a bug of whoever listens")
-
-        failing, unheard = backend.listen(fails), Hints()
-        backend.listen(unheard).close()
-        try:
-            self.kill(backend, info)
-            hints.wait(info.sandbox_id)
-            hints.forget()
-            backend.destroy(info)
-            hints.wait(info.sandbox_id)
-        finally:
-            failing.close()
-            failing.close()
+            subscription.close()
         assert not set(threading.enumerate()) - before
         assert unheard.told() == []
 
@@ -119,27 +104,20 @@ class EventConformance:
         with pytest.raises(BackendError):
             self.unreachable().listen(lambda _: None)
 
-    def test_provenance_is_about_what_was_asked_and_says_nothing_of_what_is_well(
+    def test_provenance_says_nothing_of_what_is_well_and_something_that_fits_or_nothing_of_the_rest(
         self, backend: SandboxBackend, new_id: Callable[[], str]
     ) -> None:
+        began, absent = time.time(), new_id()
         info = backend.create(None, new_id(), spec=self.spec())
         assert backend.provenance([]) == {}
-        absent = new_id()
         assert set(backend.provenance([info.sandbox_id, absent])) <= {absent}
-
-    def test_provenance_of_one_that_was_killed_and_removed_by_others(
-        self, backend: SandboxBackend, new_id: Callable[[], str]
-    ) -> None:
-        began = time.time()
-        info = backend.create(None, new_id(), spec=self.spec())
         self.kill(backend, info)
         while backend.is_alive(info):
             time.sleep(0.01)
-        other = self.another(backend)
         ended = backend.provenance([info.sandbox_id]).get(info.sandbox_id)
         assert ended is None or ended.cause in _DEATHS
         assert ended is None or ended.at is None or began - 5 <= ended.at <= time.time() + 5
-        other.destroy(info)
+        self.another(backend).destroy(info)
         gone = backend.provenance([info.sandbox_id]).get(info.sandbox_id)
         assert gone is None or gone.cause is Cause.REMOVED
 

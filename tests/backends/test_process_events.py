@@ -65,7 +65,7 @@ def settled(hints: Hints) -> None:
 
 
 @listening
-def test_a_death_is_told_at_once_whoever_made_the_sandbox(
+def test_a_death_is_told_at_once_whoever_made_the_sandbox_or_started_it_again(
     root: Path, backend: ProcessBackend, hints: Hints
 ) -> None:
     others = ProcessBackend(str(root), backend.isolation)
@@ -77,22 +77,10 @@ def test_a_death_is_told_at_once_whoever_made_the_sandbox(
     for name in NAMES:
         assert hints.wait(name) < AT_ONCE
         assert not backend.is_alive(SandboxInfo(name, ""))
-
-
-@listening
-def test_one_that_was_started_again_is_watched_again(
-    root: Path, backend: ProcessBackend, hints: Hints
-) -> None:
-    info = serving(root, backend)
+    hints.forget()
+    others.restart(SandboxInfo("one", ""), SandboxSpec())
     settled(hints)
     os.kill(pids(root, "one")["keeper"], signal.SIGKILL)
-    hints.wait("one")
-    eventually(lambda: not backend.is_alive(info), "its end")
-    hints.forget()
-    ProcessBackend(str(root), backend.isolation).restart(info, SandboxSpec())
-    server_pid(root, "one")
-    settled(hints)
-    os.kill(server_pid(root, "one"), signal.SIGKILL)
     assert hints.wait("one") < AT_ONCE
 
 

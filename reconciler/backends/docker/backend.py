@@ -93,7 +93,7 @@ class DockerBackend(SandboxBackend):
         self._containers = Containers(self._engine, reader, prefix)
         self._removal = Removal(self._engine, round(float(stop_timeout)))
         self._creation = Creation(self._engine, self._containers, self._images, self._secrets, self._removal)
-        self._deeds = OwnDeeds(late=0.05)
+        self._deeds = OwnDeeds()
         self._listening: list[EngineEvents] = []
         self._restart = Restart(self._engine, self._containers, self._secrets, self._removal)
 

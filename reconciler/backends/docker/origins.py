@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from time import time
 from typing import Any
 
@@ -16,7 +17,7 @@ from reconciler.backends.docker.engine import Engine
 from reconciler.backends.docker.find import sense
 from reconciler.backends.docker.history import Event, began, booted, engine_time, history
 from reconciler.backends.docker.provenance import Circumstances, End
-from reconciler.backends.own_deeds import OwnDeeds
+from reconciler.backends.own_deeds import ENDING, OwnDeeds
 from reconciler.errors import NotFound
 from reconciler.model.drift import Provenance
 
@@ -42,12 +43,18 @@ def origins(engine: Engine, sandbox_ids: Collection[str], deeds: OwnDeeds) -> Ma
         around = Circumstances(
             engine_began=engine_began,
             booted=machine,
-            own=lambda at, name=name: deeds.covers(name, at - ahead),  # type: ignore[misc]
+            own_work=partial(_was_ours, deeds, name, ahead, ()),
+            own_end=partial(_was_ours, deeds, name, ahead, ENDING),
         )
         one = _origin(found.get(name), told[name], ends.get(name), around)
         if one is not None:
             origin[name] = one
     return origin
+
+
+def _was_ours(deeds: OwnDeeds, name: str, ahead: float, verbs: Collection[str], at: float) -> bool:
+    """`at` by the engine's clock, which is that much `ahead` of this machine's, in seconds."""
+    return deeds.covers(name, at - ahead, verbs)
 
 
 def _origin(

@@ -31,12 +31,13 @@ def _nobody(_: float) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """Times in seconds since the epoch, None where unknown: when the engine was last started, and its machine. `own` says
-    whether this very backend object was at work at a time."""
+    """Times in seconds since the epoch, None where unknown: when the engine was last started, and its machine. Of a time,
+    `own_work` says whether this very backend object was at work on the sandbox then, `own_end` whether to end it."""
 
     engine_began: float | None = None
     booted: float | None = None
-    own: Callable[[float], bool] = _nobody
+    own_work: Callable[[float], bool] = _nobody
+    own_end: Callable[[float], bool] = _nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def tells_all(events: Sequence[Event]) -> bool:
 def of_gone(events: Sequence[Event], around: Circumstances) -> Provenance | None:
     """Of a container that is not there any more."""
     removed, death = _last(events, "destroy"), _last(events, "die")
-    if removed is None or around.own(removed.at):
+    if removed is None or around.own_end(removed.at):
         return None
     detail = "removed through the engine"
     if death is not None and death.exit_code is not None:
@@ -109,7 +110,7 @@ def of_running(events: Sequence[Event], around: Circumstances) -> Provenance | N
         for event in events
         if event.action in EDITS
         and (event.action in ("update", "rename") or event in since)
-        and not around.own(event.at)
+        and not around.own_work(event.at)
     ]
     if not edits:
         return None
@@ -141,7 +142,9 @@ def of_dead(end: End | None, events: Sequence[Event], around: Circumstances) -> 
             return None
         end = End(code=death.exit_code, at=death.at)
     kills = [event for event in run if event.action in ("kill", "stop") and _concerns(event, end)]
-    if any(around.own(event.at) for event in kills) or (death is None and end.at and around.own(end.at)):
+    if any(around.own_end(event.at) for event in kills) or (
+        death is None and end.at and around.own_end(end.at)
+    ):
         return None
     out_of_memory = end.out_of_memory or _last(run, "oom") is not None
     cause, detail = (

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Collection, Mapping
 
-from reconciler.backends.own_deeds import OwnDeeds
+from reconciler.backends.own_deeds import ENDING, OwnDeeds
 from reconciler.backends.process.look import exit_detail
 from reconciler.backends.process.processes import boot_id, boot_time, state_of, wait_gone
 from reconciler.backends.process.records import Directory, Processes
@@ -17,7 +17,6 @@ from reconciler.errors import BackendError
 from reconciler.model.drift import Cause, Provenance
 
 _NOTED_WITHIN = 0.5  # seconds, for all of them: a keeper cleans up before it notes how its sandbox ended
-_ENDING = ("destroy", "restart")  # verbs that end a sandbox
 _SIGKILL = 128 + 9
 # As a server ends that was asked to, or before it could hear: by itself it never does.
 _ASKED = (0, 128 + 1, 128 + 2, 128 + 15)
@@ -65,7 +64,7 @@ def _end(
     if ended is None:
         return None if _by_us(sandbox_id, deeds) else _unnoted(noted)
     code, at = ended
-    if at is not None and deeds.covers(sandbox_id, at, _ENDING):
+    if at is not None and deeds.covers(sandbox_id, at, ENDING):
         return None
     cause, more = _by_code(code)
     return Provenance(cause=cause, detail=exit_detail(code) + more, at=at)
@@ -74,7 +73,7 @@ def _end(
 def _by_us(sandbox_id: str, deeds: OwnDeeds) -> bool:
     """Whether this object is just ending it, or did and came no further."""
     last = deeds.last(sandbox_id)
-    return last is not None and last.verb in _ENDING and (last.failed or last.ended >= time.time())
+    return last is not None and last.verb in ENDING and (last.failed or last.ended >= time.time())
 
 
 def _unnoted(noted: Processes) -> Provenance | None:
