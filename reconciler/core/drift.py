@@ -94,7 +94,7 @@ def _why_not(step: Step) -> str:
     return ""
 
 
-def explained(found: Iterable[Drift], known: Mapping[str, Provenance]) -> tuple[Drift, ...]:
+def explained(found: Iterable[Drift], known: Mapping[str, Provenance | None]) -> tuple[Drift, ...]:
     """The drifts with what their backends know of them, by sandbox id."""
     return tuple(_explained(drift, known.get(drift.sandbox_id)) for drift in found)
 

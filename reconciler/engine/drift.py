@@ -28,7 +28,7 @@ from reconciler.model.plan import Plan, Selection
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftView:
     """One look. `view` None means that no backend at all could be seen. `answers` are those of the probes, of what was
-    probed. `plan` puts back all of `drifts`, and more that is none of them."""
+    probed, `origins` what backends know of the sandboxes they were asked about, None where that is nothing. `plan` puts back all of `drifts`, and more that is none of them."""
 
     applied: Applied
     view: View | None
@@ -36,6 +36,7 @@ class DriftView:
     failures: Mapping[str, str] = field(default_factory=dict)
     live: Mapping[Address, ObservedSandbox] = field(default_factory=dict)
     answers: Mapping[Address, ProbeAnswer] = field(default_factory=dict)
+    origins: Mapping[str, Provenance | None] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan | None:
@@ -68,9 +69,14 @@ class DriftView:
         return tuple(refusal.summary for refusal in found)
 
 
-def look_for_drift(context: Context, *, silent: frozenset[Address] = frozenset()) -> DriftView:
+def look_for_drift(
+    context: Context,
+    *,
+    silent: frozenset[Address] = frozenset(),
+    origins: Mapping[str, Provenance | None] | None = None,
+) -> DriftView:
     """Read, look, and hold what is there against what was last applied. Raises what `survey` raises, except that a backend
-    which cannot be listed lands in `failures`."""
+    which cannot be listed lands in `failures`. `origins` are those of a look just before: nobody is asked twice."""
     state = context.recorded()
     failures: dict[str, str] = {}
     while True:
@@ -83,23 +89,32 @@ def look_for_drift(context: Context, *, silent: frozenset[Address] = frozenset()
             failures.update(incomplete.failures)
             continue
         found = drifts(view.plan, applied)
+        known = _origins(context, found, origins or {})
         return DriftView(
             applied=applied,
             view=view,
-            drifts=explained(found, _provenance(context, found)),
+            drifts=explained(found, known),
             failures=failures,
             live=view.live(),
+            origins=known,
         )
 
 
-def _provenance(context: Context, found: tuple[Drift, ...]) -> dict[str, Provenance]:
-    """What the backends know; one that fails at that has nothing to say."""
-    known: dict[str, Provenance] = {}
+def _origins(
+    context: Context, found: tuple[Drift, ...], before: Mapping[str, Provenance | None]
+) -> dict[str, Provenance | None]:
+    """What the backends know of these; one that fails at that has nothing to say."""
+    known: dict[str, Provenance | None] = {}
     for name, ids in sorted(asks_why(found).items()):
-        try:
-            known.update(context.backends.get(name).provenance(ids))
-        except Exception:  # noqa: BLE001, S112 - the drift is as real without its cause
+        known.update({identity: before[identity] for identity in ids if identity in before})
+        unknown = ids - known.keys()
+        if not unknown:
             continue
+        try:
+            told = context.backends.get(name).provenance(unknown)
+        except Exception:  # noqa: BLE001 - the drift is as real without its cause
+            told = {}
+        known.update({identity: told.get(identity) for identity in unknown})
     return known
 
 

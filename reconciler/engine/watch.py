@@ -321,7 +321,8 @@ class Watch:
     def _under_lock(self, context: Context, first: DriftView, trigger: str, started: float) -> None:
         """What was seen while nobody else was at work is certain. Raises LockHeld when somebody is."""
         with locked(context, "watch", 0.0) as lease:
-            seen = _with_answers(look_for_drift(context, silent=self._vigil.silent), first)
+            again = look_for_drift(context, silent=self._vigil.silent, origins=first.origins)
+            seen = _with_answers(again, first)
             verdict = self._judge(context, seen, trigger, started)
             if verdict.due and not self._stop.requested:
                 try:

@@ -82,7 +82,9 @@ def _correct(call: Invocation, form: str, *, fail_on_drift: bool, lock_timeout: 
         done = Correction(plan=Plan(stack=context.desired.stack, lineage="", serial=0))
         if any(map(correctable, seen.drifts)):
             with locked(context, "drift", lock_timeout) as lease:
-                seen = replace(look_for_drift(context, silent=vigil.silent), answers=seen.answers)
+                seen = replace(
+                    look_for_drift(context, silent=vigil.silent, origins=seen.origins), answers=seen.answers
+                )
                 due = [found.address for found in seen.drifts if correctable(found)]
                 _show(call, context, seen, form)
                 if seen.refusals():
