@@ -15,6 +15,7 @@ from reconciler.stores.file import FileStore
 from reconciler.stores.sealing import PLAIN, Sealer, is_sealed
 from reconciler.testing.store_conformance import STACK, a_state, created
 from tests.stores.places import a_key, a_sealer, a_store
+from tests.support.effort import effort
 
 SNAPSHOT, BACKUP, JOURNAL = f"{STACK}.json", f"{STACK}.json.backup", f"{STACK}.journal.jsonl"
 HISTORY = f"{STACK}.history"
@@ -56,7 +57,9 @@ def test_versions_are_as_old_as_they_were_once_they_are_encrypted(tmp_path: Path
     assert {name: (tmp_path / HISTORY / name).stat().st_mtime_ns for name in ages} == ages
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=effort(20, 80), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_bit_of_a_journal_can_be_flipped(tmp_path: Path, data: st.DataObject) -> None:
     directory = tmp_path / "state"

@@ -26,6 +26,7 @@ from tests.stores.contention import contend
 from tests.stores.databases import a_store, schema_of
 from tests.stores.places import Machine
 from tests.stores.test_file_lock import wait_until
+from tests.support.effort import effort
 from tests.support.postgres import Postgres, requires_postgres
 
 pytestmark = requires_postgres
@@ -91,7 +92,7 @@ def test_fifty_processes_never_overlap_and_no_update_is_lost(postgres: Postgres,
     contest = contend(
         f"{postgres.url()} {schema_of(tmp_path)}",
         processes=50,
-        rounds=20,
+        rounds=effort(5, 20),
         open_by="tests.stores.databases:a_contender",
         log=tmp_path / "log",
     )
