@@ -59,6 +59,10 @@ class Patient:
             self.sandbox_id = sandbox_id
             self._probes.clear()
 
+    def unheard(self) -> None:
+        """Nobody asked it."""
+        self._probes.clear()
+
     @property
     def silent(self) -> bool:
         return self._probes.count(False) >= self.damping.failures and not self._probes[-1]
@@ -89,16 +93,19 @@ class Patient:
     def corrected(self, now: float, jitter: float) -> None:
         """A correction of it has ended, well or not. `jitter` in 0 … 1 spreads the next one over the last fifth of its
         pause."""
-        self.attempts += 1
+        self.put_off(now, jitter)
         self._probes.clear()
-        self._well_since = None
-        pause = self.damping.after(self.attempts)
-        self.not_before = now + pause * (0.8 + 0.2 * jitter)
         self._corrections.append(now)
         while self._corrections and self._corrections[0] <= now - self.damping.window:
             self._corrections.popleft()
         if len(self._corrections) >= self.damping.give_up:
             self.gave_up = True
+
+    def put_off(self, now: float, jitter: float) -> None:
+        """The next one comes no sooner than after a pause, which grows; that is no step towards giving up."""
+        self.attempts += 1
+        self._well_since = None
+        self.not_before = now + self.damping.after(self.attempts) * (0.8 + 0.2 * jitter)
 
     def forgive(self) -> None:
         """Begin anew: it was well for long, or a person took care of it."""

@@ -14,7 +14,7 @@ from reconciler.core.policy import refusals
 from reconciler.model.desired import Address, Desired
 from reconciler.model.drift import Cause, Drift, Provenance
 from reconciler.model.lifecycle import DriftPolicy
-from reconciler.model.plan import Action, Plan, Reason, Selection, Step
+from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan, Reason, Selection, Step
 
 _CAUSES: Mapping[Reason, Cause] = {
     Reason.MISSING: Cause.UNKNOWN,
@@ -120,15 +120,41 @@ def correctable(drift: Drift) -> bool:
     return drift.action is not None and drift.policy is DriftPolicy.CORRECT
 
 
-def corrections(plan: Plan, applied: Applied, addresses: Collection[Address]) -> Plan:
-    """The part of a plan that puts these back, and nothing else. What follows one of them, because it refers to it, goes with
-    it; what needs something that is not put back in this plan waits."""
-    allowed = {drift.address for drift in drifts(plan, applied) if correctable(drift)}
-    chosen = {address for address in addresses if address in allowed}
-    chosen |= set(_followers(plan, applied.desired, chosen, allowed))
-    drifting = [step for step in plan.steps if _is_drift(step, applied)]
-    waits = _held_up(drifting, chosen)
-    steps = [step for step in drifting if step.address in chosen - waits]
+def foreseen(drift: Drift) -> bool:
+    """Whether nothing can be told of it until what it refers to is put back: whether that will be another one by then."""
+    refers = drift.reason is Reason.CONFIG_CHANGED  # what is dead is that, whatever it refers to
+    return refers and all(change.after == UNKNOWN_VALUE for change in drift.changes)
+
+
+def chosen(
+    plan: Plan, applied: Applied, addresses: Collection[Address], waiting: Collection[Address] = ()
+) -> frozenset[Address]:
+    """What is put back when these are asked for. What follows one of them, because it refers to it, goes with it, unless it is
+    `waiting`; what needs something that drifted and is not put back waits, as in an apply."""
+    found = drifts(plan, applied)
+    allowed = {drift.address for drift in found if correctable(drift)}.difference(waiting)
+    wanted = {address for address in addresses if address in allowed}
+    wanted |= set(_followers(plan, applied.desired, wanted, allowed))
+    away = {drift.address for drift in found if not foreseen(drift)} - wanted
+    while True:
+        held = {address for address in wanted if not away.isdisjoint(_needs(applied.desired, address))}
+        if not held:
+            return frozenset(wanted)
+        wanted -= held
+        away |= held
+
+
+def _needs(desired: Desired, address: Address) -> tuple[Address, ...]:
+    wanted = desired.sandboxes[address]
+    return (*wanted.depends_on, *wanted.references)
+
+
+def corrections(
+    plan: Plan, applied: Applied, addresses: Collection[Address], waiting: Collection[Address] = ()
+) -> Plan:
+    """The part of a plan that puts these back (`chosen`), and nothing else."""
+    meant = chosen(plan, applied, addresses, waiting)
+    steps = [step for step in plan.steps if step.address in meant and _is_drift(step, applied)]
     keys = {step.key for step in steps}
     kept = tuple(replace(step, needs=tuple(key for key in step.needs if key in keys)) for step in steps)
     rollouts = tuple(
@@ -160,17 +186,3 @@ def _followers(
             continue
         if any(address in chosen for address in (*wanted.references, *wanted.lifecycle.replace_triggered_by)):
             yield step.address
-
-
-def _held_up(steps: Iterable[Step], chosen: Collection[Address]) -> set[Address]:
-    """Those that need, directly or not, something that drifted and is not put back now: as in an apply, what it needs has
-    to be there first."""
-    there = list(steps)
-    away = {step.key for step in there if step.address not in chosen}
-    waits: set[Address] = set()
-    while True:
-        more = [step for step in there if step.key not in away and any(key in away for key in step.needs)]
-        if not more:
-            return waits
-        waits |= {step.address for step in more}
-        away |= {step.key for step in there if step.address in waits}

@@ -51,15 +51,21 @@ class Vigil:
     patients: dict[Address, Patient] = field(default_factory=dict)
     incidents: dict[str, Incident] = field(default_factory=dict)
     _seen: dict[Address, Drift] = field(default_factory=dict)
+    _there: frozenset[Address] | None = None  # nobody has looked yet
+    _where: dict[Address, str] = field(default_factory=dict)  # the backends of what drifted
     _specs: dict[Address, str] = field(default_factory=dict)
     _probed_at: float = 0.0
 
     # -- looking
 
     def recorded(self, specs: Mapping[Address, str]) -> None:
-        """What is recorded now, by address to the fingerprint of its specification. Who has another one than before was
-        taken care of by a person: a correction changes none."""
+        """What is recorded now, by address to the fingerprint of its specification. Who has another one than was `noted`, or
+        recorded before, was taken care of by a person."""
         self.forgive(address for address, spec in specs.items() if self._specs.get(address, spec) != spec)
+        self._specs = dict(specs)
+
+    def noted(self, specs: Mapping[Address, str]) -> None:
+        """What a correction has left recorded: no person did that."""
         self._specs = dict(specs)
 
     def probed(self, address: Address, sandbox_id: str, answers: bool, now: float) -> None:
@@ -68,6 +74,18 @@ class Vigil:
         patient.identified(sandbox_id)
         patient.probed(answers)
 
+    def not_asked(self, addresses: Iterable[Address]) -> None:
+        """These could be seen, and there was nobody to ask: what was heard before says nothing any more."""
+        for address in addresses:
+            if address in self.patients:
+                self.patients[address].unheard()
+
+    @property
+    def suspects(self) -> frozenset[Address]:
+        """What is to be asked again before anything can be said of it."""
+        found = frozenset(address for address, patient in self.patients.items() if patient.suspect)
+        return found if self._there is None else found & self._there
+
     @property
     def silent(self) -> frozenset[Address]:
         """What runs and was probed in vain, again and again."""
@@ -75,6 +93,9 @@ class Vigil:
 
     def looked(self, sight: Sight, now: float, at: float) -> Verdict:
         self._seen = {drift.address: drift for drift in sight.drifts}
+        self._there = frozenset(sight.there)
+        self._where = {a: name for a, name in self._where.items() if a not in sight.there}
+        self._where |= {drift.address: drift.backend for drift in sight.drifts}
         for address, sandbox_id in sight.there.items():
             patient = self._patient(address)
             patient.identified(sandbox_id)
@@ -114,6 +135,20 @@ class Vigil:
         for address in addresses:
             self._patient(address).corrected(now, self.jitter())
 
+    def put_off(self, addresses: Iterable[Address], now: float) -> None:
+        """A correction of these could not be brought to its end, through no fault of theirs: they wait as after one, and it
+        counts for nothing else."""
+        for address in addresses:
+            self._patient(address).put_off(now, self.jitter())
+
+    def resting(self, now: float) -> frozenset[Address]:
+        """What must not be corrected now, whatever becomes of it."""
+        return frozenset(a for a, patient in self.patients.items() if not patient.may_be_corrected(now))
+
+    def hopes(self, waiting: Iterable[Address]) -> bool:
+        """Whether any of these will be corrected some time."""
+        return any(not self.patients[address].gave_up for address in waiting)
+
     def forgive(self, addresses: Iterable[Address] | None = None) -> None:
         """Begin anew with these, or all: somebody took care of them, or asked for it."""
         for address in list(self.patients) if addresses is None else addresses:
@@ -130,7 +165,7 @@ class Vigil:
             and not patient.gave_up
             and patient.not_before > now
         ]
-        if any(patient.suspect for patient in self.patients.values()):
+        if self.suspects:
             times.append(self._probed_at + self.damping.probe_again)
         return min(times, default=None)
 
@@ -161,7 +196,7 @@ class Vigil:
                 self.incidents[key] = incident
                 yield IncidentOpened(incident=incident)
         for key, incident in sorted(self.incidents.items()):
-            if not _is_shown(incident, sight) or key in wrong:
+            if not self._is_shown(incident, sight) or key in wrong:
                 continue
             del self.incidents[key]
             yield IncidentClosed(incident=incident, at=at, how=self._how(incident))
@@ -209,23 +244,26 @@ class Vigil:
         address = Address(incident.subject)
         if address not in self.patients:
             return "it is not declared any more"
+        if address in self._seen:
+            return "what is to be done about it has changed"
         return "put back" if self.patients[address].attempts else "as it was applied again"
+
+    def _is_shown(self, incident: Incident, sight: Sight) -> bool:
+        """Whether the look can tell that it is over."""
+        match incident.kind:
+            case IncidentKind.BACKEND:
+                return True
+            case IncidentKind.FLEET:
+                return not sight.failures
+            case IncidentKind.DRIFT | IncidentKind.GAVE_UP | IncidentKind.REFUSED:
+                address = Address(incident.subject)
+                hidden = address in sight.unseen or self._where.get(address, "") in sight.failures
+                return bool(address) and not hidden
+            case IncidentKind.CONFIGURATION | IncidentKind.STORE:
+                return False
 
     def _patient(self, address: Address) -> Patient:
         return self.patients.setdefault(address, Patient(self.damping))
-
-
-def _is_shown(incident: Incident, sight: Sight) -> bool:
-    """Whether the look can tell that it is over."""
-    match incident.kind:
-        case IncidentKind.BACKEND:
-            return True
-        case IncidentKind.FLEET:
-            return not sight.failures
-        case IncidentKind.DRIFT | IncidentKind.GAVE_UP | IncidentKind.REFUSED:
-            return bool(incident.subject) and incident.subject not in sight.unseen
-        case IncidentKind.CONFIGURATION | IncidentKind.STORE:
-            return False
 
 
 def _of_drift(drift: Drift, at: float) -> Incident:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from reconciler.backends.base import ProbeAnswer
 from reconciler.core.applied import Applied, as_applied
 from reconciler.core.damping import Damping
-from reconciler.core.drift import asks_why, drifts, explained
-from reconciler.core.policy import refusals
+from reconciler.core.drift import asks_why, correctable, drifts, explained, foreseen
+from reconciler.core.policy import refusals, too_much_drift
+from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.vigil import Sight, Vigil
 from reconciler.engine.context import Context
 from reconciler.engine.inspect import probe_all
@@ -21,8 +22,8 @@ from reconciler.engine.survey import View, survey
 from reconciler.errors import ObservationIncomplete
 from reconciler.model.desired import Address, ProbeKind
 from reconciler.model.drift import Drift, Provenance
-from reconciler.model.observed import ObservedSandbox
-from reconciler.model.plan import Plan, Selection
+from reconciler.model.observed import ObservedSandbox, Phase
+from reconciler.model.plan import Plan, Reason, Selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,28 +45,58 @@ class DriftView:
 
     def sight(self) -> Sight:
         """The same for whom the fleet is a matter of addresses."""
+        now = tuple(drift for drift in self.drifts if not foreseen(drift))
         differs = {drift.address for drift in self.drifts}
-        declared = self.applied.desired.sandboxes
+        untold = {address for address, seen in self.live.items() if seen.phase is Phase.UNKNOWN}
+        waits = [drift for drift in self.drifts if foreseen(drift) and not self._stands(drift)]
+        untold |= {drift.address for drift in waits}
+        differs = {drift.address for drift in now}
         there = {
             address: seen.info.sandbox_id
             for address, seen in self.live.items()
-            if address in declared and address not in differs
+            if address in self.applied.desired.sandboxes and address not in differs | untold
         }
         return Sight(
-            drifts=self.drifts,
+            drifts=now,
             there=there,
-            unseen={*self.applied.unseen, *self.applied.lost},
+            unseen={*self.applied.unseen, *self.applied.lost, *untold},
             failures=self.failures,
             refusals=self.refusals(),
         )
 
+    def _stands(self, drift: Drift) -> bool:
+        """Whether it refers to what was there last, though that may be another one when it is put back."""
+        records = self.view.state.sandboxes if self.view is not None and self.view.state is not None else {}
+        record, wanted = records.get(drift.address), self.applied.desired.sandboxes.get(drift.address)
+        if record is None or wanted is None:
+            return False
+
+        def last(address: Address, attribute: str) -> str | None:
+            info = records[address].info if address in records else None
+            return None if info is None else attribute_of(info, attribute)
+
+        meant = resolve_spec(wanted.spec, last).canonical()
+        return all(meant.get(change.path) == record.spec.get(change.path) for change in drift.changes)
+
     def refusals(self) -> tuple[str, ...]:
-        """Why not all of it may be put back in one go."""
+        """Why not all of it may be put back in one go: too much drifted, whatever may be done about it, or too much would be
+        taken down."""
         if self.plan is None:
             return ()
         of_drift = {drift.address for drift in self.drifts}
-        steps = [step for step in self.plan.steps if step.address in of_drift and not step.protected]
-        found = refusals(steps, self.applied.desired, Selection(), fleet=self.plan.fleet)
+        put_back = {drift.address for drift in self.drifts if correctable(drift)}
+        drifted = [step for step in self.plan.steps if step.address in of_drift]
+        done = [step for step in drifted if step.address in put_back]
+        desired, fleet = self.applied.desired, self.plan.fleet
+        found = [
+            *too_much_drift(drifted, desired, fleet),
+            *refusals(
+                done,
+                replace(desired, policy=replace(desired.policy, max_drift_percent=None)),
+                Selection(),
+                fleet=fleet,
+            ),
+        ]
         return tuple(refusal.summary for refusal in found)
 
 
@@ -122,7 +153,7 @@ def probed(
     context: Context, seen: DriftView, vigil: Vigil, only: frozenset[Address] | None = None
 ) -> DriftView:
     """The look with a probe of everything that should answer, told to the vigil as well. `only` leaves out the rest."""
-    differs = {drift.address for drift in seen.drifts}
+    differs = {d.address for d in seen.drifts if d.reason is not Reason.SILENT and not foreseen(d)}
     asked = {
         address: found
         for address, found in seen.live.items()
@@ -132,6 +163,8 @@ def probed(
     now = context.clock.monotonic()
     for address, answer in answers.items():
         vigil.probed(address, asked[address].info.sandbox_id, answer.ready, now)
+    if only is None:
+        vigil.not_asked({*vigil.patients} - answers.keys() - seen.applied.unseen)
     return replace(seen, answers={**seen.answers, **answers})
 
 

@@ -26,11 +26,17 @@ from reconciler.model.state import State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """One consistent look: the state as read, its records moved as `moved` says, what was observed, and the plan made of
-    both."""
+    both with `options`."""
 
     state: State | None
     observed: Observed
     plan: Plan
+    options: PlanOptions
+
+    def leaving(self, desired: Desired, addresses: frozenset[Address]) -> View:
+        """The same look, planned as if nothing were to be done about these."""
+        options = replace(self.options, left=addresses)
+        return replace(self, plan=make_plan(desired, self.state, self.observed, options), options=options)
 
     def live(self) -> dict[Address, ObservedSandbox]:
         """What is there of this stack, by address: the recorded object where there are several."""
@@ -121,7 +127,7 @@ def survey(
     made = replace(
         made, refusals=refusals, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks)
     )
-    return View(state=state, observed=observed, plan=made)
+    return View(state=state, observed=observed, plan=made, options=options)
 
 
 def _nothing_recorded(stack: str) -> Refused:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -22,6 +22,7 @@ from reconciler.engine.drift import DriftView, look_for_drift, probed
 from reconciler.engine.locking import locked
 from reconciler.engine.stop import StopRequest
 from reconciler.errors import ConfigError, LockHeld, PlanRefused, ReconcilerError, StoreError
+from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.drift import Cause, Drift
 from reconciler.model.outcome import StepResult, StepStatus
@@ -36,12 +37,14 @@ from reconciler.model.watching import (
     WatchStarted,
     WatchStopped,
 )
+from reconciler.stores.base import Lease
 
 _TICK = 1.0  # seconds between two questions whether the configuration changed
 _GATHER = 0.02  # seconds in which further events join the look that the first one causes
 _SOONEST = 0.25  # seconds between two looks that events cause
 _BUSY = 1.0  # seconds until a look is tried again while somebody else is at work
 _DONE = (StepStatus.DONE,)
+_NOT_TRIED = (StepStatus.NOT_STARTED, StepStatus.SKIPPED)
 
 
 class Source(Protocol):
@@ -111,6 +114,7 @@ class Watch:
         self._listening: dict[str, Subscription] = {}
         self._next_look = 0.0
         self._last_look = 0.0
+        self._unsaved = False  # whether the state could not be written when it was last to be
         self._broken = ""  # the configuration that could not be used, as it was told
 
     def reload(self) -> None:
@@ -120,7 +124,7 @@ class Watch:
 
     def run(self) -> None:
         """Until a stop is asked for. Raises what keeps the first configuration from being used."""
-        self._stop.attach(lambda: self._wishes.put("stop"))
+        self._hear_stop()
         with ExitStack() as session:
             context = session.enter_context(self._source.open())
             self._begin(context)
@@ -152,12 +156,14 @@ class Watch:
         now = context.clock.monotonic()
         if self._next_look <= now:
             return True
-        suspects = any(patient.suspect for patient in self._vigil.patients.values())
-        if suspects:
+        if self._vigil.suspects:
             self._wishes.wait(self._options.damping.probe_again)
-        return suspects
+        return bool(self._vigil.suspects)
 
     # -- waiting
+
+    def _hear_stop(self) -> None:
+        self._stop.attach(lambda: self._wishes.put("stop"))
 
     def _begin(self, context: Context, *, listens: bool = True) -> None:
         if listens:
@@ -189,10 +195,14 @@ class Watch:
             return "reload"
         if self._source.changed():
             return "changed"
-        if "event" in wishes:
-            return self._gathered(context)
         now = clock.monotonic()
-        return "interval" if now >= self._next_look else "pause" if due is not None and now >= due else ""
+        if (
+            now >= self._next_look
+        ):  # before events: where something happens all the time, it is looked all the same
+            return "interval"
+        if due is not None and now >= due:
+            return "pause"
+        return self._gathered(context) if "event" in wishes else ""
 
     def _gathered(self, context: Context) -> str:
         """What comes together is looked at together, and what comes all the time not all the time."""
@@ -282,6 +292,7 @@ class Watch:
         """Look and act; what keeps it from that is told, and does not end the loop."""
         try:
             self._look_and_act(context, trigger)
+            self._save(context)
             self._told(self._vigil.closed(IncidentKind.STORE, "", context.clock.now(), "it works again"))
         except LockHeld:
             self._next_look = min(self._next_look, context.clock.monotonic() + _BUSY)
@@ -292,22 +303,27 @@ class Watch:
     def _look_and_act(self, context: Context, trigger: str) -> None:
         """Look; where something is to be done or told, look again under the lock, and do it."""
         started = context.clock.monotonic()
-        self._schedule(context, started)
+        self._schedule(started, trigger)
         seen = self._look(context, trigger)
-        if self._vigil.concerns(seen.sight(), context.clock.monotonic()):
-            self._under_lock(context, seen, trigger, started)
-        else:
+        if not self._vigil.concerns(seen.sight(), context.clock.monotonic()):
             self._judge(context, seen, trigger, started)
+            return
+        try:
+            self._under_lock(context, seen, trigger, started)
+        except StoreError as error:
+            self._unsaved = self._unsaved or not isinstance(error, LockHeld)
+            raise
 
-    def _schedule(self, context: Context, started: float) -> None:
-        spread = 1.0 + self._options.jitter * (2.0 * self._chance() - 1.0)
+    def _schedule(self, started: float, trigger: str) -> None:
+        """When the clock has it look again. Events put that off for nobody: they ask no one whether he answers."""
         self._last_look = started
+        if trigger == "event":
+            return
+        spread = 1.0 + self._options.jitter * (2.0 * self._chance() - 1.0)
         self._next_look = started + self._options.interval * spread
 
     def _look(self, context: Context, trigger: str) -> DriftView:
-        state = context.recorded()
-        records = {} if state is None else state.sandboxes
-        self._vigil.recorded({address: record.spec_hash for address, record in records.items()})
+        self._vigil.recorded(_recorded(context))
         seen = look_for_drift(context, silent=self._vigil.silent)
         if trigger == "event":
             return seen  # about what happened; whether the others answer is asked by the clock
@@ -325,18 +341,32 @@ class Watch:
             seen = _with_answers(again, first)
             verdict = self._judge(context, seen, trigger, started)
             if verdict.due and not self._stop.requested:
-                try:
-                    correction = correct(context, seen, verdict.due, lease, self._stop)
-                except PlanRefused as refused:
-                    self._told(self._vigil.opened(_refused(refused, context.clock.now())))
-                    return
-                self._account(context, seen, correction)
-                self._next_look = context.clock.monotonic()  # whether it worked is seen, not believed
+                self._correct(context, seen, verdict, lease)
+
+    def _correct(self, context: Context, seen: DriftView, verdict: Verdict, lease: Lease) -> None:
+        try:
+            resting = self._vigil.resting(context.clock.monotonic())
+            correction = correct(context, seen, verdict.due, lease, self._stop, waiting=resting)
+        except PlanRefused as refused:
+            self._told(self._vigil.opened(_refused(refused, context.clock.now())))
+            return
+        except StoreError:  # how far it came nobody can tell
+            self._vigil.put_off(verdict.due, context.clock.monotonic())
+            raise
+        finally:
+            self._hear_stop()  # the run that is over had it wake itself
+            with suppress(StoreError):
+                self._vigil.noted(_recorded(context))
+        self._account(context, seen, correction)
+        if correction.unsaved is not None:
+            raise correction.unsaved
+        if correction.results:
+            self._next_look = context.clock.monotonic()  # whether it worked is seen, not believed
 
     def _judge(self, context: Context, seen: DriftView, trigger: str, started: float) -> Verdict:
         now, at = context.clock.monotonic(), context.clock.now()
         verdict = self._vigil.looked(seen.sight(), now, at)
-        if not verdict.due and not verdict.waiting:
+        if not verdict.due and (seen.refusals() or not self._vigil.hopes(verdict.waiting)):
             self._told(
                 self._vigil.closed(IncidentKind.REFUSED, "", at, "there is nothing to put back any more")
             )
@@ -365,7 +395,7 @@ class Watch:
         ended = [
             (step, result)
             for step, result in correction.ended()
-            if step.reason is not Reason.SUPERSEDED and result.status is not StepStatus.NOT_STARTED
+            if step.reason is not Reason.SUPERSEDED and result.status not in _NOT_TRIED
         ]
         begun = {step.address: self._vigil.since(step.address) for step, _ in ended}
         self._vigil.corrected([step.address for step, _ in ended], now)
@@ -398,6 +428,16 @@ class Watch:
             retry_in=max(0.0, patient.not_before - now) if failed and not patient.gave_up else None,
         )
 
+    def _save(self, context: Context) -> None:
+        """What could not be written is, as soon as that is possible. Raises StoreError while it is not."""
+        if not self._unsaved:
+            return
+        with locked(context, "watch", 0.0) as lease:
+            state = context.recorded()
+            if state is not None:
+                context.store.write(lease, state)
+        self._unsaved = False
+
     # -- what is wrong
 
     def _cannot(self, context: Context, error: ReconcilerError) -> None:
@@ -410,6 +450,12 @@ class Watch:
     def _told(self, events: tuple[Told, ...]) -> None:
         for event in events:
             self._tell(event)
+
+
+def _recorded(context: Context) -> dict[Address, str]:
+    """The fingerprints of what is recorded."""
+    state = context.recorded()
+    return {} if state is None else {a: record.spec_hash for a, record in state.sandboxes.items()}
 
 
 def _ready(seen: DriftView) -> int:

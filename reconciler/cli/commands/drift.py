@@ -95,6 +95,8 @@ def _correct(call: Invocation, form: str, *, fail_on_drift: bool, lock_timeout: 
             _show(call, context, seen, form)
     if not call.settings.json and done.results:
         _tell_results(call, done)
+    if done.unsaved is not None:
+        raise done.unsaved
     code = code_of(done.results, interrupted=done.interrupted)
     if code is not ExitCode.DONE:
         return code
