@@ -473,7 +473,7 @@ class Referee:
                 self.foul(f"{key} is not over, and nothing is wrong there")
             if kind == "fleet" and not self._trips():
                 self.foul(f"{key} is not over")
-            stale = self._follows(subject) and f"{IncidentKind.GAVE_UP}:{subject}" in self.open
+            stale = self._follows(subject) and not self._heals(subject)  # it may refer to what was
             if (
                 kind in ("drift", "gave_up")
                 and not stale
