@@ -48,6 +48,8 @@ from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 if TYPE_CHECKING:
     from reconciler.backends.process.events import ProcessEvents
 
+_SETTLES = 0.25  # seconds that a listing waits for what is being worked on
+_LOOK = 0.01  # seconds between two looks meanwhile
 _NO_BOUNDARY = (
     "sandboxes run as plain processes of this user: this is no security boundary. "
     "Install bubblewrap (bwrap) for isolation, or use the docker backend."
@@ -342,6 +344,16 @@ class ProcessBackend(SandboxBackend):
         if broken:
             advice = "; ".join(dict.fromkeys(error.hint for error in broken if error.hint))
             raise Permanent("; ".join(error.message for error in broken), hint=advice) from broken[0]
+        return self._settled(seen)
+
+    def _settled(self, seen: list[ObservedSandbox]) -> list[ObservedSandbox]:
+        """With a moment's patience for what somebody works on: what a killed run leaves is locked until the last of its
+        children has noticed, and would be taken for something that is about to run."""
+        deadline = time.monotonic() + _SETTLES
+        while any(one.phase is Phase.PENDING for one in seen) and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+            looks = [self.look(one.info.sandbox_id) if one.phase is Phase.PENDING else one for one in seen]
+            seen = [one for one in looks if one is not None]
         return seen
 
     def look(self, sandbox_id: str) -> ObservedSandbox | None:
