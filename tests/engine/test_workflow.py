@@ -301,6 +301,21 @@ class TestFailure:
         assert "bug" not in failed.hint
         assert [step.reason for step in stack.plan().steps] == [Reason.FAILED_BEFORE]
 
+    def test_an_update_that_failed_is_made_again_and_replaces_nothing(self) -> None:
+        stack = three()
+        stack.apply()
+        before = stack.ids()
+        stack.desired = desired(
+            *(wanted(f"s[{i}]", image="one", resources=Resources(memory=7)) for i in range(3))
+        )
+        stack.backend.fault = lambda verb, n: (
+            Permanent("its disk is full") if (verb, n) == ("update", 1) else None
+        )
+        assert sorted(statuses(stack.apply())) == ["done", "done", "failed"]
+        assert [step.action for step in stack.plan().steps] == [Action.UPDATE]
+        assert statuses(stack.apply()) == ["done"]
+        assert stack.ids() == before
+
     def test_a_backend_bug_is_one_failed_step_not_a_crash(self) -> None:
         stack = three()
         stack.backend.fault = lambda verb, n: KeyError("x") if (verb, n) == ("create", 2) else None
