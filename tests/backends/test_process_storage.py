@@ -199,7 +199,7 @@ def test_what_cannot_be_written_is_told_with_the_path_and_the_way_out(
     )
     assert done.returncode == 0, done.stderr
     kind, message, advice = done.stdout.split(" | ")
-    assert kind in ("Permanent", "Unavailable")
+    assert kind in ("NoSpace", "Permanent", "Unavailable")
     assert message.startswith(f"cannot write {tmp_path}/state")
     assert reason in message
     assert hint in advice
