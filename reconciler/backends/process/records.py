@@ -183,7 +183,7 @@ class Directory:
             yield fd
         finally:
             if not os.path.lexists(self.path(sandbox_id)):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # it is only tidying: what was done under the lock is done
                     os.unlink(path)
             os.close(fd)
 
