@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 SEED = int(os.environ.get("CRASH_SEED") or random.randrange(1_000_000))
 MOST = effort(10, 1000)  # points of one operation
+REFUSALS = effort(6, 1000)
 ON_PROCESSES = ("replace, create first", "repair by restart")
 REFUSED_ON_PROCESSES = ("create more", "update in place", "repair by restart")
 
@@ -50,7 +51,7 @@ def test_killed_anywhere_with_processes_it_converges(name: str, run: Runs, tmp_p
 @pytest.mark.parametrize("which", range(2))
 def test_refused_anything_by_its_disk_in_memory_it_converges(which: int, run: Runs, tmp_path: Path) -> None:
     operation = random.Random(SEED).sample(OPERATIONS, 2)[which]
-    holds("memory", operation, run, tmp_path, Some(SEED, operation.name, most=MOST), Fault.DISK)
+    holds("memory", operation, run, tmp_path, Some(SEED, operation.name, most=REFUSALS), Fault.DISK)
 
 
 def test_refused_anything_by_its_disk_with_processes_it_converges(run: Runs, tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_refused_anything_by_its_disk_with_processes_it_converges(run: Runs, tmp
     def brief(points: Sequence[Point]) -> Sequence[Point]:
         return [p for p in of_backends(points) if p.side != ONWARDS or p.effect not in BROKEN]
 
-    holds("process", BY_NAME[name], run, tmp_path, Some(SEED, name, most=MOST, of=brief), Fault.DISK)
+    holds("process", BY_NAME[name], run, tmp_path, Some(SEED, name, most=REFUSALS, of=brief), Fault.DISK)
 
 
 def test_killed_anywhere_with_containers_it_converges(run: Runs, tmp_path: Path) -> None:
