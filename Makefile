@@ -29,7 +29,7 @@ help:
 	@echo "make bench   measure (benchmarks/)"
 	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
 	@echo "make lock-contention  fifty processes contend for one lock, and fifty applies for one stack (CONTENTION='--open ...')"
-	@echo "make crash-matrix  kill every operation everywhere, and see that it converges (CRASH='--backend memory')"
+	@echo "make crash-matrix  kill every operation everywhere, or fill its disk, and see that it converges (CRASH='--backend memory')"
 	@echo "make soak    random life cycles that are killed, for SOAK_SECONDS=60 on SOAK_BACKEND=process"
 	@echo "make watch-soak  a watch beside sandboxes that are killed, for SOAK_SECONDS=60"
 	@echo "make docs    write the generated reference in docs/ anew"

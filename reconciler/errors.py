@@ -18,6 +18,7 @@ ReconcilerError
     └── Permanent          trying again changes nothing
         ├── NotFound       the object is definitely not there
         ├── Conflict       the name is taken by something that is not ours
+        ├── NoSpace        the backend's disk is full, whatever the sandbox is like
         └── Unsupported    this backend cannot do that
 
 A message says what, where and what next. SDK errors are translated at the backend's edge and chained.
@@ -119,6 +120,10 @@ class NotFound(Permanent):
 
 class Conflict(Permanent):
     """The name or id is taken by something that is not ours."""
+
+
+class NoSpace(Permanent):
+    """The disk where the backend keeps sandboxes is full. That is no fault of the sandbox: replacing it would help nobody."""
 
 
 class Unsupported(Permanent):

@@ -20,6 +20,7 @@ from reconciler.model.desired import Owner, Scalar
 from reconciler.model.observed import Phase, SandboxInfo
 
 _FIRST_PORT = 20_000
+_CHECK = "check the disk that it is on: is there space, and is it writable?"
 _LOOK = 0.05  # seconds between two looks at a file
 
 
@@ -159,7 +160,7 @@ class World:
             self._forget()
             return
         except OSError as error:
-            raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+            raise Unavailable(f"cannot read {path}: {error.strerror}", hint=_CHECK) from error
         complete = news[: news.rfind(b"\n") + 1]
         unfinished = news[len(complete) :]
         try:
@@ -195,7 +196,7 @@ class World:
                 file.write(line)
         except OSError as error:
             self._forget()
-            raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+            raise Unavailable(f"cannot write {path}: {error.strerror}", hint=_CHECK) from error
         self._read_up_to += len(line)
 
 
@@ -244,7 +245,7 @@ def _file_lock(path: str, *, exclusive: bool) -> Iterator[None]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         file = open(f"{path}.lock", "a", encoding="ascii")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise Unavailable(f"cannot lock {path}: {error.strerror}") from error
+        raise Unavailable(f"cannot lock {path}: {error.strerror}", hint=_CHECK) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield

@@ -43,12 +43,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. `error` empty means it worked; `transient` that trying again may help. `seen` answers CHECK
-    (None is absent), `info` CREATE, UPDATE and RESTART, `ready`, `dead` and `detail` PROBE."""
+    """What came back. `error` empty means it worked; `transient` that trying again may help, `no_space` that it would
+    have failed for any sandbox. `seen` answers CHECK (None is absent), `info` CREATE, UPDATE and RESTART, `ready`, `dead` and
+    `detail` PROBE."""
 
     error: str = ""
     hint: str = ""
     transient: bool = False
+    no_space: bool = False
     retry_after: float | None = None
     info: SandboxInfo | None = None
     seen: ObservedSandbox | None = None

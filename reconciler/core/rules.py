@@ -213,10 +213,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="never became ready",
-        when=lambda f: f.is_recorded and f.recorded is Status.TAINTED,
+        when=lambda f: f.is_recorded and f.recorded is Status.TAINTED and not f.half_updated,
         action=Action.REPAIR,
         reason=Reason.TAINTED,
-        why="an earlier run waited for it in vain, or its update failed half way",
+        why="an earlier run waited for it in vain",
     ),
     Rule(
         name="an import that cannot become as declared in place",
@@ -268,11 +268,11 @@ RULES: tuple[Rule, ...] = (
         why="all of them can change in place",
     ),
     Rule(
-        name="an update was interrupted",
+        name="an update was interrupted, or failed",
         when=lambda f: f.half_updated,
         action=Action.UPDATE,
         reason=Reason.UNFINISHED,
-        why="nobody knows which half of it happened, and doing it again is harmless",
+        why="nobody knows which half of it happened; doing it again is harmless, and replacing it would lose what it holds",
     ),
     Rule(
         name="live, ours, not recorded",

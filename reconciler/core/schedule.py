@@ -359,7 +359,7 @@ class Scheduler:
             and run.attempts < self._limits.attempts
             and self._retries_left > 0
         )
-        if not retry and run.climb.attempt:
+        if not retry and run.climb.attempt and not answer.no_space:  # a successor would find none either
             self._slip(run, answer.error, now)
             return
         if not retry:

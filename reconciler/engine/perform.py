@@ -5,6 +5,7 @@ Runs on worker threads: reads the context, changes nothing of it. No secret leav
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from reconciler.backends.base import ProbeAnswer, SandboxBackend
 from reconciler.core.calls import Answer, Call, CallKind
 from reconciler.core.readiness import PROBE_TIMEOUT
 from reconciler.engine.probe import probe_http, probe_tcp
-from reconciler.errors import BackendError, Conflict, ReconcilerError, Transient
+from reconciler.errors import BackendError, Conflict, NoSpace, ReconcilerError, Transient
 from reconciler.model.desired import Desired, ProbeKind, Readiness, SandboxSpec
 from reconciler.model.observed import SandboxInfo
 
@@ -60,10 +61,14 @@ class Performer:
                 retry_after=error.retry_after,
             )
         except ReconcilerError as error:
-            return Answer(error=self.scrub(error.message), hint=error.hint)
+            return Answer(
+                error=self.scrub(error.message), hint=error.hint, no_space=isinstance(error, NoSpace)
+            )
         except OSError as error:
             told = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            return Answer(error=self.scrub(told), hint="mend that on this machine, then apply again")
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            hint = "mend that on this machine, then apply again"
+            return Answer(error=self.scrub(told), hint=hint, no_space=full)
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; a worker must answer
             return Answer(
                 error=self.scrub(f"{type(error).__name__}: {error}"), hint="this is a bug in the backend"

@@ -75,7 +75,7 @@ class Reason(StrEnum):
 _REASON_TEXT: Mapping[Reason, str] = {
     Reason.NEW: "declared, not there yet",
     Reason.MISSING: "was created before and is gone",
-    Reason.UNFINISHED: "an earlier run was interrupted while creating it",
+    Reason.UNFINISHED: "an earlier run left it unfinished",
     Reason.FAILED_BEFORE: "its last create failed",
     Reason.CONFIG_CHANGED: "the configuration changed",
     Reason.DRIFTED: "changed outside",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.process import ProcessBackend
+from reconciler.backends.process.records import Directory
 from reconciler.errors import Permanent
 from reconciler.model.desired import SandboxSpec
 from reconciler.model.observed import SandboxInfo
@@ -199,7 +200,7 @@ def test_what_cannot_be_written_is_told_with_the_path_and_the_way_out(
     )
     assert done.returncode == 0, done.stderr
     kind, message, advice = done.stdout.split(" | ")
-    assert kind in ("Permanent", "Unavailable")
+    assert kind in ("NoSpace", "Permanent", "Unavailable")
     assert message.startswith(f"cannot write {tmp_path}/state")
     assert reason in message
     assert hint in advice
@@ -212,6 +213,16 @@ def test_a_lock_that_cannot_be_opened_is_an_answer_of_the_backend(tmp_path: Path
     (tmp_path / ".locks" / "a").mkdir(parents=True)
     with pytest.raises(Permanent, match=f"cannot write {tmp_path}/.locks/a: Is a directory"):
         backend.create(None, "a") if verb == "create" else backend.destroy(SandboxInfo("a", ""))
+
+
+def test_a_lock_file_that_cannot_be_removed_is_let_go_of_all_the_same(tmp_path: Path) -> None:
+    """Else whoever tries again would wait for itself."""
+    path = tmp_path / ".locks" / "a"
+    with Directory(str(tmp_path)).locked("a", 1.0) as lock:
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(lock)
 
 
 def test_a_listing_that_meets_an_unreadable_record_says_so(tmp_path: Path) -> None:

@@ -89,6 +89,10 @@ TABLE = {
         plan_of((A,), state(record(A, status=Status.CREATED, spec_hash="")), seen(A)),
         (Action.UPDATE, Reason.UNFINISHED),
     ),
+    "its update failed": (
+        plan_of((A,), state(record(A, status=Status.TAINTED, spec_hash="")), seen(A)),
+        (Action.UPDATE, Reason.UNFINISHED),
+    ),
     "destroy everything": (
         plan_of((A,), state(record(A)), seen(A), destroy=True),
         (Action.DESTROY, Reason.DESTROY_ALL),

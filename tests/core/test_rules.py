@@ -55,7 +55,9 @@ CASES: dict[str, Facts] = {
     ),
     "fields changed outside": Facts(declared=True, recorded=Status.READY, phase=UP, changed=1, outside=1),
     "fields changed": Facts(declared=True, recorded=Status.READY, phase=UP, changed=1),
-    "an update was interrupted": Facts(declared=True, recorded=Status.CREATED, phase=UP, half_updated=True),
+    "an update was interrupted, or failed": Facts(
+        declared=True, recorded=Status.CREATED, phase=UP, half_updated=True
+    ),
     "live, ours, not recorded": Facts(declared=True, phase=UP),
     "created, readiness never awaited": Facts(declared=True, recorded=Status.CREATED, phase=UP),
     "labelled with the address it had before": Facts(

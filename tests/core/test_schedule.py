@@ -297,13 +297,20 @@ class TestTheRepairLadder:
 
     def test_a_restart_that_fails_is_a_rung_that_was_not_enough(self) -> None:
         driver = self.repair(status=Status.READY, phase=Phase.FAILED)
-        driver.answer(driver.one(CallKind.RESTART), error="no space left")
+        driver.answer(driver.one(CallKind.RESTART), error="no such program")
         driver.answer(driver.one(CallKind.CHECK), seen=seen(self.OF, phase=Phase.FAILED))
         driver.answer(driver.one(CallKind.DESTROY))
         driver.answer(driver.one(CallKind.CREATE), info=seen(self.OF, generation=2).info)
         driver.answer(driver.one(CallKind.PROBE), ready=True)
         [result] = driver.scheduler.results()
-        assert (result.status, result.tried) == (StepStatus.DONE, ("restarted: no space left",))
+        assert (result.status, result.tried) == (StepStatus.DONE, ("restarted: no such program",))
+
+    def test_a_restart_for_which_there_is_no_space_is_no_reason_to_replace_it(self) -> None:
+        """Its successor would find none either, and what it holds would be gone."""
+        driver = self.repair(status=Status.READY, phase=Phase.FAILED)
+        driver.answer(driver.one(CallKind.RESTART), error="no space left", hint="free some", no_space=True)
+        [result] = driver.scheduler.results()
+        assert (result.status, result.error, result.hint) == (StepStatus.FAILED, "no space left", "free some")
 
     def test_a_restart_is_tried_again_where_that_may_help(self) -> None:
         driver = self.repair(status=Status.READY, phase=Phase.FAILED)

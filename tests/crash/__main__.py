@@ -7,15 +7,17 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 from tests.crash.matrix import Row, Some, a_row, every, of_backends, table
 from tests.crash.operations import BY_NAME, OPERATIONS
 from tests.crash.places import lacks, opened
-from tests.crash.points import Point
+from tests.crash.points import Fault, Point
 from tests.crash.runs import runs
+from tests.crash.worlds import World
 from tests.support.required import IN_CI
 
 
@@ -33,6 +35,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", choices=["matrix", "soak"])
     parser.add_argument("--backend", action="append", choices=["memory", "process", "docker"], default=[])
     parser.add_argument("--operation", action="append", choices=sorted(BY_NAME), default=[])
+    parser.add_argument("--fault", action="append", type=Fault, choices=list(Fault), default=[])
     parser.add_argument(
         "--point", action="append", type=Point.parse, default=[], help="as a failure names it"
     )
@@ -60,24 +63,31 @@ def _matrix(options: argparse.Namespace) -> int:
                 left_out = True
                 continue
             world = ends.enter_context(opened(backend, home / backend, run))
-            for operation in OPERATIONS:
-                if backend not in operation.on or operation.name not in (options.operation or BY_NAME):
-                    continue
-                choose = of_backends if backend == "docker" else every
-                if options.cut is not None:
-                    choose = Some(options.seed, operation.name, options.cut)
-                row = a_row(world, operation, (lambda _: options.point) if options.point else choose)
-                rows.append(row)
-                print(
-                    f"{backend}: {operation.name}: {row.runs} of {row.points} points",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                for failure in row.failures:
-                    print(failure, file=sys.stderr, flush=True)
+            rows += _rows(world, options)
     print(table(rows))
     print(f"seed {options.seed}, {time.monotonic() - began:.0f} s")
     return int(any(row.failures for row in rows) or (left_out and (IN_CI or not rows)))
+
+
+def _rows(world: World, options: argparse.Namespace) -> Iterator[Row]:
+    """Of one backend, each told as soon as it is there."""
+    for operation, fault in product(OPERATIONS, _faults(options)):
+        if world.name not in operation.on or operation.name not in (options.operation or BY_NAME):
+            continue
+        points = [point for point in options.point if point.fault is fault]
+        choose = of_backends if world.name == "docker" else every
+        if options.cut is not None:
+            choose = Some(options.seed, operation.name, options.cut)
+        row = a_row(world, operation, (lambda _, chosen=points: chosen) if points else choose, fault)
+        told = f"{row.backend}: {row.operation}, {row.fault}: {row.runs} of {row.points} points"
+        print("\n".join([told, *map(str, row.failures)]), file=sys.stderr, flush=True)
+        yield row
+
+
+def _faults(options: argparse.Namespace) -> list[Fault]:
+    """Those of the points, where some are asked for."""
+    chosen = {point.fault for point in options.point} or set(options.fault or Fault)
+    return [fault for fault in Fault if fault in chosen]
 
 
 if __name__ == "__main__":

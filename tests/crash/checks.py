@@ -1,20 +1,28 @@
-"""What must hold after a run that was killed and one plain apply: live is what is declared, exactly, and the state says so.
+"""What must hold after a run that was killed, or whose disk was full, and one plain apply: live is what is declared, exactly,
+and the state says so.
 
 Everything is checked before anything is reported: a broken guarantee is told whole.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.cli.exit_codes import ExitCode
 from reconciler.core.identity import sandbox_id
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.state import State, Status
 from tests.crash.operations import APPLY, PROTECTED, Operation, accompanied, operation_body
+from tests.crash.runs import Ended
 from tests.crash.worlds import Live, World
 from tests.fuzz.rules import state_error
+
+_FAILED = (ExitCode.ERROR, ExitCode.INCOMPLETE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,24 @@ def mend(world: World, operation: Operation) -> list[str]:
     ended = world.run(*APPLY)
     if ended.code != 0 or "Traceback" in ended.out:
         return [f"the plain apply ended with {ended.code}:\n{ended.out}"]
+    return []
+
+
+_REASONS = "|".join(re.escape(os.strerror(number)) for number in (errno.ENOSPC, errno.EIO))
+_CAUSE = re.compile(rf"cannot [a-z ]+ \S+: ({_REASONS})")
+_NEXT_STEP = re.compile("free some space|check the (disk|file system)")
+
+
+def untold(operation: Operation, ended: Ended) -> list[str]:
+    """What a run did not say that its disk refused something: it ends as documented, and where it did not do all that it
+    should, it names the file, the reason and the next step."""
+    told = " ".join(ended.out.split())
+    if any(word in told for word in ("Traceback", "internal error", "this is a bug")):
+        return [f"it ended with {ended.code}, as bugs do:\n{ended.out}"]
+    if ended.code in operation.code:
+        return []
+    if ended.code not in _FAILED or not _CAUSE.search(told) or not _NEXT_STEP.search(told):
+        return [f"it ended with {ended.code}, and told no file, reason and next step:\n{ended.out}"]
     return []
 
 

@@ -1,4 +1,5 @@
-"""The server of forks: whoever asks gets one command line run in a child, killed where it was asked for.
+"""The server of forks: whoever asks gets one command line run in a child, killed, or refused by its disk, where it was asked
+for.
 
 One request a line on stdin, one answer a line on stdout, both JSON. Everything is imported once, before the forks, so that
 a run costs its own work and no more. It has one thread, as whoever forks should.
@@ -16,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.crash.points import Point, Watch, die
+from tests.crash.faults import Disk
+from tests.crash.points import Fault, Point, Watch, die
 
 PATIENCE = 60  # seconds until a run that hangs is ended, by a signal that tells it from a kill
 
@@ -62,7 +64,8 @@ def _import_everything() -> None:
 
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """`code` as `subprocess` has it, `out` is all that was printed, `points` those that were met, if that was asked for."""
+    """`code` as `subprocess` has it, `out` is all that was printed, `points` those that were met, if that was asked for, and
+    the one where the disk refused."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as points:
         child = os.fork()
         if child == 0:
@@ -104,7 +107,7 @@ def _run(request: Mapping[str, Any], points: int) -> int:
 
     deadly, left = request.get("point"), request.get("nth") or 0
     wanted = Point.parse(deadly) if deadly else None
-    listens = bool(request.get("listens"))
+    listens = request.get("listens")
     met: list[str] = []
 
     def meet(point: Point) -> None:
@@ -113,10 +116,15 @@ def _run(request: Mapping[str, Any], points: int) -> int:
         if point == wanted or left == 0:
             die()
         if listens:
-            met.append(str(point))
+            hear(point)
+
+    def hear(point: Point) -> None:
+        met.append(str(point))
 
     watch = Watch(meet)
-    if wanted or listens or left:
+    if listens == Fault.DISK or (wanted and wanted.fault is Fault.DISK):
+        Disk(wanted, hear).begin()
+    elif wanted or listens or left:
         watch.begin()
     try:
         return run(request["argv"])

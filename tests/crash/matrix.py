@@ -1,4 +1,5 @@
-"""The matrix: every operation, killed at every point of it, on every backend; and the table of what came of that."""
+"""The matrix: every operation, killed at every point of it, or refused by its disk there, on every backend; and the table of
+what came of that."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.crash.checks import Before, mend, wrong
+from tests.crash.checks import Before, mend, untold, wrong
 from tests.crash.operations import Operation, prepare
-from tests.crash.points import Point
+from tests.crash.points import Fault, Point
 from tests.crash.worlds import World
+
+Choice = Callable[[Sequence[Point]], Sequence[Point]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +26,15 @@ class Failure:
     def __str__(self) -> str:
         return "\n".join(
             [
-                f"{self.operation} on {self.backend}, killed {self.point}:",
+                f"{self.operation} on {self.backend}, {self._befallen} {self.point}:",
                 *(f"  {line}" for text in self.wrong for line in text.splitlines()),
                 f"  again: {self.command}",
             ]
         )
+
+    @property
+    def _befallen(self) -> str:
+        return "killed" if self.point.fault is Fault.KILL else "refused by the disk"
 
     @property
     def command(self) -> str:
@@ -40,6 +47,7 @@ class Row:
 
     operation: str
     backend: str
+    fault: Fault
     points: int = 0
     kinds: int = 0
     runs: int = 0
@@ -64,24 +72,33 @@ class Cell:
     operation: Operation
     before: Before | None = None
 
-    def points(self) -> tuple[Point, ...]:
-        """All that an undisturbed run meets. Also shows that it does what it should where nobody kills it."""
+    def points(self, fault: Fault = Fault.KILL) -> tuple[Point, ...]:
+        """All that an undisturbed run meets. Also shows that it does what it should where nothing befalls it."""
         before = self._ready()
-        ended = self.world.run(*self.operation.argv, listens=True)
+        ended = self.world.run(*self.operation.argv, listens=fault)
         assert ended.code in self.operation.code, (
             f"{self.operation.name} ended with {ended.code}:\n{ended.out}"
         )
         found = mend(self.world, self.operation) or wrong(self.world, self.operation, before)
-        assert not found, "\n".join([f"{self.operation.name}, without a kill:", *found])
+        assert not found, "\n".join([f"{self.operation.name}, undisturbed:", *found])
         return ended.points
 
-    def kill(self, point: Point) -> tuple[bool, list[str]]:
-        """Whether it was killed there, and what is wrong after the apply that follows."""
+    def meet(self, point: Point) -> tuple[bool, list[str]]:
+        """Whether it befell the run there, and what is wrong after the apply that follows."""
+        return self._kill(point) if point.fault is Fault.KILL else self._refuse(point)
+
+    def _kill(self, point: Point) -> tuple[bool, list[str]]:
         before = self._ready()
         ended = self.world.run(*self.operation.argv, point=point)
         if not ended.killed and ended.code not in self.operation.code:
             return False, [f"it ended with {ended.code}, and was not killed:\n{ended.out}"]
         return ended.killed, mend(self.world, self.operation) or wrong(self.world, self.operation, before)
+
+    def _refuse(self, point: Point) -> tuple[bool, list[str]]:
+        before = self._ready()
+        ended = self.world.run(*self.operation.argv, point=point)
+        found = mend(self.world, self.operation) or wrong(self.world, self.operation, before)
+        return bool(ended.points), [*untold(self.operation, ended), *found]
 
     def _ready(self) -> Before:
         """The world as it is before the run: made, or made again from what was saved."""
@@ -97,9 +114,9 @@ class Cell:
 
 def try_all(cell: Cell, points: Sequence[Point], row: Row) -> Row:
     for point in points:
-        killed, found = cell.kill(point)
+        met, found = cell.meet(point)
         row.runs += 1
-        row.missed += not killed
+        row.missed += not met
         if found:
             row.failures.append(
                 Failure(backend=row.backend, operation=row.operation, point=point, wrong=tuple(found))
@@ -107,12 +124,17 @@ def try_all(cell: Cell, points: Sequence[Point], row: Row) -> Row:
     return row
 
 
-def a_row(world: World, operation: Operation, choose: Callable[[Sequence[Point]], Sequence[Point]]) -> Row:
+def a_row(
+    world: World,
+    operation: Operation,
+    choose: Choice,
+    fault: Fault = Fault.KILL,
+) -> Row:
     """One line of the table; `choose` says which of all points are tried."""
     cell = Cell(world=world, operation=operation)
-    row = Row(operation=operation.name, backend=world.name)
+    row = Row(operation=operation.name, backend=world.name, fault=fault)
     with living(world):
-        points = cell.points()
+        points = cell.points(fault)
         row.points, row.kinds = len(points), len({point.kind for point in points})
         return try_all(cell, choose(points), row)
 
@@ -137,7 +159,7 @@ class Some:
     operation: str
     more: int = 0
     most: int | None = None
-    of: Callable[[Sequence[Point]], Sequence[Point]] = every
+    of: Choice = every
 
     def __call__(self, points: Sequence[Point]) -> Sequence[Point]:
         points = self.of(points)
@@ -154,17 +176,22 @@ class Some:
 
 
 def table(rows: Sequence[Row]) -> str:
-    head = ("OPERATION", "BACKEND", "POINTS", "KINDS", "RUNS", "NOT MET", "FAILURES")
+    head = ("OPERATION", "BACKEND", "FAULT", "POINTS", "KINDS", "RUNS", "NOT MET", "FAILURES")
     lines = [
-        (r.operation, r.backend, *(str(n) for n in (r.points, r.kinds, r.runs, r.missed, len(r.failures))))
+        (
+            r.operation,
+            r.backend,
+            r.fault,
+            *(str(n) for n in (r.points, r.kinds, r.runs, r.missed, len(r.failures))),
+        )
         for r in rows
     ]
-    total = [sum(int(line[column]) for line in lines) for column in range(2, len(head))]
-    lines.append(("all", "", *map(str, total)))
+    total = [sum(int(line[column]) for line in lines) for column in range(3, len(head))]
+    lines.append(("all", "", "", *map(str, total)))
     widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
     return "\n".join(
         "  ".join(
-            text.ljust(width) if column < 2 else text.rjust(width)
+            text.ljust(width) if column < 3 else text.rjust(width)
             for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in (head, *lines)

@@ -1,4 +1,4 @@
-"""Where a run can be killed: before and after everything it does to the world.
+"""Where a run can be killed, before and after everything it does to the world, or its disk refuse what it does.
 
 The interpreter tells of every call, so no code is changed for this and no seam is needed: a watched process stops for a
 moment at each system call that changes something, at each verb of a backend, and at each request of the Docker SDK that
@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -45,14 +46,23 @@ _LOOKS = frozenset({"_file_lock", "is_locked", "find_bubblewrap"})  # they chang
 _VERBS = frozenset({"create", "destroy", "update", "restart"})
 _REQUESTS = {"_post": "POST", "_put": "PUT", "_delete": "DELETE"}
 _LAYERS = ("stores/file/disk.py",)  # it acts for others: its caller names the point
-_POINT = re.compile(r"(before|after) (.+) in (\S+) #(\d+)")
+BEFORE, AFTER = "before", "after"  # it is killed there
+ONCE, TORN, ONWARDS = "once", "torn", "onwards"  # the disk refuses it there (`faults.py`)
+_POINT = re.compile(rf"({BEFORE}|{AFTER}|{ONCE}|{TORN}|{ONWARDS}) (.+) in (\S+) #(\d+)")
+
+
+class Fault(StrEnum):
+    """What befalls a run at a point."""
+
+    KILL = "kill"
+    DISK = "disk"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Point:
     """The `nth` time (from 1) that `effect` is met in `place` (file:function, below `reconciler/`)."""
 
-    side: str  # before or after
+    side: str  # of the effect, where a kill comes; how it is refused, where the disk does
     effect: str
     place: str
     nth: int
@@ -60,6 +70,10 @@ class Point:
     @property
     def kind(self) -> tuple[str, str, str]:
         return self.side, self.effect, self.place
+
+    @property
+    def fault(self) -> Fault:
+        return Fault.KILL if self.side in (BEFORE, AFTER) else Fault.DISK
 
     @property
     def is_backends(self) -> bool:
@@ -102,11 +116,11 @@ class Watch:
         if event in ("call", "return"):
             effect = self._verb(frame.f_code)
             if effect:
-                self._met("before" if event == "call" else "after", effect, frame)
+                self._met(BEFORE if event == "call" else AFTER, effect, frame)
         elif event != "c_exception":
             effect = _call(arg, frame)
             if effect:
-                self._met("before" if event == "c_call" else "after", effect, frame)
+                self._met(BEFORE if event == "c_call" else AFTER, effect, frame)
 
     def _verb(self, code: CodeType) -> str:
         """What a function of Python does to the world; "" for nearly all of them."""
@@ -116,7 +130,7 @@ class Watch:
         return found
 
     def _met(self, side: str, effect: str, frame: FrameType) -> None:
-        place = _place(frame)
+        place = place_of(frame)
         if not place:
             return
         with self._lock:
@@ -150,7 +164,7 @@ def _call(function: Any, frame: FrameType) -> str:
     return str(name)
 
 
-def _place(frame: FrameType | None) -> str:
+def place_of(frame: FrameType | None) -> str:
     """The nearest function of ours that is not private; "" where only looks, or what is printed, led here."""
     nearest = ""
     while frame is not None:

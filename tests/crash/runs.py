@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.points import Point
+from tests.crash.points import Fault, Point
 
 _ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """`code` is negative for a signal; `points` are those met on the way, where that was asked for."""
+    """`code` is negative for a signal; `points` are those met on the way, where that was asked for, or the one where the disk
+    refused what was done."""
 
     code: int
     out: str
@@ -52,9 +53,10 @@ class Runs:
         environ: Mapping[str, str],
         point: Point | None = None,
         nth: int | None = None,
-        listens: bool = False,
+        listens: Fault | None = None,
     ) -> Ended:
-        """Run the command line to its end, or until `point` is met, or any point for the `nth` time."""
+        """Run the command line to its end, or until it is killed at `point`, or at any point for the `nth` time. `listens` asks
+        for the points where that could befall it."""
         request = {
             "folder": str(folder),
             "argv": list(argv),

@@ -11,7 +11,7 @@ import pytest
 from tests.crash.checks import Before, mend, wrong
 from tests.crash.matrix import Cell, Row, Some, living, table
 from tests.crash.operations import BY_NAME, prepare
-from tests.crash.points import Point
+from tests.crash.points import Fault, Point
 from tests.crash.runs import Runs, runs
 from tests.crash.worlds import InMemory
 
@@ -32,8 +32,10 @@ def world(run: Runs, tmp_path: Path) -> Iterator[InMemory]:
 
 
 def test_a_point_is_read_as_it_is_written() -> None:
-    point = Point("before", "verb:create", "backends/memory.py:create", 2)
-    assert Point.parse(str(point)) == point
+    for side, fault in (("before", Fault.KILL), ("torn", Fault.DISK)):
+        point = Point(side, "verb:create", "backends/memory.py:create", 2)
+        assert Point.parse(str(point)) == point
+        assert point.fault is fault
     with pytest.raises(ValueError, match="is no point"):
         Point.parse("before the end")
 
@@ -147,5 +149,7 @@ def test_a_failure_names_the_command_that_shows_it_again(world: InMemory) -> Non
     point = Point("after", "fsync", APPEND, 3)
     failure = Failure(backend="memory", operation="create more", point=point, wrong=("db is there 2 times",))
     assert f"--backend memory --operation 'create more' --point '{point}'" in str(failure)
-    row = Row(operation="create more", backend="memory", points=9, runs=4, failures=[failure])
+    row = Row(
+        operation="create more", backend="memory", fault=Fault.KILL, points=9, runs=4, failures=[failure]
+    )
     assert table([row]).splitlines()[-1].split() == ["all", "9", "0", "4", "0", "1"]

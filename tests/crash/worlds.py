@@ -27,7 +27,7 @@ from reconciler.model.state import State
 from reconciler.stores.base import LockInfo
 from reconciler.stores.file import FileStore
 from tests.backends.processes import eventually, processes_with
-from tests.crash.points import Point
+from tests.crash.points import Fault, Point
 from tests.crash.runs import Ended, Runs, done, environment
 from tests.support.project import Project
 
@@ -87,7 +87,11 @@ class World(ABC):
         (self.folder / "sandboxes.yaml").write_text(json.dumps(data, indent=1))
 
     def run(
-        self, *argv: str, point: Point | None = None, nth: int | None = None, listens: bool = False
+        self,
+        *argv: str,
+        point: Point | None = None,
+        nth: int | None = None,
+        listens: Fault | None = None,
     ) -> Ended:
         return self.runs(self.folder, *argv, environ=self.environ, point=point, nth=nth, listens=listens)
 
@@ -232,7 +236,8 @@ class OnProcesses(World):
         if not self.root.is_dir():
             return super().leftovers()
         staged = [entry.name for entry in self.root.iterdir() if entry.name.startswith(".new-")]
-        return [*super().leftovers(), *staged]
+        rewritten = [str(path) for path in self.root.glob("*/record.json.new")]
+        return [*super().leftovers(), *staged, *rewritten]
 
     def clear(self) -> None:
         """Also shows that the backend's records are all there is: a process that none of them knows fails this."""

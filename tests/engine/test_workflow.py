@@ -16,6 +16,7 @@ from reconciler.engine.workflow import outputs
 from reconciler.errors import (
     ConfigError,
     LockHeld,
+    NoSpace,
     NotFound,
     ObservationIncomplete,
     Permanent,
@@ -300,6 +301,33 @@ class TestFailure:
         assert failed.error == "/root/x: No space left on device"
         assert "bug" not in failed.hint
         assert [step.reason for step in stack.plan().steps] == [Reason.FAILED_BEFORE]
+
+    @pytest.mark.parametrize("error", [NoSpace("its disk is full"), OSError(28, "No space left", "/root/x")])
+    def test_a_restart_without_space_costs_no_sandbox_what_it_holds(self, error: Exception) -> None:
+        stack = three()
+        stack.apply()
+        before = stack.ids()
+        stack.memory.kill(next(iter(before)), "exit code 1")
+        stack.backend.fault = lambda verb, n: error if (verb, n) == ("restart", 1) else None
+        assert statuses(stack.apply()) == ["failed"]
+        assert stack.ids() == before
+        assert statuses(stack.apply()) == ["done"]
+        assert stack.ids() == before
+
+    def test_an_update_that_failed_is_made_again_and_replaces_nothing(self) -> None:
+        stack = three()
+        stack.apply()
+        before = stack.ids()
+        stack.desired = desired(
+            *(wanted(f"s[{i}]", image="one", resources=Resources(memory=7)) for i in range(3))
+        )
+        stack.backend.fault = lambda verb, n: (
+            NoSpace("its disk is full") if (verb, n) == ("update", 1) else None
+        )
+        assert sorted(statuses(stack.apply())) == ["done", "done", "failed"]
+        assert [step.action for step in stack.plan().steps] == [Action.UPDATE]
+        assert statuses(stack.apply()) == ["done"]
+        assert stack.ids() == before
 
     def test_a_backend_bug_is_one_failed_step_not_a_crash(self) -> None:
         stack = three()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient, Unavailable
+from reconciler.errors import BackendError, Conflict, NoSpace, NotFound, Permanent, Transient, Unavailable
 
 
 def failure(status: int, message: str, engine: str) -> BackendError:
@@ -37,7 +37,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str, type[BackendError]], ...] = (
     (
         ("no space left on device", "disk quota exceeded"),
         "the engine's disk is full: `docker system df` shows what takes it, `docker system prune` frees it",
-        Permanent,
+        NoSpace,
     ),
     (
         ("port is already allocated", "address already in use"),

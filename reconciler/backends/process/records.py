@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from reconciler.backends.process.processes import Process
-from reconciler.errors import Conflict, Permanent, Transient, Unavailable
+from reconciler.errors import Conflict, NoSpace, Permanent, Transient, Unavailable
 from reconciler.model.desired import FlatSpec, Owner
 
 FORMAT = "1"
@@ -183,7 +183,7 @@ class Directory:
             yield fd
         finally:
             if not os.path.lexists(self.path(sandbox_id)):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # it is only tidying: what was done under the lock is done
                     os.unlink(path)
             os.close(fd)
 
@@ -326,7 +326,7 @@ def storage_error(verb: str, path: str, error: OSError) -> Permanent | Unavailab
     at = error.filename if isinstance(error.filename, str) else path
     message = f"cannot {verb} {at}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Permanent(message, hint="free some space there, or give the backend another `root`")
+        return NoSpace(message, hint="free some space there, or give the backend another `root`")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         able = "writable" if verb == "write" else "readable"
         return Permanent(message, hint=f"make it {able}, or give the backend another directory as `root`")

@@ -27,6 +27,7 @@ _GUARD_POLL = 0.002
 _HINTS = {
     errno.ENOSPC: "free some space, then run it again",
     errno.EDQUOT: "free some of the quota, then run it again",
+    errno.EIO: "check the disk (the system's log says more), then run it again",
     errno.EACCES: "check owner and mode of the file and its directory",
     errno.EPERM: "check owner and mode of the file and its directory",
     errno.EROFS: "the file system is read-only: choose another `state: {path: …}`",

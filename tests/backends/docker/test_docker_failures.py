@@ -18,6 +18,7 @@ from reconciler.backends.docker.failures import failure
 from reconciler.errors import (
     BackendError,
     Conflict,
+    NoSpace,
     NotFound,
     Permanent,
     Transient,
@@ -262,7 +263,7 @@ class TestAContainerCannotBeMade:
         [
             (500, "fork/exec /usr/bin/runc: cannot allocate memory", Transient, "out of memory"),
             (500, "OCI runtime create failed: container init was OOM-killed (memory limit too low?): unknown", Permanent, "resources.memory"),
-            (500, "write /var/lib/docker/x: no space left on device", Permanent, "docker system df"),
+            (500, "write /var/lib/docker/x: no space left on device", NoSpace, "docker system df"),
             (500, "something nobody has seen", Transient, "its own log"),
             (503, "not now", Transient, ""),
             (429, "slow down", Transient, ""),
