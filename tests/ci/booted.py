@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.ci.lab import SECRET, Deployment, Lab, free_port
+from tests.ci.lab import SECRET, Deployment, Lab, free_port, until
 from tests.docs.pages import ROOT
-from tests.support.docker import MADE_BY_TEST, eventually
+from tests.support.docker import MADE_BY_TEST
 
 SYSTEMD = ROOT / "examples" / "systemd"
 _PROGRAM = "/usr/lib/systemd/systemd"
@@ -44,6 +44,10 @@ class Booted:
         """As README.md says that people run it."""
         return self.run(f"{_RUN.format(name)} {command}")
 
+    def state(self) -> str:
+        """Of the machine; not an error while it starts."""
+        return str(self.machine.exec_run(["systemctl", "is-system-running"]).output.decode().strip())
+
     def journal(self) -> str:
         found = self.machine.exec_run(["journalctl", "--no-pager", "--output=cat", "--unit=reconciler-*"])
         return str(found.output.decode(errors="replace"))
@@ -60,17 +64,11 @@ def booted(lab: Lab) -> Iterator[Booted]:
     _fleet(etc / "reconciler" / "research", lab)
     try:
         made = Booted(lab=lab, machine=_machine(etc, lab))
-        eventually(
-            lambda: _answered(made, "systemctl is-system-running") in ("running", "degraded"), within=60
-        )
+        until(lambda: made.state() in ("running", "degraded"), made.state)
         made.reconciler("first", "apply --auto-approve")
         yield made
     finally:
         shutil.rmtree(f"/dev/shm/reconciler-{_USER}", ignore_errors=True)
-
-
-def _answered(made: Booted, command: str) -> str:
-    return str(made.machine.exec_run(command).output.decode().strip())
 
 
 def _units(folder: Path) -> None:
@@ -138,7 +136,7 @@ def _machine(etc: Path, lab: Lab) -> Any:
 def it_tells_systemd_when_it_is_ready_and_how_it_is(made: Booted) -> None:
     made.run(f"systemctl start {WATCH}")
     assert made.shown(WATCH, "ActiveState") == "active"
-    eventually(lambda: "2 of 2 ready" in made.shown(WATCH, "StatusText"))
+    until(lambda: "2 of 2 ready" in made.shown(WATCH, "StatusText"), made.journal)
 
 
 def it_may_do_little(made: Booted) -> None:
@@ -158,14 +156,14 @@ def it_may_do_little(made: Booted) -> None:
 
 def what_is_killed_comes_back(made: Booted) -> None:
     made.lab.kill_one()
-    eventually(lambda: "well again" in made.journal(), within=60)
+    until(lambda: "well again" in made.journal(), made.journal)
     assert made.lab.all_run(2)
 
 
 def a_reload_reads_the_configuration_again(made: Booted) -> None:
     made.run(f"systemctl reload {WATCH}")
-    eventually(lambda: "the configuration was read again" in made.journal())
-    eventually(lambda: made.shown(WATCH, "ActiveState") == "active")
+    until(lambda: "the configuration was read again" in made.journal(), made.journal)
+    until(lambda: made.shown(WATCH, "ActiveState") == "active", made.journal)
 
 
 def one_that_hangs_is_started_anew(made: Booted) -> None:
@@ -180,8 +178,8 @@ def one_that_hangs_is_started_anew(made: Booted) -> None:
     time.sleep(3)
     assert made.shown(WATCH, "MainPID") == fed, made.journal()
     made.run(f"kill -STOP {fed}")
-    eventually(lambda: made.shown(WATCH, "MainPID") not in ("0", fed), within=60)
-    eventually(lambda: made.shown(WATCH, "ActiveState") == "active")
+    until(lambda: made.shown(WATCH, "MainPID") not in ("0", fed), made.journal)
+    until(lambda: made.shown(WATCH, "ActiveState") == "active", made.journal)
 
 
 def it_ends_well(made: Booted) -> None:
@@ -192,7 +190,7 @@ def it_ends_well(made: Booted) -> None:
 
 def the_drift_unit_puts_back_once(made: Booted) -> None:
     made.lab.kill_one()
-    eventually(lambda: made.lab.all_run(1))
+    until(lambda: made.lab.all_run(1), made.journal)
     made.run("systemctl start reconciler-drift@research")
     assert made.lab.all_run(2)
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler import __version__
-from tests.ci.lab import SECRET, Deployment, Lab, free_port
+from tests.ci.lab import SECRET, Deployment, Lab, free_port, until
 from tests.ci.watcher_image import CONTAINER
-from tests.support.docker import eventually
 
 
 def compose_command() -> list[str]:
@@ -98,16 +97,16 @@ def nothing_that_installs_is_in_the_image(made: Composed) -> None:
 
 
 def what_is_killed_comes_back(made: Composed) -> None:
-    eventually(lambda: "2 of 2 ready" in made.log())
+    until(lambda: "2 of 2 ready" in made.log(), made.log)
     made.lab.kill_one()
-    eventually(lambda: "well again" in made.log(), within=60)
+    until(lambda: "well again" in made.log(), made.log)
     assert made.lab.all_run(2)
 
 
 def what_is_removed_comes_back_with_its_secret(made: Composed) -> None:
     lab, victim = made.lab, made.lab.running()[0]
     lab.stack.client.api.remove_container(victim, force=True, v=True)
-    eventually(lambda: lab.all_run(2) and victim not in lab.running(), within=60)
+    until(lambda: lab.all_run(2) and victim not in lab.running(), made.log)
     for sandbox in lab.running():
         assert lab.stack.shell(sandbox, "cat", "/run/secrets/API_TOKEN") == (0, SECRET)
         assert SECRET not in str(lab.stack.inspect(sandbox))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -91,6 +92,14 @@ def told(verdicts: Verdicts, name: str) -> None:
     lacks = verdicts[name].removeprefix(_LACKS) if verdicts[name].startswith(_LACKS) else ""
     skip_unless(not lacks, lacks)
     passed(verdicts, name)
+
+
+def until(check: Callable[[], object], log: Callable[[], str], *, within: float = 40) -> None:
+    """Wait for it. Fails with the end of the log."""
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, f"not so within {within} s; the log ends with:\n{log()[-3000:]}"
+        time.sleep(0.05)
 
 
 def free_port() -> int:

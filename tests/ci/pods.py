@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from tests.ci.lab import SECRET, Deployment, Lab, free_port
+from tests.ci.lab import SECRET, Deployment, Lab, free_port, until
 from tests.docs.pages import ROOT
-from tests.support.docker import MADE_BY_TEST, eventually
+from tests.support.docker import MADE_BY_TEST
 from tests.support.postgres import Postgres, postgres_lacks, programs
 
 KUBERNETES = ROOT / "examples" / "kubernetes"
@@ -168,13 +168,13 @@ def its_probes_are_answered(made: Pods) -> None:
     [container] = pod_of(manifests()[("Deployment", "reconciler-watch")])["containers"]
     for probe in ("livenessProbe", "readinessProbe"):
         path = container[probe]["httpGet"]["path"]
-        eventually(lambda: made.kubelet.ask(path) == 200)  # noqa: B023
+        until(lambda: made.kubelet.ask(path) == 200, made.log)  # noqa: B023
 
 
 def a_changed_config_map_is_read_again(made: Pods) -> None:
-    eventually(lambda: "2 of 2 ready" in made.log())
+    until(lambda: "2 of 2 ready" in made.log(), made.log)
     made.kubelet.put({"sandboxes.yaml": made.configuration.replace("version: 1", "version: 1 # anew")})
-    eventually(lambda: "the configuration was read again" in made.log())
+    until(lambda: "the configuration was read again" in made.log(), made.log)
 
 
 def it_ends_well(made: Pods) -> None:
@@ -186,7 +186,7 @@ def it_ends_well(made: Pods) -> None:
 def the_job_puts_back_what_drifted(made: Pods) -> None:
     lab = made.kubelet.lab
     lab.kill_one()
-    eventually(lambda: lab.all_run(1))
+    until(lambda: lab.all_run(1), made.log)
     job = made.kubelet.start(manifests()[("CronJob", "reconciler-drift")])
     assert job.wait(timeout=120)["StatusCode"] == 0, job.logs().decode()
     assert lab.all_run(2)
