@@ -6,6 +6,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# How a watch is run, not what it looks after: tests/ci/ tries these.
+DEPLOYMENTS = {"container", "cron", "kubernetes", "systemd"}
+EXAMPLES = sorted(
+    path.name
+    for path in (ROOT / "examples").iterdir()
+    if path.is_dir() and path.name[0] != "_" and path.name not in DEPLOYMENTS
+)
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),

@@ -14,12 +14,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.process.isolation import find_bubblewrap
-from tests.docs.pages import ROOT
+from tests.docs.pages import DEPLOYMENTS, EXAMPLES, ROOT
 from tests.support.required import required
 
-EXAMPLES = sorted(
-    path.name for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name[0] != "_"
-)
 _BROKEN = "" if find_bubblewrap().path else find_bubblewrap().detail
 _GIVEN = {"API_TOKEN": "token-of-the-tests", "RECONCILER_VAR_password": "password-of-the-tests"}
 NEEDS_BUBBLEWRAP = {"isolated"}
@@ -79,7 +76,7 @@ def project(name: str, tmp_path: Path) -> Iterator[Project]:
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 6
     listed = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    assert all(f"[`{name}`]" in listed for name in EXAMPLES)
+    assert all(f"[`{name}`]" in listed for name in {*EXAMPLES, *DEPLOYMENTS})
 
 
 @each_example

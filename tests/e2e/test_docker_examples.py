@@ -13,15 +13,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.state import Status
-from tests.docs.pages import ROOT
+from tests.docs.pages import EXAMPLES, ROOT
 from tests.support.docker import EngineStack
 from tests.support.project import Project
 
 pytestmark = [pytest.mark.usefixtures("docker_engine"), pytest.mark.slow]
 
-EXAMPLES = sorted(
-    path.name for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name[0] != "_"
-)
 NOT_HERE: dict[str, str] = {}  # name: what it needs that no engine has
 AIO = "ghcr.io/agent-infra/sandbox:latest"
 _ENTRY = re.compile(r"^  local: \{type: (process|docker)\b.*$", re.MULTILINE)

@@ -95,10 +95,10 @@ class Image:
 
     def archive(self, *tags: str) -> bytes:
         """What `docker load` and `podman load` read. `tags` instead of the image's own one: loading it moves them."""
-        names = [f"{self.id.removeprefix('sha256:')}.json", *(f"{_sha(layer)}.tar" for layer in self.layers)]
+        names = [f"{self.id.removeprefix('sha256:')}.json", *(f"{_sha(each)}.tar" for each in self.layers)]
         manifest = [{"Config": names[0], "RepoTags": list(tags or (self.reference,)), "Layers": names[1:]}]
         contents = [json.dumps(manifest).encode(), self.config, *self.layers]
-        return _tar(
+        return layer(
             {name: (0o644, text) for name, text in zip(["manifest.json", *names], contents, strict=True)}
         )
 
@@ -112,12 +112,10 @@ def image(
     (serves, ignores SIGTERM), or any program. `config` overrides keys of the image's configuration (`Env`, `User`,
     `Volumes`, `Labels`, `Healthcheck`, ...).
     """
-    layers = (_base(), _content(marker))
-    made = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        "os": "linux",
-        "created": "2026-01-01T00:00:00Z",
-        "config": {
+    return assembled(
+        name,
+        (_base(), _content(marker)),
+        {
             "Entrypoint": ["/entrypoint"],
             "Cmd": list(command),
             "Env": ["PATH=/bin", "HOME=/home/gem", f"IMAGE_MARKER={marker}"],
@@ -126,10 +124,21 @@ def image(
             "WorkingDir": "/home/gem",
             **config,
         },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha(layer)}" for layer in layers]},
-        "history": [
-            {"created": "2026-01-01T00:00:00Z", "created_by": step} for step in ("busybox", "content")
-        ],
+        steps=("busybox", "content"),
+    )
+
+
+def assembled(
+    name: str, layers: tuple[bytes, ...], config: Mapping[str, Any], *, steps: Sequence[str]
+) -> Image:
+    """An image of these layers, made by `layer`, each with a word for its history."""
+    made = {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+        "os": "linux",
+        "created": "2026-01-01T00:00:00Z",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha(each)}" for each in layers]},
+        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": step} for step in steps],
     }
     text = json.dumps(made, sort_keys=True).encode()
     digest = _sha(text)
@@ -159,7 +168,7 @@ def _base() -> bytes:
     if program is None:
         raise FileNotFoundError("no static busybox on this machine")
     links = {f"bin/{applet}": "busybox" for applet in _APPLETS.split()}
-    return _tar({"bin/busybox": (0o755, program.read_bytes())}, links)
+    return layer({"bin/busybox": (0o755, program.read_bytes())}, links)
 
 
 @functools.cache
@@ -173,17 +182,17 @@ def _content(marker: str) -> bytes:
         "etc/group": (0o644, b"root:x:0:\ngem:x:1000:\nnogroup:x:65534:\n"),
         "www/v1/sandbox": (0o644, json.dumps(answer(marker)).encode()),
     }
-    return _tar(files, folders={"tmp": 0o1777, "home/gem": 0o777, "root": 0o700, "mnt": 0o755})
+    return layer(files, folders={"tmp": 0o1777, "home/gem": 0o777, "root": 0o700, "mnt": 0o755})
 
 
-def _tar(
+def layer(
     files: Mapping[str, tuple[int, bytes]],
     links: Mapping[str, str] | None = None,
     folders: Mapping[str, int] | None = None,
 ) -> bytes:
     """A tar file that depends on nothing but its arguments: no times, no owners, a fixed order."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, mode in (folders or {}).items():
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
