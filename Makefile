@@ -20,7 +20,7 @@ COVERAGE_FLOOR ?= 91
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz lock-contention crash-matrix soak wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz lock-contention crash-matrix soak watch-soak wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
@@ -31,6 +31,7 @@ help:
 	@echo "make lock-contention  fifty processes contend for one lock, and fifty applies for one stack (CONTENTION='--open ...')"
 	@echo "make crash-matrix  kill every operation everywhere, and see that it converges (CRASH='--backend memory')"
 	@echo "make soak    random life cycles that are killed, for SOAK_SECONDS=60 on SOAK_BACKEND=process"
+	@echo "make watch-soak  a watch beside sandboxes that are killed, for SOAK_SECONDS=60"
 	@echo "make docs    write the generated reference in docs/ anew"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -71,6 +72,9 @@ crash-matrix: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.crash soak --seconds $(SOAK_SECONDS) --backend $(SOAK_BACKEND)
+
+watch-soak: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.watch_soak --seconds $(SOAK_SECONDS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks

@@ -6,10 +6,11 @@ import os
 import platform
 import sys
 
-from benchmarks import containers, fleet, plans, readiness, startup
+from benchmarks import containers, correction, fleet, plans, readiness, startup
 
 ALL = {
-    module.__name__.rpartition(".")[2]: module for module in (startup, plans, fleet, readiness, containers)
+    module.__name__.rpartition(".")[2]: module
+    for module in (startup, plans, fleet, readiness, containers, correction)
 }
 
 

@@ -181,6 +181,13 @@ def _one(client: DockerClient, image: str, label: str) -> None:
     _answers(client, str(made.id))
 
 
+def one_ready(place: Place) -> float:
+    """Seconds of making one, and of waiting until it answers."""
+    began = time.perf_counter()
+    _one(place.client, place.image, place.label)
+    return time.perf_counter() - began
+
+
 def _answers(client: DockerClient, identity: str) -> None:
     """Returns when `GET /v1/sandbox` gives 200. Raises TimeoutError after two minutes."""
     bound = client.api.inspect_container(identity)["NetworkSettings"]["Ports"]["8080/tcp"]
@@ -283,7 +290,7 @@ def _tell(what: str, took: Mapping[str, list[float]], goals: Mapping[str, float]
 
 
 @contextlib.contextmanager
-def _place() -> Iterator[Place]:
+def place() -> Iterator[Place]:
     host = docker_host()
     with tempfile.TemporaryDirectory(prefix="rb") as name, contextlib.closing(connect(host)) as client:
         label = f"bench-{uuid.uuid4().hex[:8]}"
@@ -302,9 +309,9 @@ def main() -> None:
         return
     if not docker_compose():
         print("docker-compose: not on the PATH")
-    with _place() as place:
+    with place() as where:
         for figure in (created_and_destroyed, planned_again, calls):
-            figure(place)
+            figure(where)
 
 
 if __name__ == "__main__":

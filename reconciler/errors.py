@@ -25,7 +25,7 @@ A message says what, where and what next. SDK errors are translated at the backe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class ReconcilerError(Exception):
@@ -70,7 +70,11 @@ class LeaseLost(StoreError):
 
 
 class ObservationIncomplete(ReconcilerError):
-    """At least one backend could not be listed, so nothing may be decided from the look."""
+    """At least one backend could not be listed, so nothing may be decided from the look. `failures` says which, and why."""
+
+    def __init__(self, message: str, *, hint: str = "", failures: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.failures = dict(failures or {})
 
 
 class PlanFileBroken(ReconcilerError):

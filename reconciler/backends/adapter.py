@@ -48,9 +48,8 @@ class SeedAdapter(SandboxBackend):
         self._takes_spec = takes_spec(backend)
         declared = getattr(backend, "capabilities", None)
         if isinstance(declared, Capabilities):
-            self.__dict__["capabilities"] = replace(
-                declared, restarts=False
-            )  # five verbs have no word for it
+            # Five verbs have no word for either.
+            self.__dict__["capabilities"] = replace(declared, restarts=False, events=False)
         else:
             self.__dict__["capabilities"] = Capabilities(
                 fields={

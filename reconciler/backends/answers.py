@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
-from reconciler.backends.base import ExecResult, ProbeAnswer
+from reconciler.backends.base import ExecResult, ProbeAnswer, Subscription
 from reconciler.errors import Permanent
 from reconciler.model.desired import Owner
+from reconciler.model.drift import Cause, Provenance
 from reconciler.model.observed import Astray, ObservedSandbox, Phase, SandboxInfo, Usage
 
 T = TypeVar("T")
@@ -133,6 +134,26 @@ def a_usage(made: object) -> Usage:
         value = getattr(made, name)
         _need(_is_number(value), name, "a number", value)
     return made
+
+
+def origins(made: object) -> Mapping[str, Provenance]:
+    """Of `provenance`."""
+    if not isinstance(made, Mapping):
+        _wrong("the answer", "a mapping", type(made))
+    for sandbox_id, origin in made.items():
+        a_text(sandbox_id, "a sandbox id")
+        _need(isinstance(origin, Provenance), "the answer", "a Provenance", origin)
+        _need(isinstance(origin.cause, Cause), "cause", "a Cause", origin.cause)
+        a_text(origin.detail, "detail")
+        at = origin.at
+        _need(at is None or (_is_number(at) and 0 <= at < _LATEST), "at", "seconds since the epoch", at)
+    return made
+
+
+def a_subscription(made: object) -> Subscription:
+    if not callable(getattr(made, "close", None)):
+        _wrong("the answer", "a Subscription", made)
+    return cast("Subscription", made)
 
 
 def maybe(check: Callable[[object], T]) -> Callable[[object], T | None]:

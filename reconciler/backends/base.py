@@ -153,8 +153,8 @@ class SandboxBackend(ABC):
 
     def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
         """How these, which are gone, ended or not as they were made, came to be so, by sandbox id: what is not known is left
-        out. One call to the engine at most, made only when something drifted. Raises nothing that matters: who asks
-        goes on without."""
+        out. Asked only when something drifted, with as few questions to the engine as will do. Raises nothing that
+        matters: who asks goes on without."""
         return {}
 
     def place(self) -> str:

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from reconciler.backends import answers
-from reconciler.backends.base import Capabilities, ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.base import Capabilities, ExecResult, ProbeAnswer, SandboxBackend, Subscription
+from reconciler.backends.subscriber import Subscriber
 from reconciler.errors import Permanent, ReconcilerError, Unavailable, Unsupported
 from reconciler.model.desired import Readiness, SandboxSpec
+from reconciler.model.drift import Provenance
 from reconciler.model.observed import ObservedSandbox, SandboxInfo, Usage
 
 T = TypeVar("T")
@@ -108,6 +110,19 @@ class Guarded(SandboxBackend):
                     return
             yield self._held("logs", answers.a_text, line)
 
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        """What is no name may be any of them. However theirs closes, nothing is told afterwards."""
+        subscriber = Subscriber(tell)
+        theirs = self._ask(
+            "listen",
+            answers.a_subscription,
+            lambda name="", *_: subscriber(name if isinstance(name, str) else ""),
+        )
+        return _Guarded(theirs, subscriber, f"{self._name}.listen")
+
+    def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
+        return self._ask("provenance", answers.origins, sandbox_ids)
+
     def tell_progress(self, tell: Callable[[str, str], None]) -> None:
         self._ask("tell_progress", answers.nothing, lambda name, doing: tell(str(name), str(doing)))
 
@@ -122,6 +137,20 @@ class Guarded(SandboxBackend):
 
     def close(self) -> None:
         self._ask("close", answers.nothing)
+
+
+class _Guarded:
+    """Their subscription, behind ours."""
+
+    def __init__(self, theirs: Subscription, subscriber: Subscriber, what: str) -> None:
+        self._theirs = theirs
+        self._subscriber = subscriber
+        self._what = what
+
+    def close(self) -> None:
+        self._subscriber.close()
+        with translated(f"{self._what}.close"):
+            self._theirs.close()
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
 from reconciler.backends.containers import AIO_IMAGE, NAME_PREFIX
 from reconciler.errors import ConfigError
 from reconciler.model.desired import Readiness, SandboxSpec
+from reconciler.model.drift import Provenance
 from reconciler.model.observed import ObservedSandbox, SandboxInfo, Usage
 
 _URL_HOST = ("RECONCILER_SANDBOX_HOST", "DEER_FLOW_SANDBOX_HOST")
@@ -122,6 +123,12 @@ class LocalContainerBackend(SandboxBackend):
 
     def tell_progress(self, tell: Callable[[str, str], None]) -> None:
         self._backend.tell_progress(tell)
+
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        return self._backend.listen(tell)
+
+    def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
+        return self._backend.provenance(sandbox_ids)
 
     def place(self) -> str:
         return self._backend.place()

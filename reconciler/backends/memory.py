@@ -1,177 +1,28 @@
 """Sandboxes that exist in memory only: for tests, for trying a configuration, for measuring the engine.
 
-A complete backend all the same: what it declares it does. Worlds are shared by name within a process, and through a
-JSON file between processes. Never holds a secret: a spec is kept in its canonical form.
+A complete backend all the same: what it declares it does. What there is is kept in a world (`worlds`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import ClassVar
 
-from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
 from reconciler.backends.ownership import check_owner
-from reconciler.errors import Conflict, NotFound, Permanent, Unavailable
+from reconciler.backends.worlds import Thing, World, world
+from reconciler.errors import NotFound, Permanent, Unavailable
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import FlatSpec, Owner, ProbeKind, Readiness, SandboxSpec, Scalar
+from reconciler.model.drift import Cause, Provenance
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
 _SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
-_FIRST_PORT = 20_000
 _UPDATABLE = ("resources.cpu", "resources.memory", "resources.pids")
-
-
-@dataclass(slots=True, kw_only=True)
-class Thing:
-    """One sandbox of a world. `phase` is empty while it simply runs: ready then depends on the time."""
-
-    sandbox_id: str
-    instance: str
-    created_at: float
-    ready_at: float
-    owner: Owner | None = None
-    flat: dict[str, Scalar] = field(default_factory=dict)
-    ports: dict[str, int] = field(default_factory=dict)
-    phase: str = ""
-    detail: str = ""
-    log: list[str] = field(default_factory=list)
-
-    def phase_at(self, now: float) -> Phase:
-        if self.phase:
-            return Phase(self.phase)
-        return Phase.READY if now >= self.ready_at else Phase.STARTING
-
-    @property
-    def info(self) -> SandboxInfo:
-        return SandboxInfo(
-            sandbox_id=self.sandbox_id,
-            sandbox_url=f"memory://{self.sandbox_id}",
-            container_name=self.sandbox_id,
-            container_id=self.instance,
-            created_at=self.created_at,
-            ports=dict(self.ports),
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Thing:
-        owner = data.pop("owner")
-        return cls(**data, owner=None if owner is None else Owner(**owner))
-
-
-class World:
-    """Everything there is under one name. `transaction` is the only way in.
-
-    With a file, that is a log of what changed, one JSON line a change, so that a change costs the same however many
-    sandboxes there are.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        self._forget()
-
-    @property
-    def place(self) -> str:
-        return self._path or ""
-
-    @property
-    def lasts(self) -> bool:
-        return self._path is not None
-
-    def _forget(self) -> None:
-        self._things: dict[str, Thing] = {}
-        self._free_port = _FIRST_PORT
-        self._read_up_to = 0
-
-    @contextlib.contextmanager
-    def transaction(self, *, changes: str | None = None) -> Iterator[dict[str, Thing]]:
-        """One at a time. `changes` is the id of the one sandbox that may change, None for a look."""
-        with self._lock:
-            if self._path is None:
-                yield self._things
-                return
-            with _file_lock(self._path, exclusive=changes is not None):
-                self._catch_up(self._path)
-                try:
-                    yield self._things
-                except BaseException:
-                    self._forget()  # what was changed half way is not in the file
-                    raise
-                if changes is not None:
-                    self._append(self._path, changes)
-
-    def publish(self, wanted: Mapping[str, int | None], things: Mapping[str, Thing]) -> dict[str, int]:
-        """A port for each name, within a transaction. Raises Conflict for a fixed one that is taken."""
-        published: dict[str, int] = {}
-        for name, fixed in wanted.items():
-            if fixed is not None and any(fixed in thing.ports.values() for thing in things.values()):
-                raise Conflict(f"port {fixed} is taken", hint="use another, or `host: auto`")
-            published[name] = self._free_port if fixed is None else fixed
-            self._free_port = max(self._free_port, published[name] + 1)
-        return published
-
-    def _catch_up(self, path: str) -> None:
-        """Take in what others wrote since. A last line without its end was never finished and does not count."""
-        try:
-            with open(path, "rb") as file:
-                if os.fstat(file.fileno()).st_size < self._read_up_to:
-                    self._forget()  # it was removed, and begun anew
-                file.seek(self._read_up_to)
-                news = file.read()
-        except FileNotFoundError:
-            self._forget()
-            return
-        except OSError as error:
-            raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-        complete = news[: news.rfind(b"\n") + 1]
-        unfinished = news[len(complete) :]
-        try:
-            for line in complete.splitlines():
-                self._learn(*json.loads(line))
-            if not unfinished.startswith(b'["'[: len(unfinished)]):
-                raise ValueError("its end is nothing we wrote")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            self._forget()
-            raise Permanent(f"{path} is not a world of sandboxes: {error}", hint="remove it") from error
-        self._read_up_to += len(complete)
-
-    def _learn(self, sandbox_id: str, data: dict[str, Any] | None) -> None:
-        if data is None:
-            self._things.pop(sandbox_id, None)
-            return
-        thing = self._things[sandbox_id] = Thing.from_dict(data)
-        self._free_port = max(self._free_port, *(port + 1 for port in thing.ports.values()), _FIRST_PORT)
-
-    def _append(self, path: str, sandbox_id: str) -> None:
-        thing = self._things.get(sandbox_id)
-        line = json.dumps([sandbox_id, None if thing is None else asdict(thing)]).encode() + b"\n"
-        try:
-            with open(path, "ab") as file:
-                file.truncate(self._read_up_to)
-                file.write(line)
-        except OSError as error:
-            self._forget()
-            raise Unavailable(f"cannot write {path}: {error.strerror}") from error
-        self._read_up_to += len(line)
-
-
-_WORLDS: dict[str, World] = {}
-_WORLDS_LOCK = threading.Lock()
-
-
-def world(name: str, path: str | None = None) -> World:
-    """The world of that name, the same one every time; one with a file is known by its file."""
-    key = f"file:{os.path.abspath(path)}" if path else f"name:{name}"
-    with _WORLDS_LOCK:
-        return _WORLDS.setdefault(key, World(os.path.abspath(path) if path else None))
 
 
 class MemoryBackend(SandboxBackend):
@@ -186,6 +37,7 @@ class MemoryBackend(SandboxBackend):
         probes=frozenset({"http", "tcp", "exec", "none"}),
         logs=True,
         exec=True,
+        events=True,
         restarts=True,
         create_cost="instant",
         max_in_flight=64,
@@ -207,6 +59,7 @@ class MemoryBackend(SandboxBackend):
         self._ready_seconds = float(ready_seconds)
         self._progress = (progress,) if isinstance(progress, str) else tuple(map(str, progress))
         self._say: Callable[[str, str], None] = _say_nothing
+        self._listening: list[Subscription] = []
         self._now = now
         self._sleep = sleep
 
@@ -226,9 +79,10 @@ class MemoryBackend(SandboxBackend):
             existing = things.get(sandbox_id)
             if existing is not None and _is_the_same(existing, spec.owner, self._now()):
                 if existing.phase == Phase.PAUSED:
-                    existing.phase = existing.detail = ""
+                    _undo(existing)
                 return existing.info
             things.pop(sandbox_id, None)
+            self._world.removed.pop(sandbox_id, None)
             things[sandbox_id] = self._make(thread_id, sandbox_id, extra_mounts or [], spec, things)
             return things[sandbox_id].info
 
@@ -272,6 +126,7 @@ class MemoryBackend(SandboxBackend):
     def destroy(self, info: SandboxInfo) -> None:
         with self._world.transaction(changes=info.sandbox_id) as things:
             things.pop(info.sandbox_id, None)
+            self._world.removed.pop(info.sandbox_id, None)
 
     def is_alive(self, info: SandboxInfo) -> bool:
         return self.discover(info.sandbox_id) is not None
@@ -302,13 +157,15 @@ class MemoryBackend(SandboxBackend):
                 else:
                     thing.flat.pop(path, None)
             thing.owner = spec.owner or thing.owner
+            if not thing.phase:
+                _undo(thing)
             thing.log.append("updated")
             return thing.info
 
     def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
         """It is ready as long after this as after a creation; its ports stay."""
         with self._existing(info.sandbox_id) as thing:
-            thing.phase = thing.detail = ""
+            _undo(thing)
             thing.ready_at = self._now() + self._ready_seconds
             thing.log.append("restarted")
             return thing.info
@@ -346,6 +203,16 @@ class MemoryBackend(SandboxBackend):
             case _:
                 return ExecResult(exit_code=127, stdout="", stderr=f"{name}: not found\n")
 
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        self._listening.append(self._world.listen(tell))
+        return self._listening[-1]
+
+    def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
+        """What was done through the verbs below, as long as it was not undone."""
+        with self._world.transaction() as things:
+            origins = {name: _origin(things.get(name), self._world.removed.get(name)) for name in sandbox_ids}
+        return {name: origin for name, origin in origins.items() if origin is not None}
+
     def place(self) -> str:
         return self._world.place
 
@@ -361,17 +228,24 @@ class MemoryBackend(SandboxBackend):
             return (("world", False, error.message),)
         return (("world", True, f"{count} sandboxes"),)
 
+    def close(self) -> None:
+        for one in self._listening:
+            one.close()
+        self._listening.clear()
+
     # -- what happens behind the tool's back
 
-    def kill(self, sandbox_id: str, detail: str = "exit code 137") -> None:
+    def kill(self, sandbox_id: str, detail: str = "exit code 137", cause: Cause = Cause.KILLED) -> None:
         """It dies, and is still there."""
         with self._existing(sandbox_id) as thing:
             thing.phase, thing.detail = Phase.FAILED.value, detail
+            thing.cause, thing.caused_at = cause.value, self._now()
             thing.log.append(detail)
 
     def pause(self, sandbox_id: str) -> None:
         with self._existing(sandbox_id) as thing:
             thing.phase, thing.detail = Phase.PAUSED.value, "paused by hand"
+            thing.cause, thing.caused_at = Cause.PAUSED.value, self._now()
 
     def alter(self, sandbox_id: str, path: str, value: Scalar) -> None:
         """A live attribute changes; None takes it away."""
@@ -380,11 +254,14 @@ class MemoryBackend(SandboxBackend):
                 thing.flat.pop(path, None)
             else:
                 thing.flat[path] = value
+            if not thing.phase:
+                thing.cause, thing.caused_at = Cause.EDITED.value, self._now()
 
     def remove(self, sandbox_id: str) -> None:
         """It is gone without a trace."""
         with self._world.transaction(changes=sandbox_id) as things:
-            things.pop(sandbox_id, None)
+            if things.pop(sandbox_id, None) is not None:
+                self._world.removed[sandbox_id] = self._now()
 
     @contextlib.contextmanager
     def _existing(self, sandbox_id: str) -> Iterator[Thing]:
@@ -392,6 +269,20 @@ class MemoryBackend(SandboxBackend):
             if sandbox_id not in things:
                 raise NotFound(f"there is no sandbox {sandbox_id}")
             yield things[sandbox_id]
+
+
+def _undo(thing: Thing) -> None:
+    """It runs again, as it was made."""
+    thing.phase = thing.detail = thing.cause = ""
+    thing.caused_at = None
+
+
+def _origin(thing: Thing | None, removed: float | None) -> Provenance | None:
+    if thing is None:
+        return None if removed is None else Provenance(cause=Cause.REMOVED, at=removed)
+    return (
+        Provenance(cause=Cause(thing.cause), detail=thing.detail, at=thing.caused_at) if thing.cause else None
+    )
 
 
 def _say_nothing(sandbox_id: str, note: str) -> None:
@@ -425,15 +316,3 @@ def _seen(thing: Thing, now: float) -> ObservedSandbox:
 
 def _attributes(thing: Thing) -> FlatSpec:
     return dict(sorted(thing.flat.items()))
-
-
-@contextlib.contextmanager
-def _file_lock(path: str, *, exclusive: bool) -> Iterator[None]:
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(f"{path}.lock", "a", encoding="ascii")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise Unavailable(f"cannot lock {path}: {error.strerror}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-        yield

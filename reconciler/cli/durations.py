@@ -1,4 +1,4 @@
-"""Durations on the command line: 250ms, 30s, 5m, 2h, or a plain number of seconds."""
+"""Durations on the command line (250ms, 30s, 5m, 2h, or a plain number of seconds), and numbers of or within something."""
 
 from __future__ import annotations
 
@@ -27,3 +27,39 @@ class Duration(click.ParamType[float]):
 
 
 DURATION = Duration()
+
+
+class Rate(click.ParamType[tuple[int, float]]):
+    """Turns `8/1h` into (8, 3600.0)."""
+
+    name = "rate"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, float]:
+        if isinstance(value, tuple):
+            return value
+        count, slash, time = str(value).partition("/")
+        if not slash or not count.isdigit() or int(count) < 1:
+            self.fail(f"{value!r} is not a number of times within a time; write it as 8/1h", param, ctx)
+        return int(count), DURATION.convert(time, param, ctx)
+
+
+class Share(click.ParamType[tuple[int, int]]):
+    """Turns `3/5` into (3, 5)."""
+
+    name = "share"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        part, _, whole = str(value).partition("/")
+        if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
+            self.fail(f"{value!r} is not so many of so many; write it as 3/5", param, ctx)
+        return int(part), int(whole)
+
+
+RATE = Rate()
+SHARE = Share()

@@ -27,10 +27,12 @@ LISTING = {
         "fmt": (f"{_COMMANDS}.fmt:fmt", "Bring the files into the canonical layout."),
         "plan": (f"{_COMMANDS}.plan:plan", "Show what would change, and why."),
         "apply": (f"{_COMMANDS}.apply:apply", "Make it so, and wait until every sandbox answers."),
+        "watch": (f"{_COMMANDS}.watch:watch", "Look again and again, and put back what drifted."),
         "destroy": (f"{_COMMANDS}.apply:destroy", "Destroy every sandbox of the stack."),
     },
     "Look": {
         "status": (f"{_COMMANDS}.status:status", "Show every sandbox as it is now."),
+        "drift": (f"{_COMMANDS}.drift:drift", "Show what changed outside, and put it back."),
         "show": (f"{_COMMANDS}.show:show", "Show what is recorded, of all or of one."),
         "output": (f"{_COMMANDS}.output:output", "Print the outputs, or one of them."),
         "why": (f"{_COMMANDS}.why:why", "Explain what a plan does to one sandbox."),

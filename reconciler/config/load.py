@@ -63,7 +63,7 @@ def load(paths: Sequence[Path], directory: Path) -> Document:
 def read(paths: Sequence[Path], directory: Path, problems: Problems) -> Document | None:
     """As `load`, but tells `problems` and returns what could be read; None when that is nothing."""
     directory = Path(os.path.abspath(directory))
-    files = list(dict.fromkeys(_find(paths, directory, problems)))
+    files = list(dict.fromkeys(find(paths, directory, problems)))
     digest = hashlib.sha256()
     roots: list[Node] = []
     sources: list[Source] = []
@@ -110,7 +110,8 @@ def read_one(path: Path, directory: Path, problems: Problems) -> Node | None:
 # --- finding and reading ---------------------------------------------------------------------------------------
 
 
-def _find(paths: Sequence[Path], directory: Path, problems: Problems) -> Iterator[Path]:
+def find(paths: Sequence[Path], directory: Path, problems: Problems) -> Iterator[Path]:
+    """The files that a configuration is read from, in the order they are merged; they need not be there."""
     for path in paths:
         where = Path(os.path.normpath(directory / path))
         if where.is_dir():

@@ -85,7 +85,7 @@ class _Case:
 
 
 class Judge:
-    """`asked` are the addresses of `--replace`, `now` seconds since the epoch. Collects on the way: connection details
+    """`asked` are the addresses of `--replace`, `now` seconds since the epoch, `silent` what was probed in vain, `left` what stays as it is. Collects on the way: connection details
     (None where they are not known before apply), remarks, what expires when, which addresses serve, and the fingerprints
     of those that others are replaced with, as they will be."""
 
@@ -96,6 +96,9 @@ class Judge:
         capabilities: Mapping[str, Capabilities],
         asked: frozenset[Address],
         now: float,
+        *,
+        silent: frozenset[Address] = frozenset(),
+        left: frozenset[Address] = frozenset(),
     ) -> None:
         self._desired = desired
         self._holdings = holdings
@@ -103,6 +106,8 @@ class Judge:
         self._able = capabilities
         self._asked = asked
         self._now = now
+        self._silent = silent
+        self._left = left
         self._canonical = _Canonical()
         self._renewed: dict[Address, bool] = {}
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
@@ -139,6 +144,11 @@ class Judge:
         if rule.action is None:
             self._follow(case, None)
             return self._as_it_is(case, steps)
+        if wanted.address in self._left:
+            self._follow(case, None)
+            stands = case.current or case.record
+            self.infos[wanted.address] = None if stands is None else stands.info
+            return []
         step = self._step(rule, case, changes)
         self._follow(case, step)
         if step.protected and step.action is Action.REPAIR:
@@ -267,6 +277,7 @@ class Judge:
             expired=self._is_expired(case) and not protected,
             triggered=bool(self._triggers(case)) and not protected,
             protected=protected,
+            silent=wanted.address in self._silent,
             relabel=owner is not None
             and owner.address != wanted.address
             and case.able.relabels

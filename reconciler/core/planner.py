@@ -31,12 +31,15 @@ from reconciler.model.state import SandboxRecord, State, Status
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
     """`new_lineage` is used when neither a state nor live labels tell one. `capabilities` by backend name. `now` in
-    seconds since the epoch."""
+    seconds since the epoch. `silent` are those that were probed in vain, `left` those that stay as
+    they are, whatever they are like."""
 
     new_lineage: str
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
     selection: Selection = Selection()
     now: float = 0.0
+    silent: frozenset[Address] = frozenset()
+    left: frozenset[Address] = frozenset()
 
     @property
     def destroy(self) -> bool:
@@ -103,6 +106,7 @@ def _incomplete(observed: Observed) -> ObservationIncomplete:
     return ObservationIncomplete(
         f"cannot see everything, so nothing is planned ({told})",
         hint="unknown is never treated as absent: mend the backend and run again; `reconciler doctor` looks into it",
+        failures=observed.failures,
     )
 
 
@@ -152,7 +156,15 @@ class _Planner:
         self.known = sorted({*self.wanted, *self.records, *self.holdings.live})
         self.labels = {address: wanted.spec.labels for address, wanted in desired.sandboxes.items()}
         check_patterns(options.selection, self.known, self.labels)
-        self.judge = Judge(desired, self.holdings, options.capabilities, self._asked(), options.now)
+        self.judge = Judge(
+            desired,
+            self.holdings,
+            options.capabilities,
+            self._asked(),
+            options.now,
+            silent=options.silent,
+            left=options.left,
+        )
         self.judge.diagnostics += found.diagnostics
 
     def _asked(self) -> frozenset[Address]:

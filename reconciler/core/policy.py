@@ -15,7 +15,7 @@ from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.plan import Action, Reason, Selection, Step
 from reconciler.model.position import Position
 
-_HAPPENED = (Reason.MISSING, Reason.DEAD, Reason.PAUSED)
+_HAPPENED = (Reason.MISSING, Reason.DEAD, Reason.PAUSED, Reason.SILENT)
 _FOR_GOOD = (Reason.REMOVED, Reason.ORPHAN)
 _SHOWN = 5  # addresses named in a refusal
 
@@ -33,7 +33,7 @@ def refusals(
     if not selection.destroy:
         found += _emptied(steps, desired, selection, fleet)
         found += _too_many(steps, desired, fleet)
-        found += _too_much_drift(steps, desired, fleet)
+        found += too_much_drift(steps, desired, fleet)
     return tuple(found)
 
 
@@ -113,7 +113,8 @@ def _too_many(steps: Sequence[Step], desired: Desired, fleet: int) -> Iterator[D
         )
 
 
-def _too_much_drift(steps: Sequence[Step], desired: Desired, fleet: int) -> Iterator[Diagnostic]:
+def too_much_drift(steps: Sequence[Step], desired: Desired, fleet: int) -> Iterator[Diagnostic]:
+    """That so many changed outside, or ended, that each of them is hardly at fault."""
     limit = desired.policy.max_drift_percent
     drifted = [s for s in steps if s.reason in _HAPPENED or any(change.outside for change in s.changes)]
     if limit is None or len(drifted) < 2 or len(drifted) * 100 <= limit * fleet:

@@ -19,7 +19,7 @@ class Facts:
     `same_backend` compares where it is with where it should be; `changed` counts differing fields, `outside` how
     many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
     the state speaks of; `failed` that its last create is known to have failed; `resumable` that a paused one can be
-    made to go on. `importing`: it was made by others, and is to be taken over now. `asked`, `expired`, `triggered`: it is to be
+    made to go on; `silent` that it was probed in vain, again and again. `importing`: it was made by others, and is to be taken over now. `asked`, `expired`, `triggered`: it is to be
     replaced whatever it is like. `protected`: it must not be replaced. `let_go`: an entry of `removed` says that it runs on. `relabel`: its labels speak of
     another address, and can be changed."""
 
@@ -37,6 +37,7 @@ class Facts:
     expired: bool = False
     triggered: bool = False
     let_go: bool = False
+    silent: bool = False
     protected: bool = False
     relabel: bool = False
     changed: int = 0
@@ -193,6 +194,13 @@ RULES: tuple[Rule, ...] = (
         action=Action.REPAIR,
         reason=Reason.PAUSED,
         why="a paused sandbox answers nobody",
+    ),
+    Rule(
+        name="runs, and does not answer",
+        when=lambda f: f.silent and f.is_recorded and not f.importing,
+        action=Action.REPAIR,
+        reason=Reason.SILENT,
+        why="it was probed again and again in vain: for those who need it, it is not there",
     ),
     Rule(
         name="never became ready, must not be replaced, and is to be changed in place",

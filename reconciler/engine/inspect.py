@@ -49,7 +49,7 @@ def status(
 ) -> tuple[StatusRow, ...]:
     """Every address that is declared, recorded or live and matches, each probed once, sorted. The same `meter` again
     measures since the last time. Raises ReconcilerError when patterns are given and match nothing."""
-    view = survey(replace(context, desired=_with_recorded_secrets(context)))
+    view = survey(replace(context, desired=with_recorded_secrets(context)))
     live = view.live()
     wanted = context.desired.sandboxes
     records = view.state.sandboxes if view.state else {}
@@ -64,7 +64,7 @@ def status(
     steps = {step.address: step for step in leftovers_first}
     there = {address: live[address] for address in addresses if address in live}
     measurement = (meter or Meter()).start(there, context.backends.get)
-    answers = _probe_all(context, there)
+    answers = probe_all(context, there)
     taken = measurement.finish()
     rows = (
         _row(context, view, address, live.get(address), answers.get(address), steps.get(address))
@@ -77,7 +77,7 @@ def _measured(row: StatusRow, taken: Taken | None) -> StatusRow:
     return row if taken is None else replace(row, cpu=taken.cpu, memory=taken.memory)
 
 
-def _with_recorded_secrets(context: Context) -> Desired:
+def with_recorded_secrets(context: Context) -> Desired:
     """The configuration with those secrets that were not read taken to be what they were: a look must not need them,
     and what nobody read has not changed."""
     desired = context.desired
@@ -151,7 +151,7 @@ def _row(
     )
 
 
-def _probe_all(context: Context, live: Mapping[Address, ObservedSandbox]) -> Mapping[Address, ProbeAnswer]:
+def probe_all(context: Context, live: Mapping[Address, ObservedSandbox]) -> Mapping[Address, ProbeAnswer]:
     """One probe each, side by side, of everything that may answer."""
     asked = {a: seen for a, seen in live.items() if not seen.phase.is_dead and seen.phase is not Phase.PAUSED}
     answers: SimpleQueue[tuple[Address, ProbeAnswer]] = SimpleQueue()

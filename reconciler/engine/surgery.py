@@ -83,12 +83,12 @@ def push(
     lock_timeout: float = 0.0,
     dry_run: bool = False,
 ) -> Edit:
-    """Store a state that was pulled, as the next serial. `place` is where `data` is from, for messages. `force` lets it
-    be older than what is stored, or of another lineage.
+    """Store a state that was pulled, or fetched from where the store keeps it, as the next serial. `place` is where
+    `data` is from, for messages. `force` lets it be older than what is stored, or of another lineage.
 
     Raises StateCorrupt or StateTooNew for what is no state, Refused for one that does not belong here, LockHeld, and
     StoreError."""
-    pushed = _whole(data, place)
+    pushed = _whole(context.store.unsealed(data, place=place), place)
 
     read = context.store.read if force else context.recorded
 

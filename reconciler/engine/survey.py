@@ -26,11 +26,17 @@ from reconciler.model.state import State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """One consistent look: the state as read, its records moved as `moved` says, what was observed, and the plan made of
-    both."""
+    both with `options`."""
 
     state: State | None
     observed: Observed
     plan: Plan
+    options: PlanOptions
+
+    def leaving(self, desired: Desired, addresses: frozenset[Address]) -> View:
+        """The same look, planned as if nothing were to be done about these."""
+        options = replace(self.options, left=addresses)
+        return replace(self, plan=make_plan(desired, self.state, self.observed, options), options=options)
 
     def live(self) -> dict[Address, ObservedSandbox]:
         """What is there of this stack, by address: the recorded object where there are several."""
@@ -66,9 +72,18 @@ def validate(context: Context) -> tuple[Diagnostic, ...]:
     return (*map(context.illustrate, remarks), *notes)
 
 
-def survey(context: Context, selection: Selection = Selection()) -> View:
+def survey(
+    context: Context,
+    selection: Selection = Selection(),
+    *,
+    silent: frozenset[Address] = frozenset(),
+    blind: Collection[str] = (),
+) -> View:
     """Read, look and plan. Raises ConfigError when a backend refuses a field, ObservationIncomplete when one cannot
-    be listed, Refused when nothing may be asked and nothing is recorded, and what `make_plan` raises."""
+    be listed, Refused when nothing may be asked and nothing is recorded, and what `make_plan` raises.
+
+    `silent` are addresses that were probed in vain. `blind` are backends not to look at: then nothing may be done about
+    what is there, and `context.desired` has none of it (`core.applied`)."""
     destroy = selection.destroy
     read = context.recorded()
     if read is None and not selection.refresh:
@@ -84,6 +99,7 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
     names = {wanted.backend for wanted in desired.sandboxes.values()}
     if state is not None:  # also where a sandbox may have been left that nothing speaks of any more
         names |= {record.backend for record in state.sandboxes.values()} | set(state.backends)
+    names -= set(blind)
     capabilities = context.backends.capabilities(names)
 
     def closer(name: str, listed: Sequence[ObservedSandbox]) -> Collection[str]:
@@ -99,7 +115,11 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
         else as_recorded(state, capabilities)
     )
     options = PlanOptions(
-        new_lineage=str(uuid.uuid4()), capabilities=capabilities, selection=selection, now=context.clock.now()
+        new_lineage=str(uuid.uuid4()),
+        capabilities=capabilities,
+        selection=selection,
+        now=context.clock.now(),
+        silent=silent,
     )
     made = make_plan(desired, read, observed, options)
     found = (_lineage_found(made),) if made.lineage_found else ()
@@ -107,7 +127,7 @@ def survey(context: Context, selection: Selection = Selection()) -> View:
     made = replace(
         made, refusals=refusals, diagnostics=(*found, *map(context.illustrate, made.diagnostics), *remarks)
     )
-    return View(state=state, observed=observed, plan=made)
+    return View(state=state, observed=observed, plan=made, options=options)
 
 
 def _nothing_recorded(stack: str) -> Refused:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from reconciler.model.desired import Address
 from reconciler.model.lifecycle import DriftPolicy as DriftPolicy
-from reconciler.model.plan import Action, FieldChange
+from reconciler.model.plan import Action, FieldChange, Reason
 from reconciler.model.position import Position
 
 
@@ -31,6 +31,7 @@ class Cause(StrEnum):
     EXPIRED = "expired"
     SILENT = "silent"
     INTERRUPTED = "interrupted"
+    FOLLOWS = "follows"
     STRAY = "stray"
     UNKNOWN = "unknown"
 
@@ -53,6 +54,7 @@ _CAUSE_TEXT: Mapping[Cause, str] = {
     Cause.EXPIRED: "its `max_lifetime` is over",
     Cause.SILENT: "it runs, and does not answer",
     Cause.INTERRUPTED: "an earlier run did not finish with it",
+    Cause.FOLLOWS: "what it refers to has changed",
     Cause.STRAY: "it carries this stack's labels, and nobody recorded it",
     Cause.UNKNOWN: "nobody can tell why",
 }
@@ -72,13 +74,14 @@ class Provenance:
 class Drift:
     """One address that is not as it was last applied.
 
-    `action` is what a correction does, None when there is none (`why_not` says why). `changes` are the fields that differ,
-    from what was applied to what is there. `policy` is what `watch` does about it.
+    `reason` is what a plan says of it, `action` what a correction does, None when there is none (`why_not` says why).
+    `changes` are the fields that differ, each from what is there to what was applied. `policy` is what is done about it.
     """
 
     address: Address
     backend: str
     sandbox_id: str
+    reason: Reason
     cause: Cause
     policy: DriftPolicy
     action: Action | None

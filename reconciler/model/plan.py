@@ -50,6 +50,7 @@ class Reason(StrEnum):
     MOVED_BACKEND = "moved_backend"
     DEAD = "dead"
     PAUSED = "paused"
+    SILENT = "silent"
     TAINTED = "tainted"
     FOUND = "found"
     IMPORTED = "imported"
@@ -81,6 +82,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.MOVED_BACKEND: "declared on another backend now",
     Reason.DEAD: "it is not running any more",
     Reason.PAUSED: "it is paused",
+    Reason.SILENT: "it runs, and does not answer any more",
     Reason.TAINTED: "it never became ready",
     Reason.FOUND: "live with our labels, but not recorded",
     Reason.IMPORTED: "declared in `imports`",

@@ -209,6 +209,11 @@ class Store(ABC):
         cannot."""
         return 0
 
+    def unsealed(self, data: bytes, *, place: str) -> bytes:
+        """A snapshot as it stands where this store keeps its own, fetched past it, in clear; what is in clear as it is.
+        `place` is where it is from, for messages. Raises StoreError where no key fits, and StateCorrupt."""
+        return data
+
     @abstractmethod
     def lock_info(self) -> LockInfo | None:
         """Who holds the lock, None when nobody does."""

@@ -3,7 +3,7 @@ line of its own below the detail. Raises nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from reconciler.errors import StoreError
 from reconciler.model.state import State
@@ -21,6 +21,12 @@ def asked(what: str, ask: Callable[[], str]) -> Answer:
 
 def state(read: Callable[[], State | None]) -> Answer:
     return asked("state is readable", lambda: _size(read()))
+
+
+def encrypted(clear: Sequence[str]) -> Answer:
+    """For a store that encrypts: `clear` names what is there and is not sealed yet."""
+    said = f"not yet: {', '.join(clear)}; the next write does it" if clear else "all of it"
+    return "state is encrypted", True, said
 
 
 def told(error: StoreError) -> str:

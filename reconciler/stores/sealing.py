@@ -17,7 +17,7 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,8 @@ SNAPSHOT = "snapshot"  # the current one, the backup and every version: the same
 KEY = "key"  # of the secrets' digests
 
 _VERSION = "1"
-_OPENING = b'{"sealed":'
+_PARTS = ("sealed", "key", "salt", "nonce", "data")
+OPENING = b'{"sealed":'  # of every sealed message, and of nothing that is kept in clear
 _PURPOSE = b"sandbox-reconciler state encryption 1"
 _SHORTEST_PASSPHRASE = 16  # characters
 _SALT, _NONCE, _ID = 16, 12, 8  # bytes
@@ -42,6 +43,7 @@ class Sealer:
     """What a store calls on its canonical bytes. This one seals nothing, and refuses what is sealed."""
 
     seals = False  # whether `seal` encrypts
+    enforced = False  # whether `open` refuses what is in clear
 
     def seal(self, kind: str, data: bytes) -> bytes:
         """The bytes to keep. `kind` says what they are; they open as that alone. Keep them as they are, to the byte."""
@@ -58,6 +60,10 @@ class Sealer:
         """Whether these kept bytes are as `seal` would make them now: with the key in use, or without any."""
         return not is_sealed(data)
 
+    def unsealed(self, data: bytes, *, place: str) -> bytes:
+        """A snapshot that somebody brings, in clear: opened if it is sealed, and taken as it is if not."""
+        return self.open(SNAPSHOT, data, place=place) if is_sealed(data) else data
+
 
 PLAIN = Sealer()
 
@@ -71,8 +77,15 @@ class KeySource:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether the bytes claim to be sealed. Nothing that is kept in clear begins so."""
-    return data.startswith(_OPENING)
+    """Whether the bytes claim to be sealed."""
+    return data.startswith(OPENING)
+
+
+def as_sealed(parts: Mapping[str, object]) -> bytes:
+    """A message, to the byte as `seal` made it, from its JSON: what keeps JSON may space and order it in its own way.
+    Parts that no message has stay, so that it does not open."""
+    ordered = {name: parts[name] for name in _PARTS if name in parts}
+    return json.dumps({**ordered, **parts}, separators=(",", ":")).encode()
 
 
 class KeySealer(Sealer):
@@ -84,7 +97,7 @@ class KeySealer(Sealer):
     ) -> None:
         self.seals = key is not None
         self._stack = stack
-        self._enforced = enforced
+        self.enforced = enforced
         self._first = None if key is None else _Key(source=key)
         self._keys = [
             *([] if self._first is None else [self._first]),
@@ -109,7 +122,7 @@ class KeySealer(Sealer):
 
     def open(self, kind: str, data: bytes, *, place: str, hint: str = _RESTORE) -> bytes:
         if not is_sealed(data):
-            if self._enforced:
+            if self.enforced:
                 raise StoreError(
                     f"{place} is not encrypted, and `state: {{encryption: {{enforced: true}}}}` takes nothing else",
                     hint="if it is known to be right, apply once without `enforced`, which encrypts it",

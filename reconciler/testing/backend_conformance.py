@@ -23,6 +23,7 @@ from reconciler.backends.base import SandboxBackend
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Unsupported
 from reconciler.model.desired import Address, Owner, Resources, SandboxSpec, Secret, SecretRef, fingerprint
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.testing.event_conformance import EventConformance
 
 _IN_PLACE = {  # fields that some backends change in place, before and after
     "resources.pids": (Resources(pids=200), Resources(pids=400)),
@@ -39,7 +40,7 @@ def an_owner(address: str = "researcher[0]", **fields: object) -> Owner:
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
-class BackendConformance:
+class BackendConformance(EventConformance):
     """Subclass it, provide the `backend` fixture, and override what else the backend can be asked."""
 
     @pytest.fixture

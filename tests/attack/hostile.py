@@ -142,6 +142,12 @@ class Hostile(SandboxBackend):
     def place(self) -> Any:
         return self._when("place", "")
 
+    def listen(self, tell: Any) -> Any:
+        return self._when("listen", self)
+
+    def provenance(self, sandbox_ids: Any) -> Any:
+        return self._when("provenance", {})
+
     def notes(self) -> Any:
         return self._when("notes", ())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from reconciler.backends.registry import open_backend
 from reconciler.cli.main import run
 from reconciler.errors import BackendError, ConfigError, Permanent, ReconcilerError
 from reconciler.model.desired import BackendConfig, Readiness, SandboxSpec
+from reconciler.model.drift import Cause, Provenance
 from reconciler.model.observed import SandboxInfo
 from tests.attack.hostile import LIES, RAISES, WORDS, Hostile
 from tests.attack.places import HOSTILE, a_state, check_harmless, folder
@@ -32,6 +34,8 @@ ASKS = {
     "probe": lambda b: b.probe(INFO, Readiness(), 1.0),
     "logs": lambda b: list(b.logs(INFO)),
     "exec": lambda b: b.exec(INFO, ["x"]),
+    "listen": lambda b: b.listen(lambda _: None).close(),
+    "provenance": lambda b: b.provenance(["a"]),
     "close": lambda b: b.close(),
 }
 MAY_BE_NOTHING = ("destroy", "discover", "look", "usage", "probe", "close")
@@ -79,6 +83,45 @@ def test_an_honest_backend_passes_unchanged() -> None:
         if verb != "logs":
             assert ask(guarded) == ask(honest), verb
     assert guarded.create(None, "b", spec=SandboxSpec()).sandbox_id == "b"
+
+
+class Teller(Hostile):
+    """Tells whatever it is made to, and goes on after it was closed."""
+
+    def listen(self, tell: Any) -> Any:
+        self.tell = tell
+        return self
+
+    def provenance(self, sandbox_ids: Any) -> Any:
+        return self.origin
+
+
+def test_what_it_tells_is_a_name_or_any_of_them_and_nothing_once_closed() -> None:
+    theirs, told = Teller(), list[str]()
+    subscription = Guarded(theirs).listen(told.append)
+    for said in (("a",), (), (None,), (b"a", 7)):
+        theirs.tell(*said)
+    subscription.close()
+    theirs.tell("a")
+    assert told == ["a", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        pytest.param({7: Provenance(cause=Cause.KILLED)}, id="no name"),
+        pytest.param({"a": "killed"}, id="a word"),
+        pytest.param({"a": Provenance(cause="killed")}, id="a cause that is none"),  # type: ignore[arg-type]
+        pytest.param({"a": Provenance(cause=Cause.KILLED, detail=None)}, id="no text"),  # type: ignore[arg-type]
+        pytest.param({"a": Provenance(cause=Cause.KILLED, at=float("nan"))}, id="no time"),
+        pytest.param({"a": Provenance(cause=Cause.KILLED, at=1e300)}, id="a time beyond all calendars"),
+    ],
+)
+def test_a_provenance_that_makes_no_sense_is_none(origin: object) -> None:
+    theirs = Teller()
+    theirs.origin = origin
+    with pytest.raises(Permanent, match=r"^Teller\.provenance: "):
+        Guarded(theirs).provenance(["a"])
 
 
 def test_ctrl_c_in_the_main_thread_stays_what_it_is() -> None:

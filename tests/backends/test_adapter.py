@@ -93,11 +93,12 @@ def test_a_destroy_that_did_nothing_is_not_success() -> None:
         backend.destroy(info)
 
 
-def test_a_restart_is_not_theirs_to_do_whatever_they_declare() -> None:
+def test_restarts_and_events_are_not_theirs_whatever_they_declare() -> None:
     inner = SeedBackend("restart")
-    inner.capabilities = Capabilities(restarts=True, logs=True)  # type: ignore[attr-defined]
+    inner.capabilities = Capabilities(restarts=True, events=True, logs=True)  # type: ignore[attr-defined]
     backend = presented(inner)
     assert not backend.capabilities.restarts
+    assert not backend.capabilities.events
     assert backend.capabilities.logs
     with pytest.raises(Unsupported):
         backend.restart(backend.create(None, "a"), SandboxSpec())

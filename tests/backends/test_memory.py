@@ -12,8 +12,10 @@ import pytest
 from reconciler.backends.memory import MemoryBackend
 from reconciler.errors import Conflict, NotFound
 from reconciler.model.desired import Network, NetworkMode, Port, ProbeKind, Readiness, Resources, SandboxSpec
+from reconciler.model.drift import Cause, Provenance
 from reconciler.model.observed import Phase
 from reconciler.testing.backend_conformance import an_owner
+from reconciler.testing.event_conformance import Hints
 
 
 class Time:
@@ -142,6 +144,34 @@ def test_five_thousand_are_made_in_reasonable_time(tmp_path: Path) -> None:
     assert len({seen.info.ports["http"] for seen in backend.observe()}) == 5000
 
 
+def test_what_is_done_to_it_is_told_at_once_and_remembered_until_it_is_undone(
+    backend: MemoryBackend, clock: Time
+) -> None:
+    told: list[str] = []
+    for sandbox_id in ("killed", "paused", "altered", "removed", "well"):
+        backend.create(None, sandbox_id)
+    subscription = backend.listen(told.append)
+    backend.kill("killed", "exit code 3", Cause.CRASHED)
+    backend.pause("paused")
+    backend.alter("altered", "image", "other")
+    backend.remove("removed")
+    assert told == ["killed", "paused", "altered", "removed"]
+    assert backend.provenance(["killed", "paused", "altered", "removed", "well", "never"]) == {
+        "killed": Provenance(cause=Cause.CRASHED, detail="exit code 3", at=clock.now),
+        "paused": Provenance(cause=Cause.PAUSED, detail="paused by hand", at=clock.now),
+        "altered": Provenance(cause=Cause.EDITED, at=clock.now),
+        "removed": Provenance(cause=Cause.REMOVED, at=clock.now),
+    }
+    backend.restart(backend.create(None, "altered"), SandboxSpec())
+    backend.destroy(backend.create(None, "removed"))
+    assert told[4:] == ["altered", "altered", "removed", "removed"]
+    assert backend.provenance(["altered", "removed"]) == {}
+    backend.close()
+    subscription.close()
+    backend.kill("well")
+    assert len(told) == 8
+
+
 # -- with a file
 
 
@@ -163,6 +193,30 @@ def test_another_process_sees_and_changes_the_same_world(tmp_path: Path) -> None
     assert seen["mine"].info == mine
     assert seen["theirs"].info.ports != mine.ports
     assert [p.name for p in path.parent.iterdir() if p.name.endswith(".new")] == []
+
+
+def test_what_another_process_does_to_a_file_is_told_with_its_cause(tmp_path: Path) -> None:
+    path, hints = str(tmp_path / "world.json"), Hints()
+    backend = MemoryBackend(path=path)
+    backend.create(None, "killed")
+    backend.create(None, "removed")
+    backend.listen(hints)
+    script = (
+        "import sys; from reconciler.backends.memory import MemoryBackend\n"
+        "b = MemoryBackend(path=sys.argv[1])\n"
+        "b.kill('killed'); b.remove('removed')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, path], check=True, cwd=Path(__file__).parents[2], timeout=30
+    )
+    hints.wait("killed")
+    hints.wait("removed")
+    backend.close()
+    origins = backend.provenance(["killed", "removed"])
+    assert {name: origin.cause for name, origin in origins.items()} == {
+        "killed": Cause.KILLED,
+        "removed": Cause.REMOVED,
+    }
 
 
 def test_concurrent_changes_of_a_file_are_all_kept(tmp_path: Path) -> None:

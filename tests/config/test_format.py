@@ -18,6 +18,7 @@ from reconciler.config.load import compose
 from reconciler.config.nodes import Source
 from reconciler.errors import ConfigError
 from tests.config.test_schema import LANGUAGE
+from tests.support.effort import effort
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.yaml"))
 
@@ -204,7 +205,7 @@ TOPS = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=effort(150, 600), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), TOPS, st.integers(2, 6), st.sampled_from([None, False, True]), st.booleans())
 def test_generated_files_keep_meaning_and_comments_and_settle(
     data: st.DataObject, tree: dict[str, Any], indent: int, flow: bool | None, quoted: bool

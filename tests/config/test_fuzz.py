@@ -20,11 +20,14 @@ from reconciler.config.format import format_text
 from reconciler.errors import ConfigError
 from reconciler.model.diagnostic import Diagnostic
 from tests.config.test_schema import LANGUAGE
+from tests.support.effort import effort
 
 pytestmark = pytest.mark.no_cover
 
 GENTLE = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=effort(150, 600),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 DATA: dict[str, Any] = yaml.safe_load(LANGUAGE)
 ODD = st.one_of(
@@ -127,13 +130,13 @@ def test_swapped_places(swaps: list[tuple[tuple[Any, ...], tuple[Any, ...]]]) ->
     answer(json.dumps(made).encode())
 
 
-@settings(GENTLE, max_examples=150)
+@settings(GENTLE, max_examples=effort(75, 300))
 @given(st.binary(max_size=200))
 def test_any_bytes(content: bytes) -> None:
     answer(content)
 
 
-@settings(GENTLE, max_examples=150)
+@settings(GENTLE, max_examples=effort(75, 300))
 @given(st.text(alphabet="ab:- \n\t{}[],'\"#&*!|>?%@`<$\\", max_size=60))
 def test_any_text_of_yaml_characters(text: str) -> None:
     answer(text.encode())

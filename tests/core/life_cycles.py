@@ -17,8 +17,11 @@ from reconciler.model.plan import Plan, Selection
 from reconciler.model.state import SandboxRecord, State
 from tests.core.test_planner_properties import LINEAGE, configurations, listing, objects, states
 from tests.sim.world import CAPABILITIES, Thing
+from tests.support.effort import effort
 
-THOROUGH = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(
+    max_examples=effort(100, 400), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 NOW = 1000.0
 PATTERNS = ("a", "b", "c", "c[0]", 'd["x"]', "label:tier=x", "c*", "*")
 

@@ -23,6 +23,7 @@ from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Moved, Plan, Reason, Rung, Selection, Step, Waves
 from reconciler.model.position import Position
 from reconciler.model.saved import Inputs, SavedPlan
+from tests.support.effort import effort
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 
@@ -182,7 +183,7 @@ def believed(data: bytes, key: bytes | None, stack: str) -> SavedPlan:
     return opened(data).verified(key=key, stack=stack)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=effort(75, 300), deadline=None)
 @given(saved=saved_plans, key=st.sampled_from([None, KEY]))
 def test_any_plan_comes_back_and_shows_the_same(saved: SavedPlan, key: bytes | None) -> None:
     data = encode(saved, key=key)

@@ -19,12 +19,13 @@ from reconciler.model.observed import Observed, ObservedSandbox, Phase, SandboxI
 from reconciler.model.state import State, Status
 from tests.sim.world import Thing, World
 from tests.support.build import desired, options, record, state, wanted
+from tests.support.effort import effort
 
 pytestmark = pytest.mark.no_cover
 
 LINEAGE = "lineage-1"
 ADDRESSES = ("a", "b", "c[0]", "c[1]", 'd["x"]')
-SLOW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=effort(125, 500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 backends = st.sampled_from(["main", "other"])
 images = st.sampled_from(["one", "two"])

@@ -33,6 +33,9 @@ CASES: dict[str, Facts] = {
     "dead": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED),
     "paused, and can go on": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED, resumable=True),
     "paused": Facts(declared=True, recorded=Status.READY, phase=Phase.PAUSED),
+    "runs, and does not answer": Facts(
+        declared=True, recorded=Status.READY, phase=UP, silent=True, changed=1
+    ),
     "never became ready, must not be replaced, and is to be changed in place": Facts(
         declared=True, recorded=Status.TAINTED, phase=UP, changed=1, protected=True
     ),

@@ -130,11 +130,13 @@ def of_backends(points: Sequence[Point]) -> Sequence[Point]:
 @dataclass(frozen=True, slots=True)
 class Some:
     """One point of each side and effect of an operation, and `more` besides: the same ones for the same seed and
-    operation. Another seed takes other places and other times of the same effects. `of` says which come into question."""
+    operation. Another seed takes other places and other times of the same effects. `of` says which come into question,
+    `most` how many are taken."""
 
     seed: int
     operation: str
     more: int = 0
+    most: int | None = None
     of: Callable[[Sequence[Point]], Sequence[Point]] = every
 
     def __call__(self, points: Sequence[Point]) -> Sequence[Point]:
@@ -146,6 +148,8 @@ class Some:
         chosen = {chance.choice(group) for _, group in sorted(groups.items())}
         rest = sorted(set(points) - chosen)
         chosen |= set(chance.sample(rest, min(self.more, len(rest))))
+        if self.most is not None and len(chosen) > self.most:
+            chosen = set(chance.sample(sorted(chosen), self.most))
         return [point for point in points if point in chosen]
 
 

@@ -15,10 +15,11 @@ import pytest
 
 from tests.support.cli import Folder, folder, lines
 from tests.support.docker import EngineStack, get_json, requires_docker
+from tests.support.effort import effort
 
 pytestmark = requires_docker
 
-KILLS = 50
+KILLS = effort(20, 50)
 FLEET = 20
 
 
@@ -131,7 +132,7 @@ def change_from_outside(stack: EngineStack) -> None:
 def test_kill_9_at_any_moment_of_an_apply_then_apply_converges(
     here: Folder, docker_stack: EngineStack
 ) -> None:
-    """Fifty runs are killed on their way, from nothing to ten sandboxes; whatever is left, the next run goes on
+    """Runs are killed on their way, from nothing to ten sandboxes; whatever is left, the next run goes on
     from there. Every now and then one may end, is judged, and everything goes again."""
     here.write(config(docker_stack, "sandboxes: {s: {replicas: 10}}\n"))
     seed = random.randrange(1 << 30)

@@ -11,10 +11,11 @@ from tests.fuzz.__main__ import smallest
 from tests.fuzz.generate import generate
 from tests.fuzz.live import live
 from tests.fuzz.scenario import Apply, Declare, Happens, LetGo, Passes, Rename, Stranger
+from tests.support.effort import effort
 
 pytestmark = pytest.mark.no_cover
 
-SCENARIOS = 300
+SCENARIOS = effort(150, 600)
 BATCH = 25
 
 

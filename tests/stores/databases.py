@@ -13,6 +13,7 @@ from pathlib import Path
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.postgres import PostgresStore
 from reconciler.stores.postgres.lease import Timing
+from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK
 from tests.stores.contender import hold
 
@@ -30,6 +31,7 @@ def a_store(
     timing: Timing | None = None,
     timeout: float = 10.0,
     environ: Mapping[str, str] | None = None,
+    sealer: Sealer = PLAIN,
 ) -> PostgresStore:
     return PostgresStore(
         STACK,
@@ -39,6 +41,7 @@ def a_store(
         host=host or this_host(),
         timing=timing,
         environ=environ or {},
+        sealer=sealer,
     )
 
 

@@ -87,7 +87,18 @@ class TestHttpStore(StoreConformance):
         self.alive[pid] = "then"
         host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
         pace = Pace(first=0.01, poll=0.005)
-        return HttpStore(STACK, **self.states.options(), timeout=10.0, host=host, pace=pace, environ={})
+        return HttpStore(
+            STACK,
+            **self.states.options(),
+            timeout=10.0,
+            host=host,
+            pace=pace,
+            environ={},
+            sealer=self.sealer(),
+        )
+
+    def sealer(self) -> Sealer:
+        return PLAIN
 
     def kill(self, home: Path, store: Store) -> None:
         info = store.lock_info()
@@ -100,6 +111,13 @@ class TestHttpStoreOnGitLab(TestHttpStore):
 
     kind = "gitlab"
     tells_holder = False
+
+
+class TestSealedHttpStoreOnGitLab(TestHttpStoreOnGitLab):
+    """The same, with everything encrypted."""
+
+    def sealer(self) -> Sealer:
+        return a_sealer(a_key())
 
 
 @requires_postgres
@@ -119,11 +137,22 @@ class TestPostgresStore(StoreConformance):
         pid = 1_000_000 + len(self.alive)
         self.alive[pid] = "then"
         host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
-        store = databases.a_store(self.url, home, host=host, timing=PostgresTiming(poll=0.005))
+        timing = PostgresTiming(poll=0.005)
+        store = databases.a_store(self.url, home, host=host, timing=timing, sealer=self.sealer())
         self.opened.append(store)
         return store
+
+    def sealer(self) -> Sealer:
+        return PLAIN
 
     def kill(self, home: Path, store: Store) -> None:
         info = store.lock_info()
         assert info is not None
         self.alive[info.pid] = None
+
+
+class TestSealedPostgresStore(TestPostgresStore):
+    """The same, with everything encrypted."""
+
+    def sealer(self) -> Sealer:
+        return a_sealer(a_key())

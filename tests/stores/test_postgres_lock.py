@@ -18,7 +18,7 @@ import pytest
 from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.stores import host
 from reconciler.stores.base import LockInfo
-from reconciler.stores.postgres import PostgresStore
+from reconciler.stores.postgres import PostgresStore, snapshots
 from reconciler.stores.postgres.lease import PostgresLease, Timing
 from reconciler.stores.postgres.session import Connection
 from reconciler.testing.store_conformance import a_state, created
@@ -26,6 +26,7 @@ from tests.stores.contention import contend
 from tests.stores.databases import a_store, schema_of
 from tests.stores.places import Machine
 from tests.stores.test_file_lock import wait_until
+from tests.support.effort import effort
 from tests.support.postgres import Postgres, requires_postgres
 
 pytestmark = requires_postgres
@@ -91,7 +92,7 @@ def test_fifty_processes_never_overlap_and_no_update_is_lost(postgres: Postgres,
     contest = contend(
         f"{postgres.url()} {schema_of(tmp_path)}",
         processes=50,
-        rounds=20,
+        rounds=effort(5, 20),
         open_by="tests.stores.databases:a_contender",
         log=tmp_path / "log",
     )
@@ -308,12 +309,13 @@ def test_who_stops_in_the_middle_of_a_write_keeps_nobody_from_the_lock(home: Hom
     store, other = home.open(timeout=0.4), home.open()
     lease = store.lock("apply")
     base = store.write(lease, a_state("a"))
+    emptied = snapshots.written(replace(base, serial=2, sandboxes={}), store._sealer)
     stopped: list[bool] = []
 
     def write(connection: Connection) -> None:
         with connection.transaction():
             store._lock.demand(connection, lease.info, keep=True)
-            store._replace(connection, 1, replace(base, serial=2, sandboxes={}))
+            store._replace(connection, 1, emptied)
             if not stopped:
                 stopped.append(True)
                 other.force_unlock(lease.info.id)  # waits for the row

@@ -15,12 +15,14 @@ from pathlib import Path
 class Wire:
     """Listens in `folder` as PostgreSQL does and passes every byte on to the socket of the server at `port`. Requests
     are counted over all connections, from 1. `lose_request` and `lose_answer` are the number of the one whose connection
-    is cut: that request never arrives, or is carried out and its answer thrown away. `stall` keeps every answer back."""
+    is cut: that request never arrives, or is carried out and its answer thrown away. From `dies_at` on nothing arrives,
+    as from a client that was killed. `stall` keeps every answer back."""
 
     def __init__(self, folder: Path, *, server: Path, port: int) -> None:
         self.requests = 0
         self.lose_request = 0
         self.lose_answer = 0
+        self.dies_at = 0
         self.stall = False
         self.port = port
         self.folder = folder
@@ -54,7 +56,7 @@ class Wire:
                         return
                     if not asking:
                         number, asking = self._count(), True
-                    if number == self.lose_request:
+                    if number == self.lose_request or 0 < self.dies_at <= number:
                         return
                     server.sendall(data)
                 if server in ready:

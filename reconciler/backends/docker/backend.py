@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from reconciler.backends.base import ExecResult, SandboxBackend
+from reconciler.backends.base import ExecResult, SandboxBackend, Subscription
 from reconciler.backends.containers import (
     AIO_IMAGE,
     LOOPBACK,
@@ -34,10 +34,15 @@ from reconciler.backends.docker.remove import Removal
 from reconciler.backends.docker.request import Order, network_of, update_body
 from reconciler.backends.docker.restart import Restart
 from reconciler.backends.docker.secret_files import SecretFiles
+from reconciler.backends.own_deeds import OwnDeeds
 from reconciler.errors import ConfigError, Conflict, NotFound, Permanent, Unsupported
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Mount, SandboxSpec
+from reconciler.model.drift import Provenance
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
+
+if TYPE_CHECKING:
+    from reconciler.backends.docker.events import EngineEvents
 
 _LOOKS_AT_ONCE = 8
 
@@ -88,6 +93,8 @@ class DockerBackend(SandboxBackend):
         self._containers = Containers(self._engine, reader, prefix)
         self._removal = Removal(self._engine, round(float(stop_timeout)))
         self._creation = Creation(self._engine, self._containers, self._images, self._secrets, self._removal)
+        self._deeds = OwnDeeds()
+        self._listening: list[EngineEvents] = []
         self._restart = Restart(self._engine, self._containers, self._secrets, self._removal)
 
     # -- create
@@ -114,7 +121,8 @@ class DockerBackend(SandboxBackend):
             secret_environment=values(spec, "environment"),
             seccomp=profile(spec.security.seccomp),
         )
-        return self._creation.create(order)
+        with self._deeds.doing(sandbox_id, "create"):
+            return self._creation.create(order)
 
     def _refuse_unheld(self, spec: SandboxSpec) -> None:
         """Planning says it earlier and better; a plain caller must not get less than asked for either."""
@@ -140,7 +148,8 @@ class DockerBackend(SandboxBackend):
         seen = self._containers.find(info.sandbox_id)
         if seen is not None:
             self._refuse_strangers(seen, info)
-            self._removal.end(str(seen.info.container_id))
+            with self._deeds.doing(info.sandbox_id, "destroy"):
+                self._removal.end(str(seen.info.container_id))
         in_volume = seen is None or (seen.attributes or {}).get(f"mounts.{SECRETS_DIR}.type") == "volume"
         self._secrets.remove(info.sandbox_id, volumes=in_volume)
 
@@ -207,14 +216,17 @@ class DockerBackend(SandboxBackend):
 
     def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
         """Limits and restart policy; and puts back the name, the network and the running state."""
-        seen = self._ours(info)
+        with self._deeds.doing(info.sandbox_id, "update"):
+            return self._update(self._ours(info), spec)
+
+    def _update(self, seen: ObservedSandbox, spec: SandboxSpec) -> SandboxInfo:
         container = str(seen.info.container_id)
         client, astray = self._engine.sdk(), {found.path for found in seen.astray}
         with self._engine.translated():
             if "container.paused" in astray:
                 client.unpause(container)
             if "container.name" in astray:
-                client.rename(container, self._containers.name(info.sandbox_id))
+                client.rename(container, self._containers.name(seen.info.sandbox_id))
             if "container.networks" in astray:
                 self._reconnect(container, network_of(spec))
         host = self._engine.inspect(container)["HostConfig"]
@@ -224,7 +236,8 @@ class DockerBackend(SandboxBackend):
         return self._containers.inspected(container).info
 
     def restart(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
-        return self._restart.restart(self._ours(info), spec)
+        with self._deeds.doing(info.sandbox_id, "restart"):
+            return self._restart.restart(self._ours(info), spec)
 
     def _ours(self, info: SandboxInfo) -> ObservedSandbox:
         seen = self._containers.find(info.sandbox_id)
@@ -265,6 +278,19 @@ class DockerBackend(SandboxBackend):
             raise NotFound(f"sandbox {info.sandbox_id} is not running{told}")
         return str(seen.info.container_id)
 
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        from reconciler.backends.docker.events import EngineEvents
+
+        self._listening = [one for one in self._listening if not one.is_closed]
+        self._listening.append(EngineEvents(self._engine, tell))
+        return self._listening[-1]
+
+    def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
+        """Three questions, and one more for each that is dead and whose death the engine does not remember."""
+        from reconciler.backends.docker.origins import origins
+
+        return origins(self._engine, sandbox_ids, self._deeds)
+
     def tell_progress(self, tell: Callable[[str, str], None]) -> None:
         self._images.tell = tell
 
@@ -276,6 +302,8 @@ class DockerBackend(SandboxBackend):
         return commands.check(self._engine)
 
     def close(self) -> None:
+        for one in self._listening:
+            one.close()
         self._engine.close()
 
 

@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     probes=frozenset({"http", "tcp", "exec", "none"}),
     logs=True,
     exec=True,
+    events=True,
     restarts=True,
     create_cost="~1s",
     max_in_flight=16,

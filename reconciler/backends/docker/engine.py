@@ -57,11 +57,22 @@ class Engine:
         self._environ = environ
         self._tls = tls
         self._lock = threading.Lock()
-        self._idle: deque[_SocketConnection] = deque()
+        self._idle: deque[SocketConnection] = deque()
         self._client: Any = None
         self._facts: Json | None = None
+        self._is_podman: bool | None = None
         self._context = None if url else context or _current_context(environ)
         self.url = url or (None if self._context else environ.get("DOCKER_HOST") or DEFAULT_URL)
+
+    def again(self, *, timeout: float) -> Engine:
+        """The same engine, with connections of its own; its `timeout` is no longer than this one's."""
+        return Engine(
+            self.url,
+            tls=self._tls,
+            context=self._context,
+            timeout=min(timeout, self.timeout),
+            environ=self._environ,
+        )
 
     @property
     def name(self) -> str:
@@ -83,18 +94,22 @@ class Engine:
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """The JSON answer to a GET. Raises NotFound for a 404, the BackendError tree for everything else."""
+        try:
+            return json.loads(self.text(path, query))
+        except ValueError as error:
+            raise self.nonsense("an answer that is no JSON") from error
+
+    def text(self, path: str, query: Mapping[str, object] | None = None) -> str:
+        """The same, as it came."""
         target = path + (f"?{urlencode({k: str(v) for k, v in query.items()})}" if query else "")
         if self.socket_path is None:
             client = self.sdk()
             with self.translated():
-                return client._result(client._get(f"{client.base_url}{target}"), json=True)
+                return str(client._result(client._get(f"{client.base_url}{target}")))
         status, body = self._ask(target)
         if status == 200:
-            try:
-                return json.loads(body)
-            except ValueError as error:
-                raise self.nonsense("an answer that is no JSON") from error
-        raise failure(status, _message(body), self.name)
+            return body.decode(errors="replace")
+        raise failure(status, message_of(body), self.name)
 
     def _ask(self, target: str) -> tuple[int, bytes]:
         """Over a connection that was kept, if there is one; once more over a fresh one when the engine had closed
@@ -106,11 +121,11 @@ class Engine:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
                 return self._answer(kept, target)
         try:
-            return self._answer(_SocketConnection(self.socket_path or "", self.timeout), target)
+            return self._answer(SocketConnection(self.socket_path or "", self.timeout), target)
         except (OSError, http.client.HTTPException) as error:
             raise self.unreachable(error) from error
 
-    def _answer(self, connection: _SocketConnection, target: str) -> tuple[int, bytes]:
+    def _answer(self, connection: SocketConnection, target: str) -> tuple[int, bytes]:
         try:
             connection.request("GET", target, headers={"Host": "docker"})
             response = connection.getresponse()
@@ -154,6 +169,15 @@ class Engine:
                 raise self.nonsense("no description of itself")
             self._facts = found
         return self._facts
+
+    @property
+    def is_podman(self) -> bool:
+        """Which of the two speaks this API; asked once."""
+        if self._is_podman is None:
+            found = self.get("/version")
+            parts = (found.get("Components") or ()) if isinstance(found, dict) else ()
+            self._is_podman = any("podman" in str(part.get("Name")).lower() for part in parts)
+        return self._is_podman
 
     @property
     def maps_users(self) -> bool:
@@ -293,7 +317,7 @@ class Engine:
             self.close()
 
 
-class _SocketConnection(http.client.HTTPConnection):
+class SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("docker", timeout=timeout)
         self._path = path
@@ -304,7 +328,7 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _message(body: bytes) -> str:
+def message_of(body: bytes) -> str:
     try:
         return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -36,7 +36,7 @@ class Containers:
         return sorted(self._engine.containers(MANAGED_BY), key=lambda item: str(item.get("Names")))
 
     def listed(self, item: Mapping[str, Any]) -> ObservedSandbox:
-        with _sense(self._engine.name):
+        with sense(self._engine.name):
             return self._reader.listed(item)
 
     def inspected(self, container: str) -> ObservedSandbox:
@@ -45,7 +45,7 @@ class Containers:
 
     def read(self, item: Mapping[str, Any]) -> ObservedSandbox:
         """What an inspection says."""
-        with _sense(self._engine.name):
+        with sense(self._engine.name):
             return self._reader.inspected(item)
 
     def find(self, sandbox_id: str) -> ObservedSandbox | None:
@@ -83,7 +83,7 @@ def runs(seen: ObservedSandbox | None) -> bool:
 
 
 @contextlib.contextmanager
-def _sense(engine: str) -> Iterator[None]:
+def sense(engine: str) -> Iterator[None]:
     """JSON that is not what an engine says is a wrong answer, not a bug of ours and never an empty one."""
     try:
         yield

@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
+from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
+from reconciler.backends.own_deeds import OwnDeeds
 from reconciler.backends.ownership import check_owner
 from reconciler.backends.process import processes
 from reconciler.backends.process.check import check
@@ -40,7 +42,11 @@ from reconciler.errors import (
 )
 from reconciler.model.capabilities import Support
 from reconciler.model.desired import Mount, MountKind, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.drift import Provenance
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
+
+if TYPE_CHECKING:
+    from reconciler.backends.process.events import ProcessEvents
 
 _NO_BOUNDARY = (
     "sandboxes run as plain processes of this user: this is no security boundary. "
@@ -77,6 +83,8 @@ class ProcessBackend(SandboxBackend):
         self._grace = grace
         self._lock_timeout = lock_timeout
         self._checkpoint = checkpoint
+        self._deeds = OwnDeeds()
+        self._listening: list[ProcessEvents] = []
         found = Bubblewrap(path="", detail="switched off") if isolation == "none" else find_bubblewrap()
         if isolation == "bubblewrap" and not found.path:
             raise Permanent(found.detail, hint="install bubblewrap, or use `isolation: auto`")
@@ -117,7 +125,7 @@ class ProcessBackend(SandboxBackend):
         spec = spec or SandboxSpec()
         extra = tuple(extra_mounts or ())
         mounts = self._mounts(spec, extra)
-        with self._writing(sandbox_id) as lock_fd:
+        with self._writing(sandbox_id, "create") as lock_fd:
             self._checkpoint("locked")
             existing = self._reusable(sandbox_id, spec)
             if existing is not None:
@@ -142,9 +150,10 @@ class ProcessBackend(SandboxBackend):
         return mounts
 
     @contextlib.contextmanager
-    def _writing(self, sandbox_id: str) -> Iterator[int]:
+    def _writing(self, sandbox_id: str, verb: str) -> Iterator[int]:
         """Under its lock; what the file system refuses is an answer of the backend's tree."""
         with (
+            self._deeds.doing(sandbox_id, verb),
             storage_errors("write", self.root),
             self._directory.locked(sandbox_id, self._lock_timeout) as lock_fd,
         ):
@@ -256,7 +265,7 @@ class ProcessBackend(SandboxBackend):
         """In its own directory, at the port it had where that is declared or still free. Killed half way it leaves one
         that runs or a dead one, each with all it held: what was noted of the run before is dead until the keeper, which
         has the lock until then, replaces it in one step."""
-        with self._writing(info.sandbox_id) as lock_fd:
+        with self._writing(info.sandbox_id, "restart") as lock_fd:
             self._checkpoint("locked")
             record = self._existing(info.sandbox_id)
             mounts = self._mounts(spec, record.extra_mounts)
@@ -291,7 +300,7 @@ class ProcessBackend(SandboxBackend):
     # -- destroy
 
     def destroy(self, info: SandboxInfo) -> None:
-        with self._writing(info.sandbox_id):
+        with self._writing(info.sandbox_id, "destroy"):
             self._clear(info.sandbox_id)
 
     def _clear(self, sandbox_id: str) -> None:
@@ -360,7 +369,7 @@ class ProcessBackend(SandboxBackend):
     # -- optional abilities
 
     def update(self, info: SandboxInfo, spec: SandboxSpec) -> SandboxInfo:
-        with self._writing(info.sandbox_id):
+        with self._writing(info.sandbox_id, "update"):
             record = self._existing(info.sandbox_id)
             changed = with_labels(record, owner=spec.owner or record.owner, labels=spec.labels)
             self._directory.rewrite(changed)
@@ -437,6 +446,18 @@ class ProcessBackend(SandboxBackend):
             raise NotFound(f"there is no sandbox {sandbox_id} under {self.root}")
         return record
 
+    def listen(self, tell: Callable[[str], None]) -> Subscription:
+        from reconciler.backends.process.events import ProcessEvents
+
+        self._listening = [one for one in self._listening if not one.is_closed]
+        self._listening.append(ProcessEvents(self._directory, tell))
+        return self._listening[-1]
+
+    def provenance(self, sandbox_ids: Collection[str]) -> Mapping[str, Provenance]:
+        from reconciler.backends.process.provenance import origins
+
+        return origins(self._directory, sandbox_ids, self._deeds)
+
     def check(self) -> Sequence[tuple[str, bool, str]]:
         """Tried for real, except that no sandbox is started."""
         isolation = (
@@ -445,6 +466,10 @@ class ProcessBackend(SandboxBackend):
             else ("isolation", self._wanted == "none", self.notes()[0])
         )
         return (isolation, *check(self._directory, self.look))
+
+    def close(self) -> None:
+        for one in self._listening:
+            one.close()
 
 
 def _default_root() -> str:

@@ -200,6 +200,7 @@ def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
         probes=frozenset({"http", "tcp", "exec", "none"}),
         logs=True,
         exec=True,
+        events=True,
         restarts=True,
         create_cost="~0.1s",
     )

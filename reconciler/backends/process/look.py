@@ -24,7 +24,7 @@ def phase_of(directory: Directory, sandbox_id: str, *, locked: bool = False) -> 
     state = processes.state_of(found.server or found.main)  # the innermost: gone first, stopped when it is
     if state == "":
         code = directory.exit_code(sandbox_id)
-        return Phase.FAILED, "process is gone" if code is None else _exit_detail(code)
+        return Phase.FAILED, "process is gone" if code is None else exit_detail(code)
     return (Phase.PAUSED, "stopped by a signal") if state in "Tt" else (Phase.STARTING, "")
 
 
@@ -45,7 +45,7 @@ def info_of(record: Record) -> SandboxInfo:
     )
 
 
-def _exit_detail(code: int) -> str:
+def exit_detail(code: int) -> str:
     if code > 128:
         with contextlib.suppress(ValueError):
             return f"exit code {code} ({signal.Signals(code - 128).name})"

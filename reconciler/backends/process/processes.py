@@ -37,6 +37,16 @@ def boot_id() -> str:
         return ""
 
 
+def boot_time() -> float | None:
+    """Seconds since the epoch; None where the system does not say so."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            found = next(line for line in file if line.startswith("btime "))
+    except (OSError, StopIteration):
+        return None
+    return float(found.split()[1])
+
+
 def state_of(process: Process) -> str:
     """The state letter of exactly this process ("S", "R", "T", …); "" when it is gone or its id is another's."""
     if process.boot != boot_id() or process.pid <= 0 or not process.start:

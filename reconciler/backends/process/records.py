@@ -252,8 +252,17 @@ class Directory:
 
     def exit_code(self, sandbox_id: str) -> int | None:
         """None when its end was not seen, or it has not ended."""
+        found = self.exit(sandbox_id)
+        return None if found is None else found[0]
+
+    def exit(self, sandbox_id: str) -> tuple[int, float | None] | None:
+        """Exit code, and when that was in seconds since the epoch."""
         try:
-            return int(parsed(read_text(os.path.join(self.root, sandbox_id, "exit.json")))["code"])
+            data = parsed(read_text(os.path.join(self.root, sandbox_id, "exit.json")))
+            at = data.get("at")
+            return int(data["code"]), float(at) if isinstance(
+                at, (int, float)
+            ) and 0 <= at < _LATEST else None
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
 

@@ -35,10 +35,12 @@ def diagnostic_dict(diagnostic: Diagnostic) -> dict[str, Any]:
         "code": diagnostic.code,
         "summary": diagnostic.summary,
         "fix": diagnostic.fix,
-        "position": _position(diagnostic.position),
+        "position": position_dict(diagnostic.position),
         "snippet": diagnostic.snippet,
         "width": max(1, diagnostic.width),
-        "related": [{"summary": text, "position": _position(place)} for text, place in diagnostic.related],
+        "related": [
+            {"summary": text, "position": position_dict(place)} for text, place in diagnostic.related
+        ],
     }
 
 
@@ -122,7 +124,7 @@ def _drift(step: Step) -> dict[str, Any]:
 
 
 def _moved(move: Moved) -> dict[str, Any]:
-    return {"type": "moved", "from": move.source, "to": move.target, "position": _position(move.position)}
+    return {"type": "moved", "from": move.source, "to": move.target, "position": position_dict(move.position)}
 
 
 def _rollout(waves: Waves) -> dict[str, Any]:
@@ -152,15 +154,15 @@ def _change(change: FieldChange) -> dict[str, Any]:
         "forces_replacement": change.forces_replacement,
         "outside": change.outside,
         "sensitive": change.sensitive,
-        "position": _position(change.position),
+        "position": position_dict(change.position),
     }
 
 
 def _declared(step: Step) -> dict[str, Any] | None:
-    return None if step.desired is None else _position(step.desired.position)
+    return None if step.desired is None else position_dict(step.desired.position)
 
 
-def _position(position: Position | None) -> dict[str, Any] | None:
+def position_dict(position: Position | None) -> dict[str, Any] | None:
     return (
         None
         if position is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.errors import StoreError
 from reconciler.stores.base import LockInfo
-from reconciler.stores.checks import Answer, asked, told
+from reconciler.stores.checks import Answer, asked, encrypted, told
 from reconciler.stores.file import disk
 from reconciler.stores.file.history import History
 from reconciler.stores.sealing import Sealer, is_sealed
@@ -86,14 +86,13 @@ def encryption(sealer: Sealer, files: Iterable[Path]) -> list[Answer]:
     """Whether what is there is encrypted; nothing where that is not asked for."""
     if not sealer.seals:
         return []
-    what, clear = "state is encrypted", []
+    clear = []
     for path in files:
         with contextlib.suppress(StoreError):  # told by the check of what it holds
             data = disk.read_bytes(path)
             if data and not is_sealed(data) and b'"entry":{"sealed":' not in data:
                 clear.append(disk.shown(path))
-    told = f"not yet: {', '.join(clear)}; the next write does it" if clear else "all of it"
-    return [(what, True, told)]
+    return [encrypted(clear)]
 
 
 def lock(look: Callable[[], LockInfo | None]) -> Answer:

@@ -18,12 +18,12 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.model.outcome import Entry, entry_from_dict
+from reconciler.stores.chain import Chain
 from reconciler.stores.sealing import PLAIN, Sealer, is_sealed
 
 _FORMAT = "1.0"
@@ -42,22 +42,14 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """Where the next line hooks in: how many there are, the checksum of the last, a digest over all."""
+    """Where the next line hooks in: the checksum of the last, and the chain of all."""
 
-    count: int = 0
     crc: int = 0
-    chain: bytes = b""
+    chain: Chain = field(default=Chain())
 
     def after(self, text: bytes) -> Link:
         """The link once a line with this text follows."""
-        return Link(
-            count=self.count + 1, crc=zlib.crc32(text, self.crc), chain=sha256(self.chain + text).digest()
-        )
-
-    @property
-    def kind(self) -> str:
-        """What the next line is sealed as."""
-        return f"journal {self.count} {self.chain.hex()}"
+        return Link(crc=zlib.crc32(text, self.crc), chain=self.chain.after(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +91,7 @@ def encode_entries(entries: Iterable[Entry], link: Link, sealer: Sealer = PLAIN)
 
 def _line(data: Mapping[str, Any], link: Link, sealer: Sealer) -> tuple[bytes, Link]:
     clear = json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
-    text = sealer.seal(link.kind, clear)
+    text = sealer.seal(link.chain.kind, clear)
     after = link.after(text)
     return b'{"crc":"%08x","entry":%s}\n' % (after.crc, text), after
 
@@ -141,7 +133,7 @@ def decode(data: bytes, *, place: str, sealer: Sealer = PLAIN) -> Journal | None
 def _opened(text: bytes, link: Link, sealer: Sealer, where: str, sealed: bool) -> bytes:
     if is_sealed(text) is not sealed:
         raise _damaged(where, f"is {'not ' if sealed else ''}encrypted, unlike the lines before it")
-    return sealer.open(link.kind, text, place=where, hint=_RESTORE)
+    return sealer.open(link.chain.kind, text, place=where, hint=_RESTORE)
 
 
 def _checked(line: bytes, crc: int) -> bytes | None:

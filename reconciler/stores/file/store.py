@@ -334,6 +334,9 @@ class FileStore(Store):
     def _replace(self, path: Path, data: bytes) -> None:
         disk.replace_file(path, data, prefix=self._prefix)
 
+    def unsealed(self, data: bytes, *, place: str) -> bytes:
+        return self._sealer.unsealed(data, place=place)
+
     def secret_key(self, *, create: bool) -> bytes | None:
         given = keys.given(self._environ, instead=disk.shown(self._key))
         if given is not None:

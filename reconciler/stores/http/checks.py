@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from reconciler.errors import StoreError
 from reconciler.stores import keys
-from reconciler.stores.checks import Answer, told
+from reconciler.stores.checks import Answer, encrypted, told
+from reconciler.stores.http import document
 from reconciler.stores.http.lock import HttpLock
+from reconciler.stores.http.standing import Place
 from reconciler.transport.proxies import goes_direct
 
 
@@ -24,6 +26,17 @@ def lock(kept: HttpLock) -> Answer:
     except StoreError as error:
         return "lock", False, told(error)
     return "lock", False, "the server gives it to two at once: use one that keeps locks"
+
+
+def encryption(place: Place) -> list[Answer]:
+    """Whether what is there is encrypted; nothing where that is not asked for."""
+    if not place.sealer.seals:
+        return []
+    try:
+        data = place.fetch()
+    except StoreError:  # told by the check of the state
+        return []
+    return [encrypted([place.name] if data is not None and not document.is_encrypted(data) else [])]
 
 
 def private(url: str, kind: str) -> Answer:

@@ -17,12 +17,13 @@ from hashlib import sha256
 
 from reconciler.errors import LeaseLost, StateCorrupt, StoreError
 from reconciler.model.state import State
-from reconciler.stores import snapshot
 from reconciler.stores.base import LockInfo
+from reconciler.stores.http import document
 from reconciler.stores.http.addresses import Addresses
 from reconciler.stores.http.answers import DONE, TAKEN, refused, web_page
 from reconciler.stores.http.lock import HttpLock
 from reconciler.stores.http.wire import Answer, NoAnswer, Wire
+from reconciler.stores.sealing import Sealer
 
 _TRIES = 4
 _USED = frozenset(
@@ -33,12 +34,13 @@ _LATER = "run it again: the server has what was meant, and what is live is found
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one stack's state is: `name` for people."""
+    """Where one stack's state is, and what seals it: `name` for people."""
 
     wire: Wire
     addresses: Addresses
     stack: str
     name: str
+    sealer: Sealer
 
     def fetch(self) -> bytes | None:
         """The bytes that are there, None when there is nothing yet. Raises StoreError."""
@@ -54,9 +56,13 @@ class Place:
             raise web_page(doing=doing, url=url)
         return answer.body
 
+    def encode(self, state: State) -> bytes:
+        """Raises StoreError for what cannot be stored, and where the key cannot be had."""
+        return document.encode(state, self.sealer)
+
     def decode(self, data: bytes) -> State:
-        """Raises StateCorrupt or StateTooNew."""
-        state = snapshot.decode(data, place=self.name, hint=self.mend)
+        """Raises StateCorrupt, StateTooNew, and StoreError where no key fits."""
+        state = document.decode(data, self.sealer, place=self.name, hint=self.mend)
         if state.stack != self.stack:
             raise StateCorrupt(
                 f"{self.name} holds the state of stack {state.stack!r}, not of {self.stack!r}",
@@ -126,7 +132,7 @@ class Standing:
             if tried:
                 self._pause(answer, tried)
             sent = sent or self._next(make(self.head), used)
-            data = snapshot.encode(sent)
+            data = self.place.encode(sent)
             answer = self._send(sent, data)
             if answer is None:
                 self._settle(sent, sha256(data).digest())

@@ -3,6 +3,7 @@
 GET reads, POST writes with the lock's id, LOCK and UNLOCK do what they say; 423 or 409 name the holder. There is no
 journal: each append is the whole state again, one serial higher (`standing`). There is no place for the key of the
 secrets' digests and none for older versions: the one comes from RECONCILER_STATE_KEY, the others are the server's.
+What is encrypted is the snapshot; serial and lineage stand beside it in clear (`document`).
 Reading never writes; looking at the lock takes it for a moment (`lock`).
 """
 
@@ -20,20 +21,21 @@ from reconciler.stores import keys
 from reconciler.stores.base import Lease, LockInfo, Store, Version, lease_lost, no_version
 from reconciler.stores.checks import state
 from reconciler.stores.host import Host, this_host
-from reconciler.stores.http import checks
+from reconciler.stores.http import checks, document
 from reconciler.stores.http.addresses import addresses, shown
 from reconciler.stores.http.credentials import credentials
 from reconciler.stores.http.holder import Myself
 from reconciler.stores.http.lock import HttpLease, HttpLock
 from reconciler.stores.http.standing import Place, Standing
 from reconciler.stores.http.wire import Pace, Wire
+from reconciler.stores.sealing import PLAIN, Sealer
 
 TIMEOUT = 30.0  # seconds
 
 
 class HttpStore(Store):
-    """One stack's state at `url`; `timeout` in seconds bounds one request. `pace`, `host` and `environ` are seams for
-    tests: the clock, this machine, the environment."""
+    """One stack's state at `url`; `timeout` in seconds bounds one request, `sealer` encrypts the state. `pace`, `host` and
+    `environ` are seams for tests: the clock, this machine, the environment."""
 
     options: tuple[str, ...] = (
         "url",
@@ -65,6 +67,7 @@ class HttpStore(Store):
         lock_method: str = "",
         unlock_method: str = "",
         update_method: str = "",
+        sealer: Sealer = PLAIN,
         pace: Pace | None = None,
         host: Host | None = None,
         environ: Mapping[str, str] | None = None,
@@ -88,7 +91,7 @@ class HttpStore(Store):
             pace=pace or Pace(),
         )
         name = f"{stack} at {shown(places.state)}"
-        self._place = Place(wire=wire, addresses=places, stack=stack, name=name)
+        self._place = Place(wire=wire, addresses=places, stack=stack, name=name, sealer=sealer)
         self._lock = HttpLock(
             wire=wire,
             addresses=places,
@@ -189,6 +192,9 @@ class HttpStore(Store):
             error.hint += "; what else the server keeps has to be fetched there, and pushed"
         raise error
 
+    def unsealed(self, data: bytes, *, place: str) -> bytes:
+        return document.unsealed(data, self._place.sealer, place=place)
+
     def secret_key(self, *, create: bool) -> bytes | None:
         given = keys.given(self._environ, instead="no secrets")
         if given is None and create:
@@ -208,6 +214,7 @@ class HttpStore(Store):
     def check(self) -> Sequence[tuple[str, bool, str]]:
         return (
             state(self.read),
+            *checks.encryption(self._place),
             checks.lock(self._lock),
             checks.private(self._place.addresses.state, self._place.wire.credentials.kind),
             checks.key(self._environ),

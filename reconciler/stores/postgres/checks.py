@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from reconciler.errors import StoreError
 from reconciler.model.state import State
 from reconciler.stores.base import LockInfo, Version
-from reconciler.stores.checks import Answer, asked, state, told
+from reconciler.stores.checks import Answer, asked, encrypted, state, told
 from reconciler.stores.postgres.layout import Tables, encoding_problem
+from reconciler.stores.postgres.sealed import in_clear
 from reconciler.stores.postgres.session import Connection, Session
 
 
@@ -32,6 +33,18 @@ def all_of(
         asked("older versions", lambda: f"{len([v for v in history() if not v.current])} kept"),
         asked("lock", lambda: _lock(holder())),
     ]
+
+
+def encryption(session: Session, tables: Tables, stack: str) -> list[Answer]:
+    """Whether all that is there of the stack is encrypted; nothing where the server does not answer, which is told."""
+
+    def work(connection: Connection) -> Sequence[str]:
+        return in_clear(connection, tables, stack) if tables.version(connection) is not None else ()
+
+    try:
+        return [encrypted(session.run("look at the tables in", work))]
+    except StoreError:
+        return []
 
 
 def _server(connection: Connection) -> list[Answer]:

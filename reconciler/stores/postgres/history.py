@@ -6,14 +6,20 @@ hand, serials begin again lower down.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from reconciler.errors import StateCorrupt, StateTooNew, StoreError
+from reconciler.stores import snapshot
 from reconciler.stores.base import Version
 from reconciler.stores.postgres.layout import Tables
 from reconciler.stores.postgres.session import Connection
+from reconciler.stores.postgres.snapshots import Row
+from reconciler.stores.sealing import OPENING, SNAPSHOT, Sealer
 
 KEPT = 20
+UNREADABLE = (StateCorrupt, StateTooNew)
 ANOTHER = "`reconciler state history` shows what else there is"
 
 
@@ -42,27 +48,61 @@ def prune(connection: Connection, tables: Tables, stack: str) -> None:
     )
 
 
-def versions(connection: Connection, tables: Tables, stack: str) -> Sequence[Version]:
-    """The current one first, then the others, the highest serial first. One statement, so it sees one moment."""
-    rows = connection.execute(
+def rows(
+    connection: Connection, tables: Tables, stack: str, *, texts: bool
+) -> Sequence[tuple[Version, str | None]]:
+    """The current one first, then the others, the highest serial first, each as its columns tell it, and the snapshot's
+    text where it is sealed, or for all of them. One statement, so it sees one moment."""
+    found = connection.execute(
         tables.sql(
-            """select true as current, serial, lineage, written_at, sandboxes, octet_length(snapshot)
+            """select true as current, serial, lineage, written_at, sandboxes, octet_length(snapshot),
+                case when %(texts)s or left(snapshot, %(size)s) = %(opening)s then snapshot end
               from {state} where stack = %(stack)s
             union all
-            select false, v.serial, v.lineage, v.written_at, v.sandboxes, octet_length(v.snapshot)
+            select false, v.serial, v.lineage, v.written_at, v.sandboxes, octet_length(v.snapshot),
+                case when %(texts)s or left(v.snapshot, %(size)s) = %(opening)s then v.snapshot end
               from {version} v where v.stack = %(stack)s
                and not exists (select from {state} s where s.stack = v.stack and s.serial = v.serial)
             order by current desc, serial desc"""
         ),
-        {"stack": stack},
+        {"stack": stack, "texts": texts, "size": len(OPENING), "opening": OPENING.decode()},
     ).fetchall()
     return [
-        Version(serial=serial, at=at, sandboxes=sandboxes, size=size, lineage=lineage, current=current)
-        for current, serial, lineage, at, sandboxes, size in rows
+        (
+            Version(serial=serial, at=at, sandboxes=sandboxes, size=size, lineage=lineage, current=current),
+            text,
+        )
+        for current, serial, lineage, at, sandboxes, size, text in found
     ]
 
 
-def row(connection: Connection, tables: Tables, stack: str, serial: int) -> tuple[int, str, str] | None:
+def versions(
+    found: Iterable[tuple[Version, str | None]], sealer: Sealer, *, stack: str, place: str
+) -> Sequence[Version]:
+    """The same, where there is a text as that tells it; what cannot be read says why. Raises StoreError where no key
+    fits the current one."""
+    told = []
+    for version, text in found:
+        where = place if version.current else f"version {version.serial} of {place}"
+        try:
+            told.append(version if text is None else _opened(version, text, sealer, stack, where))
+        except StoreError as error:
+            if not version.current:
+                told.append(Version(serial=version.serial, damage=error.message))
+            elif not isinstance(error, UNREADABLE):
+                raise
+    return told
+
+
+def _opened(version: Version, text: str, sealer: Sealer, stack: str, where: str) -> Version:
+    clear = sealer.open(SNAPSHOT, text.encode(), place=where, hint=ANOTHER)
+    seen = snapshot.outline(clear, place=where, hint=ANOTHER)
+    if (seen.stack, seen.serial, seen.lineage) != (stack, version.serial, version.lineage):
+        raise StateCorrupt(f"{where} holds serial {seen.serial} of stack {seen.stack!r}", hint=ANOTHER)
+    return replace(version, at=seen.at, sandboxes=seen.sandboxes)
+
+
+def row(connection: Connection, tables: Tables, stack: str, serial: int) -> Row | None:
     """(serial, lineage, snapshot) of that serial, the current one before an older one; None when it is not there."""
     found: Any = connection.execute(
         tables.sql(

@@ -3,6 +3,9 @@
 The number is what makes an append safe to repeat: a row that is there was committed, and the same number cannot be
 there twice. Entries that build on an older snapshot are contained in the newer one already and are passed over; that is
 what becomes of an append which the server carries out late, after its run has gone on without it.
+
+Where the store encrypts, each entry's text is sealed, and bound to all before it and to the very text of the snapshot
+that they build on. A journal is sealed from its first entry on, or in clear to its end.
 """
 
 from __future__ import annotations
@@ -17,10 +20,14 @@ import psycopg
 from reconciler.errors import StateCorrupt
 from reconciler.model.outcome import Entry, entry_from_dict
 from reconciler.stores.base import LockInfo
+from reconciler.stores.chain import Chain
 from reconciler.stores.postgres.layout import Tables
 from reconciler.stores.postgres.session import Connection
+from reconciler.stores.postgres.snapshots import Row
+from reconciler.stores.sealing import Sealer, is_sealed
 
 _AWAY = "delete the rows of this stack there: what is live is found again by its labels at the next plan"
+_RESTORE = f"restore the table from a backup, or {_AWAY}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +36,49 @@ class Tail:
 
     fence: int
     base: int
-    number: int
+    chain: Chain
+
+    @property
+    def number(self) -> int:
+        """How many are there: the chain begins with the snapshot."""
+        return self.chain.count - 1
 
 
-def encode(entry: Entry) -> str:
-    return json.dumps(entry.to_dict(), sort_keys=True, allow_nan=False, separators=(",", ":"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """A journal as read. `chain` is what the next entry hooks into, `fresh` whether all are as they would be written now."""
+
+    entries: Sequence[Entry]
+    chain: Chain
+    fresh: bool
 
 
-def tail(connection: Connection, tables: Tables, stack: str, fence: int) -> Tail | None:
-    """After what is there; None when there is no snapshot to build on."""
-    row = connection.execute(
+def on(text: str) -> Chain:
+    """The chain of a journal that builds on a snapshot of this text."""
+    return Chain().after(text.encode())
+
+
+def encode(entries: Iterable[Entry], chain: Chain, sealer: Sealer) -> tuple[list[str], Chain]:
+    """The entries' texts that hook into `chain`, and what the next hooks into."""
+    lines = []
+    for entry in entries:
+        clear = json.dumps(entry.to_dict(), sort_keys=True, allow_nan=False, separators=(",", ":"))
+        text = sealer.seal(chain.kind, clear.encode())
+        lines.append(text.decode())
+        chain = chain.after(text)
+    return lines, chain
+
+
+def rewrite(connection: Connection, tables: Tables, stack: str, at: Tail, lines: Sequence[str]) -> None:
+    """Other texts of the same entries, in the running transaction: their key has changed."""
+    connection.execute(
         tables.sql(
-            """select s.serial, coalesce(max(j.number), 0) from {state} s
-            left join {journal} j on j.stack = s.stack and j.base = s.serial
-            where s.stack = %s group by s.serial"""
+            """update {journal} j set entry = line.entry
+            from unnest(%(lines)s::text[]) with ordinality as line (entry, number)
+            where j.stack = %(stack)s and j.base = %(base)s and j.number = line.number"""
         ),
-        (stack,),
-    ).fetchone()
-    return None if row is None else Tail(fence=fence, base=row[0], number=row[1])
+        {"stack": stack, "base": at.base, "lines": list(lines)},
+    )
 
 
 def insert(
@@ -102,11 +134,11 @@ def _are_there(
     return [row[0] for row in rows] == list(lines)
 
 
-def entries(
-    rows: Iterable[tuple[Any, ...]], *, base: int, lineage: str, place: str, stack: str
-) -> list[Entry]:
-    """Rows of (base, number, lineage, entry), in order, as entries after the snapshot `base`. Raises StateCorrupt."""
-    found = []
+def decode(rows: Iterable[tuple[Any, ...]], row: Row, *, place: str, stack: str, sealer: Sealer) -> Journal:
+    """Rows of (base, number, lineage, entry), in order, as what comes after the snapshot in `row`: (serial, lineage, text).
+    Raises StateCorrupt, and StoreError where no key fits."""
+    base, lineage, below = row
+    chain, found, texts = on(below), [], list[bytes]()
     for expected, (of, number, line, text) in enumerate(rows, 1):
         where = f"entry {number} of {stack} in {place}"
         if of != base:
@@ -120,19 +152,33 @@ def entries(
                 hint=f"restore the snapshot that it belongs to, or {_AWAY}",
             )
         if number != expected:
-            raise StateCorrupt(
-                f"entry {expected} of {stack} in {place} is missing",
-                hint=f"restore the table from a backup, or {_AWAY}",
-            )
-        found.append(_decoded(text, where))
-    return found
+            raise StateCorrupt(f"entry {expected} of {stack} in {place} is missing", hint=_RESTORE)
+        texts.append(text.encode())
+        _refuse_unlike(texts, below, sealer, where)
+        clear = sealer.open(chain.kind, texts[-1], place=where, hint=_RESTORE)
+        found.append(_decoded(clear, where))
+        chain = chain.after(texts[-1])
+    return Journal(entries=found, chain=chain, fresh=not texts or sealer.fresh(texts[0]))
 
 
-def _decoded(text: str, where: str) -> Entry:
+def _refuse_unlike(texts: Sequence[bytes], below: str, sealer: Sealer, where: str) -> None:
+    """The last text, when it is in clear where the others, or the snapshot, are sealed, or the other way round."""
+    sealed = is_sealed(texts[-1])
+    if sealed is not is_sealed(texts[0]):
+        raise StateCorrupt(
+            f"{where} is {'' if sealed else 'not '}encrypted, unlike those before it", hint=_RESTORE
+        )
+    if sealer.seals and is_sealed(below.encode()) and not sealed:
+        raise StateCorrupt(
+            f"{where} is not encrypted, but the snapshot, which it continues, is",
+            hint=f"nothing of ours writes that; {_AWAY}, and find out what did",
+        )
+
+
+def _decoded(data: bytes, where: str) -> Entry:
     try:
-        return entry_from_dict(json.loads(text))
+        return entry_from_dict(json.loads(data))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StateCorrupt(
-            f"{where} is no journal entry ({type(error).__name__}: {error})",
-            hint=f"restore the table from a backup, or {_AWAY}",
+            f"{where} is no journal entry ({type(error).__name__}: {error})", hint=_RESTORE
         ) from error

@@ -3,13 +3,13 @@
 | table | a row per | holds |
 | --- | --- | --- |
 | `…_layout` | database schema | the version of this layout |
-| `…_state` | stack | the snapshot, byte for byte as the file store writes it |
+| `…_state` | stack | the snapshot, byte for byte as the file store writes it, sealed where that is asked for |
 | `…_journal` | entry since the snapshot | the snapshot's serial that it builds on, and its number from 1 |
 | `…_version` | snapshot that was replaced | the same as `…_state`, and in which order they were kept |
 | `…_lock` | stack | the fence, which outlives its holders, and who holds the lock |
 | `…_key` | stack | the key of the secrets' digests |
 
-Must never change a table that a newer version of this tool has made.
+What is sealed is a text in the same column (`sealed`). Must never change a table that a newer version of this tool has made.
 """
 
 from __future__ import annotations

@@ -17,30 +17,30 @@ from reconciler.errors import ConfigError, StateCorrupt, StoreError
 from reconciler.model.desired import Secret
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
-from reconciler.stores import keys, snapshot
+from reconciler.stores import keys
 from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
 from reconciler.stores.host import Host, this_host
-from reconciler.stores.postgres import address, checks, history, journal
+from reconciler.stores.postgres import address, checks, history, journal, sealed, snapshots
 from reconciler.stores.postgres.layout import Tables, encoding_problem
 from reconciler.stores.postgres.lease import Lock, Timing
 from reconciler.stores.postgres.session import Connection, Session
-
-_SNAPSHOT = "select serial, lineage, snapshot from {state} where stack = %s"
+from reconciler.stores.postgres.snapshots import Row, Written
+from reconciler.stores.sealing import KEY, PLAIN, SNAPSHOT, Sealer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     """What one look saw: the snapshot's row, the journal's rows from it on, and whether anything else is there."""
 
-    row: tuple[int, str, str] | None
+    row: Row | None
     entries: Sequence[tuple[Any, ...]] = ()
     remains: str = ""
 
 
 class PostgresStore(Store):
     """One stack's state at `url`, in tables of `schema` whose names begin with `table`. `timeout` bounds each answer of
-    the server, in seconds. The keyword arguments after it are seams for tests: the lease's times, this machine, the
-    environment (for RECONCILER_STATE_KEY)."""
+    the server, in seconds; `sealer` encrypts all of it but the lock. The keyword arguments after it are seams for tests: the
+    lease's times, this machine, the environment (for RECONCILER_STATE_KEY)."""
 
     options: tuple[str, ...] = ("url", "schema", "table", "timeout")
 
@@ -52,6 +52,7 @@ class PostgresStore(Store):
         schema: str = "public",
         table: str = "reconciler",
         timeout: float = 10.0,
+        sealer: Sealer = PLAIN,
         timing: Timing | None = None,
         host: Host | None = None,
         environ: Mapping[str, str] | None = None,
@@ -63,6 +64,7 @@ class PostgresStore(Store):
             )
         timing = timing or Timing()
         self.stack = stack
+        self._sealer = sealer
         self._environ = os.environ if environ is None else environ
         self._address = address.parse(url.reveal() if isinstance(url, Secret) else url)
         self._tables = Tables(schema=schema, prefix=table)
@@ -120,32 +122,33 @@ class PostgresStore(Store):
         if found.row is None:
             self._refuse_lost_snapshot(found)
             return None
-        state = self._decoded(*found.row, place=self.describe(), hint=self._mend)
-        rows = journal.entries(
-            found.entries,
-            base=state.serial,
-            lineage=state.lineage,
-            place=self._tables.name("journal"),
-            stack=self.stack,
-        )
-        return fold_all(state, rows)
+        state = self._decoded(found.row, place=self.describe(), hint=self._mend)
+        return fold_all(state, self._journal(found.row, found.entries).entries)
 
     def _look(self, connection: Connection) -> _Found:
         if not self._there(connection):
             return _Found(row=None)
         with connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
-            row: Any = connection.execute(self._tables.sql(_SNAPSHOT), (self.stack,)).fetchone()
-            if row is None:
-                return _Found(row=None, remains=self._remains(connection))
-            entries = connection.execute(
-                self._tables.sql(
-                    """select base, number, lineage, entry from {journal} where stack = %s and base >= %s
-                    order by base, number"""
-                ),
-                (self.stack, row[0]),
-            ).fetchall()
+            return self._rows(connection)
+
+    def _rows(self, connection: Connection) -> _Found:
+        """In the running transaction."""
+        row = snapshots.row(connection, self._tables, self.stack)
+        if row is None:
+            return _Found(row=None, remains=self._remains(connection))
+        entries = connection.execute(
+            self._tables.sql(
+                """select base, number, lineage, entry from {journal} where stack = %s and base >= %s
+                order by base, number"""
+            ),
+            (self.stack, row[0]),
+        ).fetchall()
         return _Found(row=row, entries=entries)
+
+    def _journal(self, row: Row, entries: Sequence[tuple[Any, ...]]) -> journal.Journal:
+        place = self._tables.name("journal")
+        return journal.decode(entries, row, place=place, stack=self.stack, sealer=self._sealer)
 
     def _remains(self, connection: Connection) -> str:
         """The table with something of a stack that has no snapshot; "" when there is none."""
@@ -174,16 +177,8 @@ class PostgresStore(Store):
             f"{self._tables.name('state')}, or restore that table from a backup"
         )
 
-    def _decoded(self, serial: int, lineage: str, text: str, *, place: str, hint: str) -> State:
-        """A row's state. Raises StateCorrupt, also where the row says something else than the text in it."""
-        state = snapshot.decode(text.encode(), place=place, hint=hint)
-        if (state.stack, state.serial, state.lineage) != (self.stack, serial, lineage):
-            raise StateCorrupt(
-                f"{place} holds serial {state.serial} of stack {state.stack!r} and lineage {state.lineage}, but its row "
-                f"says serial {serial} of {self.stack!r} and {lineage}",
-                hint=hint,
-            )
-        return state
+    def _decoded(self, row: Row, *, place: str, hint: str) -> State:
+        return snapshots.decoded(row, self._sealer, stack=self.stack, place=place, hint=hint)
 
     # -- lock
 
@@ -214,7 +209,6 @@ class PostgresStore(Store):
     def append(self, lease: Lease, entries: Sequence[Entry]) -> None:
         if not entries:
             return
-        lines = [journal.encode(entry) for entry in entries]
         mine = lease.info
         at = self._tail
         self._tail = None  # until the write is known to have worked
@@ -223,6 +217,7 @@ class PostgresStore(Store):
                 "read the journal of", lambda connection: self._find_tail(connection, mine)
             )
         there = at
+        lines, chain = journal.encode(entries, there.chain, self._sealer)
 
         def told(done: bool, connection: Connection) -> bool:
             if not done:
@@ -239,77 +234,87 @@ class PostgresStore(Store):
                 f"{self.describe()} was changed by something that does not hold the lock",
                 hint="find out what else writes there, then run the command again",
             )
-        self._tail = replace(there, number=there.number + len(lines))
+        self._tail = replace(there, chain=chain)
 
     def _find_tail(self, connection: Connection, mine: LockInfo) -> journal.Tail:
-        """Where this holder's first entry goes."""
-        self._lock.demand(connection, mine)
-        found = journal.tail(connection, self._tables, self.stack, mine.fence)
-        if found is None:
-            raise StoreError(
-                f"{self.describe()} has no snapshot yet, so nothing can be noted in its journal",
-                hint="write the first snapshot, which holds the lineage, before the first entry",
-            )
-        return found
+        """Where this holder's first entry goes: after what another left, sealed anew if its key has changed."""
+        with connection.transaction():
+            self._lock.demand(connection, mine, keep=True)
+            found = self._rows(connection)
+            if found.row is None:
+                raise StoreError(
+                    f"{self.describe()} has no snapshot yet, so nothing can be noted in its journal",
+                    hint="write the first snapshot, which holds the lineage, before the first entry",
+                )
+            self._open_snapshot(found.row[2])
+            kept = self._journal(found.row, found.entries)
+            tail = journal.Tail(fence=mine.fence, base=found.row[0], chain=kept.chain)
+            if not kept.fresh:
+                lines, chain = journal.encode(kept.entries, journal.on(found.row[2]), self._sealer)
+                journal.rewrite(connection, self._tables, self.stack, tail, lines)
+                tail = replace(tail, chain=chain)
+        return tail
+
+    def _open_snapshot(self, text: str) -> None:
+        """Raises StoreError for one that no key opens: nothing is written after, or over, what cannot be opened."""
+        self._sealer.open(SNAPSHOT, text.encode(), place=self.describe(), hint=self._mend)
 
     def write(self, lease: Lease, state: State) -> State:
         if state.stack != self.stack:
             raise StoreError(f"the state of stack {state.stack!r} cannot be written to {self.describe()}")
-        snapshot.encode(state)  # what cannot be stored is told before anything is touched
-        tried: State | None = None
+        snapshots.written(state, self._sealer)  # what cannot be stored is told before anything is touched
+        tried: Written | None = None
 
-        def work(connection: Connection) -> State:
+        def work(connection: Connection) -> Written:
             nonlocal tried
             with connection.transaction():
                 now = self._lock.demand(connection, lease.info, keep=True)
-                if tried is None:
-                    tried = replace(state, serial=state.serial + 1, updated_at=now)
+                if tried is None:  # the same to the byte, should it be asked again
+                    made = replace(state, serial=state.serial + 1, updated_at=now)
+                    tried = snapshots.written(made, self._sealer)
                 self._replace(connection, state.serial, tried)
             return tried
 
-        written = self._session.run("write", work)
-        self._tail = journal.Tail(fence=lease.info.fence, base=written.serial, number=0)
-        return written
+        done = self._session.run("write", work)
+        self._tail = journal.Tail(fence=lease.info.fence, base=done.state.serial, chain=journal.on(done.text))
+        return done.state
 
-    def _replace(self, connection: Connection, serial: int, state: State) -> None:
+    def _replace(self, connection: Connection, serial: int, new: Written) -> None:
         """The snapshot by this one, in the running transaction; nothing when that was done before the connection broke.
-        Raises StoreError when what is there is newer than `serial`."""
-        text = snapshot.encode(state).decode()
-        there: Any = connection.execute(
-            self._tables.sql(_SNAPSHOT) + self._tables.sql(" for update"), (self.stack,)
-        ).fetchone()
+        Raises StoreError when what is there is newer than `serial`, or no key opens it. When keys changed since it was
+        written, all that is kept beside it is sealed anew first."""
+        there = snapshots.row(connection, self._tables, self.stack, keep=True)
         if there is None:
             self._refuse_lost_snapshot(_Found(row=None, remains=self._remains(connection)))
-        elif there[2] == text:
+        elif there[2] == new.text:
             return
         elif there[0] > serial:
             raise StoreError(
                 f"{self.describe()} is at serial {there[0]} already, newer than the {serial} to be written",
                 hint="read the state again; to go back on purpose, push it with the current serial",
             )
+        else:
+            self._open_snapshot(there[2])
+        if there is None or not self._sealer.fresh(there[2].encode()):
+            sealed.reseal(connection, self._tables, self.stack, self._sealer)
         history.keep(connection, self._tables, self.stack)
-        connection.execute(
-            self._tables.sql(
-                """insert into {state} (stack, serial, lineage, written_at, sandboxes, snapshot)
-                values (%s, %s, %s, %s, %s, %s)
-                on conflict (stack) do update set serial = excluded.serial, lineage = excluded.lineage,
-                    written_at = excluded.written_at, sandboxes = excluded.sandboxes, snapshot = excluded.snapshot"""
-            ),
-            (self.stack, state.serial, state.lineage, state.updated_at, len(state.sandboxes), text),
-        )
+        snapshots.put(connection, self._tables, self.stack, new)
         connection.execute(self._tables.sql("delete from {journal} where stack = %s"), (self.stack,))
         history.prune(connection, self._tables, self.stack)
 
     # -- versions
 
     def history(self) -> Sequence[Version]:
-        def work(connection: Connection) -> Sequence[Version]:
-            return history.versions(connection, self._tables, self.stack) if self._there(connection) else ()
+        def work(connection: Connection) -> Sequence[tuple[Version, str | None]]:
+            if not self._there(connection):
+                return ()
+            return history.rows(connection, self._tables, self.stack, texts=self._sealer.enforced)
 
-        return self._session.run("read the versions of", work)
+        found = self._session.run("read the versions of", work)
+        return history.versions(found, self._sealer, stack=self.stack, place=self.describe())
 
     def version(self, serial: int) -> State:
-        def work(connection: Connection) -> tuple[int, str, str] | None:
+        def work(connection: Connection) -> Row | None:
             return (
                 history.row(connection, self._tables, self.stack, serial) if self._there(connection) else None
             )
@@ -318,7 +323,10 @@ class PostgresStore(Store):
         if found is None:
             raise no_version(self.describe(), serial, self.history())
         place = f"version {serial} of {self.describe()}"
-        return self._decoded(*found, place=place, hint=history.ANOTHER)
+        return self._decoded(found, place=place, hint=history.ANOTHER)
+
+    def unsealed(self, data: bytes, *, place: str) -> bytes:
+        return self._sealer.unsealed(data, place=place)
 
     # -- key
 
@@ -330,7 +338,7 @@ class PostgresStore(Store):
         if found is not None or not create:
             return found
         self._make()
-        made = keys.encode(keys.new()).decode()
+        made = self._sealer.seal(KEY, keys.encode(keys.new())).decode()
 
         def work(connection: Connection) -> None:
             connection.execute(
@@ -349,14 +357,18 @@ class PostgresStore(Store):
         ).fetchone()
         if row is None:
             return None
-        return keys.decode(row[0].encode(), place=f"the key of {self.stack} in {self._tables.name('key')}")
+        place = sealed.key_place(self._tables, self.stack)
+        return keys.decode(self._sealer.open(KEY, row[0].encode(), place=place), place=place)
 
     # -- people
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
-        return checks.all_of(
+        found = checks.all_of(
             self._session, self._tables, read=self.read, history=self.history, holder=self.lock_info
         )
+        if self._sealer.seals:
+            found += checks.encryption(self._session, self._tables, self.stack)
+        return found
 
     def close(self) -> None:
         self._session.close()

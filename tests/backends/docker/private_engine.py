@@ -83,6 +83,12 @@ class PrivateEngine:
             return b" 200 OK" in asking.recv(100)
         return False
 
+    def stop(self) -> None:
+        """As an upgrade does: its containers are asked to end."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(30)
+
     def kill(self) -> None:
         """As power fails: nothing is said to anybody."""
         assert self._process is not None

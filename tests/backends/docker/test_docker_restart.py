@@ -12,11 +12,13 @@ import pytest
 
 from reconciler.backends.docker import DockerBackend
 from reconciler.errors import Conflict, NotFound, Permanent, Transient, Unavailable
-from reconciler.model.desired import Network, Port, Resources, SandboxSpec, Security
+from reconciler.model.desired import Network, Port, ProbeKind, Readiness, Resources, SandboxSpec, Security
 from reconciler.model.observed import Phase, SandboxInfo
 from tests.backends.docker.conftest import OOM_TRIES, OPEN, Lab, a_secret
 from tests.backends.docker.wire import Wire
 from tests.support.docker import get_json
+
+UNASKED = Readiness(kind=ProbeKind.NONE)  # else who waits for it finds out how it is
 
 pytestmark = [pytest.mark.usefixtures("docker_engine"), pytest.mark.slow]
 SECRETS = {"TOKEN": a_secret("first-value"), "OTHER": a_secret("second-value")}
@@ -145,7 +147,7 @@ def test_a_secret_without_a_value_is_refused_before_anything_is_stopped(lab: Lab
 
 
 def test_one_that_ends_at_once_is_an_error_with_its_last_words_and_stays(lab: Lab) -> None:
-    spec = lab.spec(image=lab.stack.images.crash)
+    spec = lab.spec(image=lab.stack.images.crash, readiness=UNASKED)
     info = lab.dead(lab.backend.create(None, lab.id(), spec=spec))
     with pytest.raises(Permanent) as raised:
         lab.backend.restart(info, spec)
@@ -160,6 +162,7 @@ def test_one_that_runs_out_of_memory_again_says_so(lab: Lab) -> None:
         command=("sh", "-c", "tail /dev/zero"),
         resources=Resources(memory=8 << 20),
         security=Security(init=False),
+        readiness=UNASKED,
     )
     info = lab.dead(lab.backend.create(None, lab.id(), spec=spec))
     for _ in range(OOM_TRIES):
