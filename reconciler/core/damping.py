@@ -14,7 +14,8 @@ class Damping:
     """`failures` of the last `of` probes must fail before a sandbox is called silent; after a failed one it is probed again
     in `probe_again` seconds. The first correction comes at once, the second no sooner than `pause` seconds after it ended,
     each further one `factor` times as long after, at most `longest`. All is forgotten when it has been well for
-    `well_after` seconds. After `give_up` corrections within `window` seconds it is left alone."""
+    `well_after` seconds. After `give_up` corrections within `window` seconds that worked, and did not last, it is left alone;
+    what fails is tried on, with the longest pause in the end: the engine may be mended any time."""
 
     failures: int = 3
     of: int = 5
@@ -90,11 +91,13 @@ class Patient:
     def may_be_corrected(self, now: float) -> bool:
         return not self.gave_up and now >= self.not_before
 
-    def corrected(self, now: float, jitter: float) -> None:
+    def corrected(self, now: float, jitter: float, *, worked: bool = True) -> None:
         """A correction of it has ended, well or not. `jitter` in 0 … 1 spreads the next one over the last fifth of its
         pause."""
         self.put_off(now, jitter)
         self._probes.clear()
+        if not worked:
+            return
         self._corrections.append(now)
         while self._corrections and self._corrections[0] <= now - self.damping.window:
             self._corrections.popleft()

@@ -130,10 +130,12 @@ class Vigil:
 
     # -- correcting
 
-    def corrected(self, addresses: Iterable[Address], now: float) -> None:
-        """A correction of these has ended, well or not."""
+    def corrected(
+        self, addresses: Iterable[Address], now: float, *, failed: Collection[Address] = ()
+    ) -> None:
+        """A correction of these has ended, of those that `failed` not well."""
         for address in addresses:
-            self._patient(address).corrected(now, self.jitter())
+            self._patient(address).corrected(now, self.jitter(), worked=address not in failed)
 
     def put_off(self, addresses: Iterable[Address], now: float) -> None:
         """A correction of these could not be brought to its end, through no fault of theirs: they wait as after one, and it

@@ -398,7 +398,8 @@ class Watch:
             if step.reason is not Reason.SUPERSEDED and result.status not in _NOT_TRIED
         ]
         begun = {step.address: self._vigil.since(step.address) for step, _ in ended}
-        self._vigil.corrected([step.address for step, _ in ended], now)
+        failed = {step.address for step, result in ended if result.status not in _DONE}
+        self._vigil.corrected([step.address for step, _ in ended], now, failed=failed)
         found = {drift.address: drift for drift in seen.drifts}
         for step, result in ended:
             since = begun[step.address]

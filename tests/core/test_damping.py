@@ -57,6 +57,15 @@ def test_corrections_of_long_ago_are_no_reason_to_give_up() -> None:
     assert patient.gave_up
 
 
+def test_what_fails_is_tried_on_with_the_longest_pause() -> None:
+    """An engine that refuses for an hour must not leave the fleet to itself afterwards."""
+    patient = Patient(DAMPING)
+    for _ in range(20):
+        patient.corrected(0.0, 1.0, worked=False)
+    assert not patient.gave_up
+    assert patient.not_before == DAMPING.longest
+
+
 def test_what_was_put_off_waits_and_is_no_step_towards_giving_up() -> None:
     patient = Patient(DAMPING)
     for _ in range(5):

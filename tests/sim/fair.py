@@ -33,11 +33,12 @@ class Fair:
         early = since < _LEAST * pause - 1e-6
         return f"{since:.2f}s after correction {self.count}, and the pause is {pause:g}s" if early else ""
 
-    def tried(self, now: float, *, sure: bool) -> None:
-        """Where it is not `sure` that it was brought to its end, it may count towards giving up, or not."""
+    def tried(self, now: float, *, sure: bool, perhaps: bool) -> None:
+        """It counts towards giving up when it is `sure` that it worked, and may count when it did `perhaps`."""
         self.count += 1
         self.ends.append(now)
-        self._all.append(now)
+        if perhaps:
+            self._all.append(now)
         self.well_since = None
         if sure:
             self._sure.append(now)

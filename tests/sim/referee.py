@@ -46,6 +46,7 @@ class Session:
     since: float
     troubled: bool = False  # nobody can tell how far it came
     touched: set[str] = field(default_factory=set)
+    worked: set[str] = field(default_factory=set)
 
 
 class Referee:
@@ -152,7 +153,10 @@ class Referee:
         if session is None:
             return
         for address in session.touched:
-            self.fair[address].tried(self._time.time, sure=not session.troubled)
+            worked = address in session.worked
+            self.fair[address].tried(
+                self._time.time, sure=worked and not session.troubled, perhaps=worked or session.troubled
+            )
 
     def unwritten(self) -> None:
         if self._time.actor == WATCH and self.session is not None:
@@ -321,6 +325,8 @@ class Referee:
                 self.tally["corrections"] += 1
                 self.note(f"corrected {event.address} ({event.reason}, {event.action}) {event.error}")
                 self._corrections.append(self._time.time)
+                if event.ok and self.session is not None:
+                    self.session.worked.add(event.address)
             case Looked():
                 self._looked(event)
             case WatchStopped():
@@ -467,7 +473,12 @@ class Referee:
                 self.foul(f"{key} is not over, and nothing is wrong there")
             if kind == "fleet" and not self._trips():
                 self.foul(f"{key} is not over")
-            if kind in ("drift", "gave_up") and (subject not in self.boxes() or self._is_well(subject)):
+            stale = self._follows(subject) and not self._heals(subject)  # it may refer to what was
+            if (
+                kind in ("drift", "gave_up")
+                and not stale
+                and (subject not in self.boxes() or self._is_well(subject))
+            ):
                 self.foul(f"{key} is not over, and it is well")
             if key == "refused:" and not any(k.startswith(("drift", "gave_up", "fleet")) for k in self.open):
                 self.foul(f"{key} is not over, and nothing drifted")
