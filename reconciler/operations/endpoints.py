@@ -101,12 +101,12 @@ class Endpoints:
         server = await asyncio.start_server(self._connected, sock=self._socket, limit=self._limits.head)
         await self._end.wait()
         server.close()
-        for _ in range(3):  # whoever was let in a moment ago gets as far as to be hung up on
-            await asyncio.sleep(0)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
+        await _turns()  # whoever was let in a moment ago gets as far as to be hung up on
+        left = tuple(self._open)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await _turns()  # sockets are closed in the turn after their transport is
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -185,6 +185,11 @@ async def _head(reader: asyncio.StreamReader) -> bytes | None:
 
 def _health(trouble: str) -> _Answer:
     return _plain(HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK, trouble or "ok")
+
+
+async def _turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 def _plain(status: HTTPStatus, text: str, *headers: str) -> _Answer:

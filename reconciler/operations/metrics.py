@@ -36,13 +36,14 @@ class Metrics:
 
     def __init__(self, *, stack: str, version: str) -> None:
         try:
-            from prometheus_client import CollectorRegistry
+            from prometheus_client import CollectorRegistry, disable_created_metrics
         except ImportError as error:
             raise ReconcilerError(
                 "metrics are asked for, and the package `prometheus_client` is not installed",
                 hint="pip install 'sandbox-reconciler[metrics]'",
             ) from error
         self._stack = stack
+        disable_created_metrics()  # type: ignore[no-untyped-call] # nobody asked for a gauge beside each counter
         self._registry = CollectorRegistry()
         self._backends: set[str] = set()
         self._incidents: dict[str, IncidentKind] = {}  # what is open, by key

@@ -53,6 +53,10 @@ class Receiver:
             return self.answers.pop(0) if self.answers else 204
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # closed, it has no socket any more
+
+
 class _Handler(BaseHTTPRequestHandler):
     receiver: Receiver
 
@@ -73,8 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def receiver(port: int = 0) -> Iterator[Receiver]:
     handler = type("Handler", (_Handler,), {})
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", port), handler) as server:
         made = handler.receiver = Receiver(server)  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
