@@ -70,7 +70,7 @@ class Endpoints:
         host, port = self._socket.getsockname()[:2]
         self.port: int = port
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="endpoints", daemon=True)
@@ -102,25 +102,25 @@ class Endpoints:
         await self._end.wait()
         server.close()
         await _turns()  # whoever was let in a moment ago gets as far as to be hung up on
-        left = tuple(self._open)
-        for task in left:
+        for task, writer in tuple(self._open.items()):
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+            writer.transport.abort()
+        await asyncio.gather(*tuple(self._open), return_exceptions=True)
         await _turns()  # sockets are closed in the turn after their transport is
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """No coroutine: one that is cancelled before its first step would hang up on nobody."""
+        task = self._loop.create_task(self._serve_one(reader, writer))
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await self._talk(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # it hung up, or was too slow
-        except asyncio.CancelledError:
-            pass  # closed: nobody waits for this task but `_serve`
         finally:
-            self._open.discard(task)
             writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -154,7 +154,8 @@ def test_six_is_spoken_too(health: Health) -> None:
         assert served.address == f"[::1]:{served.port}"
         with contextlib.closing(http.client.HTTPConnection("::1", served.port, timeout=5)) as connection:
             connection.request("GET", "/healthz")
-            assert connection.getresponse().status == 200
+            with connection.getresponse() as answer:
+                assert (answer.status, answer.read()) == (200, b"ok\n")
 
 
 def test_closed_it_leaves_nothing(health: Health) -> None:
