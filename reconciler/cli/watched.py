@@ -28,11 +28,19 @@ class Files:
         self._opened: Standing = ()
         self._seen: Standing = ()
         self._since = 0.0
+        self._scrubber: Callable[[str], str] | None = None
+
+    def scrub(self, text: str) -> str:
+        """The text without the secrets of the configuration that is used."""
+        return text if self._scrubber is None else self._scrubber(text)
 
     @contextmanager
     def open(self) -> Iterator[Context]:
         self._opened = self._seen = self._now()
+        from reconciler.engine.perform import Scrubber
+
         with opened(self._call, emit=self._emit, writes=True) as context:
+            self._scrubber = Scrubber(context.desired)
             yield context
 
     def changed(self) -> bool:

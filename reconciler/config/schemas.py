@@ -16,7 +16,7 @@ def _folder() -> Path:
 
 
 def schema_names() -> tuple[str, ...]:
-    """The names `schema_text` knows, sorted: config, event, plan, state."""
+    """The names `schema_text` knows, sorted: audit, config, event, notification, plan, state."""
     files = (entry.name for entry in _folder().iterdir())
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX)))
 

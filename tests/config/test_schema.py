@@ -197,7 +197,7 @@ def test_templates_and_defaults_take_what_sandboxes_take() -> None:
     assert set(SCHEMA["$defs"]["defaults"]["properties"]) == sandbox - {"replicas", "for_each", "template"}
 
 
-@pytest.mark.parametrize("name", ["config", "state", "plan", "event"])
+@pytest.mark.parametrize("name", ["audit", "config", "state", "plan", "event", "notification"])
 def test_schemas_are_found_by_name(name: str) -> None:
     assert name in schema_names()
     assert json.loads(schema_text(name))["$schema"].endswith("2020-12/schema")

@@ -13,16 +13,18 @@ import pytest
 from reconciler.core.plan_file import encode
 from reconciler.core.planner import make_plan
 from reconciler.model.diagnostic import Severity
+from reconciler.model.drift import Cause
 from reconciler.model.event import Activity
 from reconciler.model.observed import Observed, Phase
 from reconciler.model.outcome import StepStatus
 from reconciler.model.plan import Action, Reason
 from reconciler.model.saved import Inputs, SavedPlan
 from reconciler.model.state import Status
+from reconciler.model.watching import IncidentKind
 from tests.support.build import desired, options, record, seen, state, wanted
 
 FOLDER = Path(__file__).parents[2] / "schemas"
-NAMES = ("state", "plan", "event")
+NAMES = ("state", "plan", "event", "audit", "notification")
 EVENTS = [
     "version",
     "planned_change",
@@ -98,6 +100,11 @@ ENUMS: list[tuple[str, tuple[str, ...], type[StrEnum]]] = [
     ("event", ("$defs", "reason"), Reason),
     ("event", ("$defs", "diagnostic", "properties", "severity"), Severity),
     ("event", ("$defs", "apply_progress", "properties", "activity"), Activity),
+    ("audit", ("$defs", "action"), Action),
+    ("audit", ("$defs", "cause"), Cause),
+    ("audit", ("$defs", "incident", "properties", "kind"), IncidentKind),
+    ("notification", ("$defs", "cause"), Cause),
+    ("notification", ("$defs", "incident", "properties", "kind"), IncidentKind),
 ]
 
 

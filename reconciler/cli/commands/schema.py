@@ -12,7 +12,7 @@ from reconciler.cli.wiring import usage_no_such
 @command("schema", config=False)
 @click.argument("name")
 def schema(call: Invocation, *, name: str) -> int:
-    """Print the JSON Schema NAME: config, event, plan or state.
+    """Print the JSON Schema NAME: audit, config, event, notification, plan or state.
 
     Editors complete and check `sandboxes.yaml` with `config`.
     """

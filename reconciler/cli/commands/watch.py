@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from reconciler.cli import failure
 from reconciler.cli.durations import DURATION, RATE, SHARE
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
+from reconciler.cli.wiring import load
 from reconciler.model.event import Event, Planned, Remark
 from reconciler.model.watching import (
     Corrected,
@@ -23,6 +24,7 @@ from reconciler.model.watching import (
 )
 
 if TYPE_CHECKING:
+    from reconciler.cli.operations import Beside
     from reconciler.engine.stop import StopRequest
     from reconciler.engine.watch import Watch
 
@@ -76,6 +78,19 @@ def _interval(context: click.Context, option: click.Parameter, value: float) -> 
     metavar="N/D",
     help="Leave alone what was put back N times within D.",
 )
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Serve /metrics, /healthz and /readyz there: 127.0.0.1:9464, or a port of the loopback.",
+)
+@click.option("--audit", metavar="FILE", help="Append a JSON line for each correction and incident.")
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="URL",
+    help="Post each incident and its end there, as JSON; may be repeated. Better RECONCILER_NOTIFY or, for Slack and "
+    "Mattermost, RECONCILER_NOTIFY_SLACK: a URL is often a secret.",
+)
 def watch(
     call: Invocation,
     *,
@@ -85,6 +100,7 @@ def watch(
     silent_after: tuple[int, int],
     longest_pause: float,
     give_up: tuple[int, float],
+    **asked: Any,
 ) -> int:
     """Look at the fleet again and again, and put back what drifted.
 
@@ -92,40 +108,40 @@ def watch(
     they change; what is not valid is told, and the configuration before goes on. `drift: report` and `drift: ignore` say of
     a sandbox that it is left alone.
 
-    SIGTERM and Ctrl-C stop in good order. SIGHUP reads the configuration again, and tries again what was given up.
+    SIGTERM and Ctrl-C stop in good order. SIGHUP reads the configuration again, opens the audit log anew, and tries again
+    what was given up. systemd is told of it all by itself.
     """
+    from reconciler.cli.operations import Asked, beside
     from reconciler.cli.watched import Files
     from reconciler.core.damping import Damping
     from reconciler.engine.stop import StopRequest
     from reconciler.engine.watch import Watch, WatchOptions
 
     stop = StopRequest()
-    heard = _Heard()
+    heard, remarks = _Heard(), _Remarks(call)
+    files = Files(call, remarks)
+    damping = Damping(
+        failures=silent_after[0],
+        of=silent_after[1],
+        longest=longest_pause,
+        give_up=give_up[0],
+        window=give_up[1],
+    )
     with ExitStack() as stack:
-        tell = _told(call)
-        listeners: list[Callable[[WatchEvent], None]] = [tell, heard]
-
-        def everybody(event: WatchEvent) -> None:
-            for listener in listeners:
-                listener(event)
-
-        loop = Watch(
-            Files(call, _Remarks(call)),
-            WatchOptions(
-                interval=interval,
-                events=events,
-                damping=Damping(
-                    failures=silent_after[0],
-                    of=silent_after[1],
-                    longest=longest_pause,
-                    give_up=give_up[0],
-                    window=give_up[1],
-                ),
-            ),
-            tell=everybody,
-            stop=stop,
+        name = load(call).desired.stack
+        listeners: list[Callable[[WatchEvent], None]] = [_told(call), heard]
+        others = stack.enter_context(
+            beside(call, Asked(**asked), stack=name, listeners=listeners, scrub=files.scrub)
         )
-        stack.enter_context(_signals(loop, stop))
+        remarks.moved = others.alive
+        loop = Watch(
+            files,
+            WatchOptions(interval=interval, events=events, damping=damping),
+            tell=others.tell,
+            stop=stop,
+            alive=others.alive,
+        )
+        stack.enter_context(_signals(loop, stop, others))
         if once:
             loop.once()
         else:
@@ -152,8 +168,12 @@ class _Remarks:
     def __init__(self, call: Invocation) -> None:
         self._call = call
         self._said = ""
+        self.moved: Callable[[], None] = lambda: (
+            None
+        )  # what happens in a correction shows that the loop lives
 
     def __call__(self, event: Event) -> None:
+        self.moved()
         if isinstance(event, Remark) and event.diagnostic.summary != self._said:
             self._said = event.diagnostic.summary
             failure.show_diagnostics([event.diagnostic], self._call)
@@ -189,7 +209,7 @@ class _Heard:
 
 
 @contextmanager
-def _signals(loop: Watch, stop: StopRequest) -> Iterator[None]:
+def _signals(loop: Watch, stop: StopRequest, others: Beside) -> Iterator[None]:
     """SIGINT and SIGTERM stop it, the second of them at once; SIGHUP has the configuration read again."""
     import os
 
@@ -199,9 +219,13 @@ def _signals(loop: Watch, stop: StopRequest) -> Iterator[None]:
         if stop.requested:
             os._exit(ExitCode.INTERRUPTED)
         stop.request()
+        for tell in others.on_stop:
+            tell()
         write_notice("stopping: what is under way is finished and recorded; once more to leave at once")
 
     def reloads(_number: int, _frame: object) -> None:
+        for tell in others.on_reload:
+            tell()
         loop.reload()
 
     wanted = {signal.SIGINT: stops, signal.SIGTERM: stops, signal.SIGHUP: reloads}

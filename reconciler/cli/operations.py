@@ -1,0 +1,144 @@
+"""What a watch has beside its loop, as it was asked for: metrics and health, an audit log, webhooks, systemd, traces.
+
+Each is imported when it is asked for, and none of them when it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import __version__
+from reconciler.cli.options import Invocation
+from reconciler.model.desired import Secret
+from reconciler.model.watching import WatchEvent
+
+if TYPE_CHECKING:
+    from reconciler.operations.audience import Listener, Scrub
+    from reconciler.operations.webhook import Webhook
+
+JSON_HOOKS, SLACK_HOOKS = "RECONCILER_NOTIFY", "RECONCILER_NOTIFY_SLACK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line asks for. `listen` is an address, or None."""
+
+    listen: str | None = None
+    audit: str | None = None
+    notify: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Beside:
+    """`tell` gets the events of the watch, the others are called when the loop moves, when a signal asks for another
+    configuration, and for a stop. For signal handlers the last two."""
+
+    tell: Callable[[WatchEvent], None]
+    moved: list[Callable[[], None]] = field(default_factory=list)
+    on_reload: list[Callable[[], None]] = field(default_factory=list)
+    on_stop: list[Callable[[], None]] = field(default_factory=list)
+
+    def alive(self) -> None:
+        for call in self.moved:
+            call()
+
+
+@contextmanager
+def beside(
+    call: Invocation, asked: Asked, *, stack: str, listeners: Sequence[Listener], scrub: Scrub
+) -> Iterator[Beside]:
+    """`listeners` are told as well, before the others. Raises ReconcilerError for what cannot be had."""
+    from reconciler.operations.audience import Audience
+
+    def told(text: str) -> None:
+        call.terminal.tell(text)
+
+    with ExitStack() as ends:
+        made = Beside(tell=_nobody)
+        heard: list[Listener] = [*listeners, *_operations(call, asked, stack, made, ends, told)]
+        made.tell = Audience(heard, told=told, scrub=scrub)
+        yield made
+
+
+def _operations(
+    call: Invocation,
+    asked: Asked,
+    stack: str,
+    made: Beside,
+    ends: ExitStack,
+    told: Callable[[str], None],
+) -> Iterator[Listener]:
+    counted: Callable[[str], None] = _nobody
+    if asked.listen is not None:
+        from reconciler.operations.endpoints import Endpoints
+        from reconciler.operations.health import Health
+        from reconciler.operations.metrics import Metrics
+
+        health, metrics = Health(), Metrics(stack=stack, version=__version__)
+        at = ends.enter_context(Endpoints(asked.listen, health=health, metrics=metrics.render))
+        call.note(f"metrics and health are at http://{at.address}")
+        made.moved.append(health.tick)
+        counted = metrics.notified
+        yield health
+        yield metrics
+    if asked.audit is not None:
+        from reconciler.operations.audit import AuditLog
+
+        audit = AuditLog(Path(call.settings.path(asked.audit)), stack=stack, version=__version__, told=told)
+        ends.callback(audit.close)
+        made.on_reload.append(audit.reopen)
+        yield audit
+    hooks = _webhooks(call, asked)
+    if hooks:
+        from reconciler.operations.notify import Notifier
+
+        notifier = Notifier(hooks, stack=stack, version=__version__, told=told, counted=counted)
+        ends.callback(notifier.close)
+        yield notifier
+    yield from _around(call, stack, made, ends, told)
+
+
+def _around(
+    call: Invocation, stack: str, made: Beside, ends: ExitStack, told: Callable[[str], None]
+) -> Iterator[Listener]:
+    """What the environment asks for."""
+    if call.environ.get("NOTIFY_SOCKET"):
+        from reconciler.operations.systemd import Systemd
+
+        systemd = Systemd(call.environ)
+        ends.callback(systemd.close)
+        made.moved.append(systemd.tick)
+        made.on_reload.append(systemd.reloading)
+        made.on_stop.append(systemd.stopping)
+        yield systemd
+    if any(name.startswith("OTEL_EXPORTER_OTLP") for name in call.environ):
+        from reconciler.operations.traces import traces_of
+
+        traces = traces_of(call.environ, stack=stack, version=__version__, told=told)
+        if traces is not None:
+            ends.callback(traces.close)
+            yield traces
+
+
+def _nobody(_: object) -> None:
+    """Where nothing was asked for, nobody hears of it."""
+
+
+def _webhooks(call: Invocation, asked: Asked) -> list[Webhook]:
+    named = [
+        (url, slack)
+        for slack, urls in (
+            (False, (*asked.notify, *call.environ.get(JSON_HOOKS, "").split())),
+            (True, call.environ.get(SLACK_HOOKS, "").split()),
+        )
+        for url in urls
+    ]
+    if not named:
+        return []
+    from reconciler.operations.webhook import Format, Webhook
+
+    return [Webhook(url=Secret(url), format=Format.SLACK if slack else Format.JSON) for url, slack in named]
