@@ -23,6 +23,7 @@ from reconciler.stores.file import journal
 from reconciler.stores.file.journal import Header
 from reconciler.testing.store_conformance import STACK, a_state, created
 from tests.stores.places import a_store
+from tests.support.effort import effort
 
 HEADER = Header(stack=STACK, lineage="a-lineage", base=1)
 ENTRIES = [*created("a"), *created("b")]
@@ -83,7 +84,7 @@ def test_a_journal_cut_off_at_any_byte_keeps_every_whole_entry_and_nothing_else(
         assert (read is None) == (whole == 0), cut
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=effort(100, 10_000))
 @given(st.integers(0, len(encoded(ENTRIES)) - 2), st.integers(1, 255))
 def test_any_byte_changed_before_the_last_newline_is_damage_named_by_its_line(place: int, bits: int) -> None:
     data = bytearray(encoded(ENTRIES))

@@ -20,6 +20,7 @@ from reconciler.model.state import State
 from reconciler.stores import snapshot
 from reconciler.testing.store_conformance import STACK, a_state
 from tests.stores.places import a_store
+from tests.support.effort import effort
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/state.v1.schema.json").read_text())
 ALLOWS = jsonschema_rs.validator_for(SCHEMA)
@@ -248,7 +249,7 @@ def refused_or_read_as_it_stands(data: bytes) -> bool:
     return bool(state.to_dict() == stands)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=effort(100, 10_000))
 @given(
     st.lists(
         st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 4), st.binary(max_size=4)),
@@ -284,7 +285,7 @@ anything = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=effort(100, 10_000))
 @given(st.sampled_from(PLACES), anything)
 def test_values_changed_at_random_are_refused_or_allowed_by_the_schema(
     place: tuple[str, ...], value: object
