@@ -152,6 +152,13 @@ def test_what_needs_one_that_stands_is_put_back_whatever_that_one_needs() -> Non
     assert referee.tally["corrections"] == 1
 
 
+def test_what_needs_one_that_was_changed_by_hand_is_put_back() -> None:
+    """A limit that was changed on the one that is only reported held up all that need it, though it runs and answers."""
+    boxes = (Box(name="a", drift=REPORT), Box(name="b", needs="a"))
+    referee = lived(*boxes, of=(happens(10, "limit it", "a"), happens(100, "kill", "b")))
+    assert referee.tally["corrections"] == 1
+
+
 def test_what_is_protected_counts_among_what_drifted() -> None:
     """It did where a correction was refused, and not where it was told why."""
     boxes = (A, Box(name="b", protected=True), Box(name="c"))
