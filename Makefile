@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= auto
 FUZZ ?= --seconds 300 --runs 1000000
+CHAOS ?= --seconds 300 --runs 1000000
 CONTENTION ?= --processes 50 --rounds 20
 CRASH ?=
 SOAK_SECONDS ?= 60
@@ -20,7 +21,7 @@ COVERAGE_FLOOR ?= 91
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz lock-contention crash-matrix soak watch-soak wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz chaos lock-contention crash-matrix soak watch-soak wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
@@ -28,6 +29,7 @@ help:
 	@echo "make check   everything CI asks for: format, lint, types, imports, tests, coverage, docs, wheel"
 	@echo "make bench   measure (benchmarks/)"
 	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
+	@echo "make chaos   live hours of chaos with a watch, in virtual time (CHAOS='--seed 7 --runs 1 --story')"
 	@echo "make lock-contention  fifty processes contend for one lock, and fifty applies for one stack (CONTENTION='--open ...')"
 	@echo "make crash-matrix  kill every operation everywhere, or fill its disk, and see that it converges (CRASH='--backend memory')"
 	@echo "make soak    random life cycles that are killed, for SOAK_SECONDS=60 on SOAK_BACKEND=process"
@@ -62,6 +64,9 @@ docs: $(VENV)/.installed
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.sim $(CHAOS)
 
 lock-contention: $(VENV)/.test
 	$(BIN)/python -m tests.stores.contention $(CONTENTION)

@@ -32,6 +32,12 @@ _CAUSES: Mapping[Reason, Cause] = {
     Reason.CONFIG_CHANGED: Cause.FOLLOWS,
     Reason.ORPHAN: Cause.STRAY,
 }
+_STANDS = (
+    Reason.DRIFTED,
+    Reason.CONFIG_CHANGED,
+    Reason.EXPIRED,
+    Reason.TRIGGERED,
+)  # it is there, if not as applied
 _EXPLAINABLE = (Cause.UNKNOWN, Cause.PAUSED, Cause.EDITED)
 _RULES = (PROTECTION, TRIGGERS)
 
@@ -130,18 +136,18 @@ def chosen(
     plan: Plan, applied: Applied, addresses: Collection[Address], waiting: Collection[Address] = ()
 ) -> frozenset[Address]:
     """What is put back when these are asked for. What follows one of them, because it refers to it, goes with it, unless it is
-    `waiting`; what needs something that drifted and is not put back waits, as in an apply."""
+    `waiting`; what needs something that does not run any more and is not put back waits, as in an apply."""
     found = drifts(plan, applied)
     allowed = {drift.address for drift in found if correctable(drift)}.difference(waiting)
     wanted = {address for address in addresses if address in allowed}
     wanted |= set(_followers(plan, applied.desired, wanted, allowed))
-    away = {drift.address for drift in found if not foreseen(drift)} - wanted
+    ended = {drift.address for drift in found if drift.reason not in _STANDS}
     while True:
+        away = ended - wanted
         held = {address for address in wanted if not away.isdisjoint(_needs(applied.desired, address))}
         if not held:
             return frozenset(wanted)
         wanted -= held
-        away |= held
 
 
 def _needs(desired: Desired, address: Address) -> tuple[Address, ...]:

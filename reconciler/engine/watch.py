@@ -15,6 +15,7 @@ from typing import Protocol
 
 from reconciler.backends.base import Subscription
 from reconciler.core.damping import Damping
+from reconciler.core.drift import chosen
 from reconciler.core.vigil import Told, Verdict, Vigil
 from reconciler.engine.context import Context
 from reconciler.engine.correct import Correction, correct
@@ -344,14 +345,16 @@ class Watch:
                 self._correct(context, seen, verdict, lease)
 
     def _correct(self, context: Context, seen: DriftView, verdict: Verdict, lease: Lease) -> None:
+        resting = self._vigil.resting(context.clock.monotonic())
         try:
-            resting = self._vigil.resting(context.clock.monotonic())
             correction = correct(context, seen, verdict.due, lease, self._stop, waiting=resting)
         except PlanRefused as refused:
             self._told(self._vigil.opened(_refused(refused, context.clock.now())))
             return
         except StoreError:  # how far it came nobody can tell
-            self._vigil.put_off(verdict.due, context.clock.monotonic())
+            assert seen.plan is not None
+            meant = chosen(seen.plan, seen.applied, verdict.due, resting)
+            self._vigil.put_off(meant, context.clock.monotonic())
             raise
         finally:
             self._hear_stop()  # the run that is over had it wake itself

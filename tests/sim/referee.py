@@ -415,7 +415,15 @@ class Referee:
         if box.drift is not DriftPolicy.CORRECT or record is None or self.fair[address].may_give_up:
             return False
         needed = [name for name in self._needs(address)[:1] if name in self.records()]
-        return not box.protected and all(self._is_well(name) or self._heals(name) for name in needed)
+        return not box.protected and all(self._stands(name) or self._heals(name) for name in needed)
+
+    def _stands(self, address: str) -> bool:
+        """Really: it runs and answers, whatever else it is like."""
+        record = self.records()[address]
+        backend = self._backends[record.backend]
+        seen = next((s for s in backend.everything() if s.info.sandbox_id == record.sandbox_id), None)
+        answers = record.sandbox_id not in backend.deaf or not self.boxes()[address].asks
+        return seen is not None and record.status is Status.READY and seen.phase in RUNS and answers
 
     def _is_well(self, address: str) -> bool:
         """Really: it is there, runs, answers, and is as it was applied."""

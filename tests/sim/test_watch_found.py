@@ -63,6 +63,14 @@ def test_a_correction_that_the_store_cuts_short_is_paused_after() -> None:
     )
 
 
+def test_what_follows_another_is_paused_too_after_a_correction_that_was_cut_short() -> None:
+    """Only what was due of its own was: a follower that was half replaced by then was taken up again at once."""
+    follower = Box(name="b", backend="blunt", needs="a", refers=True)
+    killed, full = happens(10, "kill", "a"), happens(12.6, "full", "", 20)
+    referee = lived(Box(name="a", backend="blunt"), follower, of=(killed, full), lossy=0.0)
+    assert referee.tally["destroy"] == 2
+
+
 def test_corrections_count_though_their_state_cannot_be_saved_and_they_are_told() -> None:
     """They were made again and again, and nobody heard of them."""
     referee = lived(A, of=(happens(10, "unsaved", "", 800), happens(11, "flap", "a", 700)), lossy=0.0)
@@ -141,6 +149,13 @@ def test_what_needs_one_that_stands_is_put_back_whatever_that_one_needs() -> Non
         Box(name="c", backend="blunt", needs="b", refers=True),
     )
     referee = lived(*boxes, of=(happens(10, "pause", "a"), happens(100, "kill", "c")))
+    assert referee.tally["corrections"] == 1
+
+
+def test_what_needs_one_that_was_changed_by_hand_is_put_back() -> None:
+    """A limit that was changed on the one that is only reported held up all that need it, though it runs and answers."""
+    boxes = (Box(name="a", drift=REPORT), Box(name="b", needs="a"))
+    referee = lived(*boxes, of=(happens(10, "limit it", "a"), happens(100, "kill", "b")))
     assert referee.tally["corrections"] == 1
 
 
