@@ -100,8 +100,11 @@ class Endpoints:
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._connected, sock=self._socket, limit=self._limits.head)
         await self._end.wait()
+        # Nobody is let in any more, and who was let in a moment ago gets as far as to be hung up on: a server that is closed
+        # before that forgets him, and his socket stays open.
+        self._loop.remove_reader(self._socket)
+        await _turns()
         server.close()
-        await _turns()  # whoever was let in a moment ago gets as far as to be hung up on
         for task, writer in tuple(self._open.items()):
             task.cancel()
             writer.transport.abort()

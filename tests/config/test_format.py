@@ -20,7 +20,11 @@ from reconciler.errors import ConfigError
 from tests.config.test_schema import LANGUAGE
 from tests.support.effort import effort
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.yaml"))
+EXAMPLES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "examples").rglob("*.yaml")
+    if path.parent.name != "kubernetes"  # manifests, of several documents each
+)
 
 
 def text(block: str) -> str:

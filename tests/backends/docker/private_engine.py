@@ -6,6 +6,7 @@ Nothing it does shows in the machine's own engine. Needs root, dockerd and a mou
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -36,6 +37,9 @@ def lacks() -> str:
     return "" if static_busybox() else "there is no static busybox to make images of"
 
 
+_numbers = itertools.count()
+
+
 class PrivateEngine:
     """One dockerd in `folder`, whose path has to be short. Start it, and close it at the end."""
 
@@ -44,7 +48,7 @@ class PrivateEngine:
         self.root = folder / "root"
         self.log = folder / "log"
         self.url = f"unix://{folder}/d.sock"
-        number = os.getpid() % 60_000
+        number = (os.getpid() * 7 + next(_numbers)) % 60_000  # several at once in one process, too
         self._bridge = f"rt{number:x}"
         self._address = f"10.213.{number % 250}.1/24"
         self._process: subprocess.Popen[bytes] | None = None
