@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -23,6 +22,7 @@ from reconciler.model.watching import (
     WatchStarted,
 )
 from reconciler.operations.metrics import Metrics
+from tests.support.required import required
 
 INCIDENT = Incident(kind=IncidentKind.DRIFT, subject="web", summary="x", at=1000.0, cause=Cause.KILLED)
 
@@ -132,7 +132,7 @@ def test_names_are_as_a_linter_wants_them() -> None:
             assert family.name.endswith("_seconds")
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@required("promtool")
 def test_promtool_has_nothing_to_say() -> None:
     metrics = Metrics(stack="research", version="1")
     metrics(looked())
