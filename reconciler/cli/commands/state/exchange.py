@@ -59,7 +59,8 @@ def state_push(call: Invocation, *, file: str, force: bool, dry_run: bool, lock_
     """Store the state in FILE, as `reconciler state pull` wrote it; `-` reads standard input.
 
     It must be whole, and of this stack; older ones and those of another lineage need --force. It becomes the next serial.
-    The version before can be had again: `reconciler state history`.
+    One that is encrypted, as a server or a backup has it, is opened with the keys of the configuration. The version before
+    can be had again: `reconciler state history`.
     """
     from reconciler.engine.surgery import push
 
