@@ -344,7 +344,7 @@ class StoreConformance:
     def test_waiting_has_an_end(self, store: Store, other: Store) -> None:
         waits: list[LockInfo] = []
         with store.lock("apply"), pytest.raises(LockHeld):
-            other.lock("apply", timeout=0.05, on_wait=waits.append)
+            other.lock("apply", timeout=0.3, on_wait=waits.append)
         assert len(waits) == 1
 
     def test_a_dead_holders_lock_is_broken_at_once_and_said_so(
