@@ -24,18 +24,20 @@ _DIGEST = re.compile(r"(hmac-sha256:[0-9a-f]{32})?")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """What was done to the records. `after` is as it was written; when not `written`, for a dry run or because
-    nothing is to do, as it would be. `moved` holds from where to where, `forgotten` what was recorded."""
+    nothing is to do, as it would be. `moved` holds from where to where, `forgotten` what was recorded. `kept`: the store
+    has the version before still."""
 
     before: State | None
     after: State
     written: bool
     moved: tuple[tuple[Address, Address], ...] = ()
     forgotten: tuple[SandboxRecord, ...] = ()
+    kept: bool = True
 
     @property
     def backup(self) -> int | None:
-        """The serial that undoes it; None when nothing was written, or nothing was there before."""
-        return self.before.serial if self.written and self.before is not None else None
+        """The serial that undoes it; None when nothing was written, nothing was there before, or nothing is kept."""
+        return self.before.serial if self.written and self.kept and self.before is not None else None
 
 
 def move(
@@ -154,7 +156,8 @@ def _written(store: Store, lease: Lease, edit: Edit) -> Edit:
         if store.version(before.serial) != before:
             before = store.write(lease, before)
         after = replace(after, serial=max(after.serial, before.serial))
-    return replace(edit, before=before, after=store.write(lease, after), written=True)
+    written = store.write(lease, after)
+    return replace(edit, before=before, after=written, written=True, kept=store.keeps_versions)
 
 
 def _whole(data: bytes, place: str) -> State:

@@ -146,11 +146,13 @@ class Store(ABC):
 
     `keeps_key`: there is a place for the key of the secrets' digests. Where there is none, RECONCILER_STATE_KEY has to
     be set before there are secrets, and `secret_key(create=True)` raises StoreError without it.
+    `keeps_versions`: what a write replaces can be had again with `version`.
 
     Every store raises StoreError, StateCorrupt or StateTooNew, with the place and the next step in the message.
     """
 
     keeps_key: bool = True
+    keeps_versions: bool = True
 
     @abstractmethod
     def describe(self) -> str:

@@ -126,6 +126,11 @@ def test_a_file_that_cannot_be_written_is_an_error_that_names_it(project, capsys
     assert "no/such/place.dot" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_told_with_the_file(project, capsys):
+    assert run(["-C", str(project()), "graph", "-o", "/dev/full"]) == 1
+    assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
+
+
 def test_as_json_it_is_one_object_with_nodes_and_edges(project, capsys):
     assert run(["-C", str(project()), "graph", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -119,6 +119,20 @@ def test_a_disk_that_is_full_at_any_write_of_an_apply_is_told_and_nothing_is_los
     assert failed >= 3
 
 
+def test_a_full_disk_leaves_a_configuration_as_it_was(world: InMemory) -> None:
+    prepare(world, CREATE)
+    config = world.folder / "state" / "reconciler.yaml"
+    with small_disk(world.folder / "state"):
+        config.write_text("stack:   demo\nversion: 1\nsandboxes: {a: {}}\n")
+        fill(world.folder / "state", but=0)
+        before = config.read_bytes()
+        ended = world.run("-f", str(config), "fmt")
+        assert ended.code == 1
+        assert f"cannot rewrite {config}: No space left on device" in " ".join(ended.out.split())
+        assert config.read_bytes() == before
+        assert [path.name for path in config.parent.glob(".*.fmt")] == []
+
+
 def test_a_read_only_disk_is_told_before_anything_is_made(world: InMemory) -> None:
     prepare(world, CREATE)
     with small_disk(world.folder / "state"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stores.places import a_key
 from tests.support.cli import TIMEOUT, Folder, folder
 from tests.support.states import HangUp, Reply, Request, StateServer, keeping
 
@@ -77,13 +78,36 @@ def test_the_main_job_with_the_state_on_a_server(here: Folder, server: StateServ
     assert serials(server) == list(range(1, len(serials(server)) + 1))
 
     pulled = here("state", "pull").stdout
-    here("state", "rm", "worker[1]")
+    removed = here("state", "rm", "worker[1]")
+    assert "No older version is kept here" in removed.stderr
+    assert "state rollback" not in removed.stderr
     (here.path / "pulled.json").write_text(pulled)
     here("state", "push", "--force", "pulled.json")
     here("plan", "--detailed-exitcode", code=0)
     here("destroy", "--auto-approve")
     assert here.sandboxes() == []
     assert server.kept().lock is None
+
+
+def test_an_encrypted_state_lives_on_a_server_that_can_read_none_of_it(
+    here: Folder, server: StateServer
+) -> None:
+    text = config(server)
+    sealed = text.replace('"store": "http"', '"store": "http", "encryption": {"key": {"env": "SEALING"}}')
+    assert sealed != text
+    here.environ["SEALING"] = a_key()
+    here.write(sealed)
+    here("apply", "--auto-approve")
+    here("plan", "--detailed-exitcode", code=0)
+    here.write(sealed.replace("replicas: 2", "replicas: 3"))
+    here("apply", "--auto-approve")
+    kept = [body for _, body in server.kept().writes]
+    assert len(kept) >= 2
+    assert not [word for body in kept for word in (b"worker", b"127.0.0.1:") if word in body]
+    assert serials(server) == list(range(1, len(kept) + 1))
+    told = here("plan", code=1, environ={"SEALING": a_key(2)}).stderr
+    assert "is encrypted with another key than SEALING" in " ".join(told.split())
+    here("destroy", "--auto-approve")
 
 
 def test_no_credential_is_anywhere_but_in_the_request(here: Folder, server: StateServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.e2e.test_process_stack import until
+from tests.stores.places import a_key
 from tests.support.cli import Folder, folder
 from tests.support.postgres import Postgres, requires_postgres
 
@@ -50,6 +52,19 @@ class Shared:
                 return int(count)
         except psycopg.errors.UndefinedTable:
             return 0
+
+    def everything(self) -> str:
+        """All that the tables hold, but for who holds the lock."""
+        with psycopg.connect(self.server.url(), connect_timeout=10) as connection:
+            found = [
+                bytes(row[0])
+                for table in ("state", "version", "journal")
+                for row in connection.execute(
+                    f"select convert_to(each::text, 'UTF8') from {self.schema}.reconciler_{table} each".encode()
+                )
+            ]
+        assert found
+        return b"\n".join(found).decode()
 
 
 @pytest.fixture
@@ -105,6 +120,22 @@ def test_the_main_job_with_a_password_that_appears_nowhere(shared: Shared) -> No
     assert not [text for text in said if PASSWORD in text]
     here("destroy", "--auto-approve")
     assert here.sandboxes() == []
+
+
+def test_an_encrypted_state_is_killed_and_goes_on_and_no_row_tells_anything(shared: Shared) -> None:
+    here = shared.here
+    here.environ["RECONCILER_ENCRYPTION_KEY"] = a_key()
+    shared.declare("10s, encryption: {key: {env: RECONCILER_ENCRYPTION_KEY}}")
+    run = here.start("apply", "--auto-approve", "--parallelism", "1")
+    until(lambda: shared.rows("journal") >= 3)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate(timeout=60)
+    at_rest = shared.everything()
+    _converges(shared)
+    at_rest += shared.everything()
+    assert not [word for word in ("worker", "LOG_LEVEL", "127.0.0.1:", "hmac-sha256") if word in at_rest]
+    told = here("plan", code=1, environ={"RECONCILER_ENCRYPTION_KEY": a_key(2)}).stderr
+    assert "is encrypted with another key than RECONCILER_ENCRYPTION_KEY" in " ".join(told.split())
 
 
 def test_a_url_that_is_not_set_is_told_by_its_option_and_variable(shared: Shared) -> None:

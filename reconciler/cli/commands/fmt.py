@@ -13,6 +13,7 @@ from reconciler.cli.options import Invocation, command
 from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import CYAN, GREEN, RED, Style, harmless
 from reconciler.cli.views.values import counted
+from reconciler.errors import ReconcilerError
 
 
 @command("fmt")
@@ -74,5 +75,9 @@ def _rewrite(path: Path, text: str) -> None:
             file.write(text)
         fresh.chmod(real.stat().st_mode & 0o7777)
         fresh.replace(real)
+    except OSError as error:  # a full disk does not say which file it was
+        raise ReconcilerError(
+            f"cannot rewrite {path}: {error.strerror or error}", hint="it is as it was"
+        ) from error
     finally:
         fresh.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import harmless
 from reconciler.cli.views.values import counted
 from reconciler.cli.wiring import load, opened
+from reconciler.errors import ReconcilerError
 from reconciler.model.desired import Desired
 from reconciler.model.plan import Plan
 
@@ -54,7 +55,11 @@ def graph(call: Invocation, *, form: str, planned: bool, output: str | None) -> 
     if output is None:
         call.terminal.answer(text)
         return ExitCode.DONE
-    Path(call.settings.path(output)).write_text(text, encoding="utf-8", newline="")
+    try:
+        Path(call.settings.path(output)).write_text(text, encoding="utf-8", newline="")
+    except (OSError, ValueError) as error:  # a full disk does not say which file it was
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ReconcilerError(f"cannot write {output}: {reason}", hint="name a place with -o") from error
     call.note(f"{counted(len(made.nodes), 'group')} written to {harmless(output)}.")
     return ExitCode.DONE
 

@@ -64,13 +64,18 @@ def rollback_told(edit: Edit) -> str:
 def undo_text(edit: Edit) -> str:
     """The way back; "" when there is nothing to go back to."""
     if edit.backup is None:
+        if edit.written and edit.before is not None and not edit.kept:
+            return (
+                f"No older version is kept here. Serial {edit.before.serial}, from before, may be had from the server that "
+                "keeps the state, for `reconciler state push --force`."
+            )
         return ""
     return f"The version before is serial {edit.backup}. To undo: {_undo(edit.backup)}"
 
 
 def edit_dict(edit: Edit, kind: str) -> dict[str, Any]:
     """One object: what changed, the serial now, and the serial and the command that undo it (null when nothing was
-    written)."""
+    written, or the store keeps no versions)."""
     return {
         "type": kind,
         "written": edit.written,

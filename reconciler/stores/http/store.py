@@ -51,6 +51,7 @@ class HttpStore(Store):
         "update_method",
     )
     keeps_key = False
+    keeps_versions = False
 
     def __init__(
         self,
