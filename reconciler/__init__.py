@@ -12,12 +12,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from reconciler.backends.base import SandboxBackend
     from reconciler.backends.local import LocalContainerBackend
+    from reconciler.backends.remote import RemoteSandboxBackend
     from reconciler.engine.ready import wait_for_sandbox_ready, wait_for_sandbox_ready_async
     from reconciler.model.desired import SandboxSpec
     from reconciler.model.observed import SandboxInfo
 
 _HOME = {
     "LocalContainerBackend": "reconciler.backends.local",
+    "RemoteSandboxBackend": "reconciler.backends.remote",
     "SandboxBackend": "reconciler.backends.base",
     "SandboxInfo": "reconciler.model.observed",
     "SandboxSpec": "reconciler.model.desired",
@@ -27,6 +29,7 @@ _HOME = {
 
 __all__ = [
     "LocalContainerBackend",
+    "RemoteSandboxBackend",
     "SandboxBackend",
     "SandboxInfo",
     "SandboxSpec",

@@ -26,6 +26,7 @@ _OURS: Mapping[str, str] = {
     "docker": "reconciler.backends.docker:DockerBackend",
     "memory": "reconciler.backends.memory:MemoryBackend",
     "process": "reconciler.backends.process:ProcessBackend",
+    "remote": "reconciler.backends.remote:RemoteSandboxBackend",
 }
 _EXTRAS = frozenset({"docker", "kubernetes"})  # ours that need an SDK, by type name
 

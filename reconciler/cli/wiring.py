@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reconciler.cli.options import Invocation
     from reconciler.config.configure import Configuration
     from reconciler.engine.context import Context
-    from reconciler.model.desired import Desired, StoreConfig
+    from reconciler.model.desired import BackendConfig, Desired, StoreConfig
     from reconciler.model.event import Event
     from reconciler.stores.base import Store
 
@@ -63,6 +63,13 @@ def opened_store(call: Invocation) -> Iterator[tuple[Desired, Store]]:
 def store_of(desired: Desired, call: Invocation) -> Store:
     """The open store of a configuration, its credentials read."""
     return _opened_with(desired.store, call, desired.stack, Path(desired.directory))
+
+
+def keyed(config: BackendConfig, call: Invocation, directory: str) -> BackendConfig:
+    """A backend's configuration with its key read. Raises ConfigError."""
+    from reconciler.config.references import with_key
+
+    return with_key(config, directory=directory, environ=call.environ, run=run_secret_command)
 
 
 def store_elsewhere(call: Invocation, file: str, desired: Desired) -> Store:
@@ -113,7 +120,8 @@ def opened(
                 _refuse_lost_key(store)
                 key = store.secret_key(create=writes if store.keeps_key else _has_secrets(desired))
             desired = resolve_secrets(desired, key=key, environ=call.environ, run=run_secret_command)
-        backends = BackendPool(desired.backends, open_backend)
+        directory = desired.directory
+        backends = BackendPool(desired.backends, lambda config: open_backend(keyed(config, call, directory)))
         stack.callback(backends.close)
         yield Context(
             desired=desired,

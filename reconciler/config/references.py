@@ -1,6 +1,6 @@
-"""Credentials of the store by reference: from `{env: NAME}`, `{file: PATH}` or `{command: […]}` to a value.
+"""Credentials of the store and of backends by reference: from `{env: NAME}`, `{file: PATH}` or `{command: […]}` to a value.
 
-They are read when the store is opened and stay in `Secret`; state, plan and messages know where they come from at most.
+They are read when that is opened and stay in `Secret`; state, plan and messages know where they come from at most.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from reconciler.config.secrets import read_reference
 from reconciler.errors import ConfigError
-from reconciler.model.desired import Secret, SecretRef, StoreConfig
+from reconciler.model.desired import BackendConfig, Secret, SecretRef, StoreConfig
 
+_KEYED = frozenset({"remote", "url"})
 _KINDS = ("env", "file", "command")
 
 
@@ -24,11 +25,33 @@ def with_credentials(
     for option, value in config.options.items():
         found = _reference(value)
         if found is not None:
-            text = read_reference(found, f"`state.{option}`", directory=directory, environ=environ, run=run)
-            if not text:
-                raise ConfigError(f"`state.{option}` is empty ({found.source})", hint="give it a value")
-            options[option] = Secret(text)
+            options[option] = _read(found, f"state.{option}", directory, environ, run)
     return replace(config, options=options)
+
+
+def with_key(
+    config: BackendConfig, *, directory: str, environ: Mapping[str, str], run: Callable[[Sequence[str]], str]
+) -> BackendConfig:
+    """The same with a `Secret` for the `api_key` of a backend of ours; a third party's options are its own. As
+    `with_credentials` otherwise."""
+    found = _reference(config.options.get("api_key")) if config.type in _KEYED else None
+    if found is None:
+        return config
+    secret = _read(found, f"backends.{config.name}.api_key", directory, environ, run)
+    return replace(config, options={**config.options, "api_key": secret})
+
+
+def _read(
+    found: SecretRef,
+    what: str,
+    directory: str,
+    environ: Mapping[str, str],
+    run: Callable[[Sequence[str]], str],
+) -> Secret:
+    text = read_reference(found, f"`{what}`", directory=directory, environ=environ, run=run)
+    if not text:
+        raise ConfigError(f"`{what}` is empty ({found.source})", hint="give it a value")
+    return Secret(text)
 
 
 def _reference(value: object) -> SecretRef | None:

@@ -88,6 +88,15 @@ def connection_to(
     return http.client.HTTPConnection(*_place(proxy), timeout=timeout), url
 
 
+def target_of(url: str) -> str:
+    """The request target for this URL on a connection that leads to its host, or to the environment's proxy for it."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http" and not goes_direct(url) and proxy_for("http", host) is not None:
+        return url
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
 def connect_within(connection: http.client.HTTPConnection, timeout: float) -> None:
     """Connect it; from now on its whole use may take `timeout` seconds, all but the name look-up."""
     deadline = time.monotonic() + timeout

@@ -14,12 +14,15 @@ from reconciler.backends.apple import AppleBackend
 from reconciler.backends.base import SandboxBackend
 from reconciler.backends.memory import MemoryBackend
 from reconciler.backends.process import ProcessBackend
+from reconciler.backends.remote import RemoteSandboxBackend
 from reconciler.model.observed import SandboxInfo
 from reconciler.testing.backend_conformance import BackendConformance
 from tests.backends.fake_container import NEW, OLD, Engine
 from tests.backends.processes import ISOLATIONS, pids
 from tests.backends.seed_contract import RUNNING, SeedBackend
+from tests.support.provisioner import provisioner
 from tests.support.running import EngineLike
+from tests.support.servers import free_port
 
 
 class TestMemory(BackendConformance):
@@ -111,6 +114,25 @@ class TestApple(BackendConformance):
 
     def unreachable(self) -> SandboxBackend:
         return AppleBackend(self.stopped.binary)
+
+
+class TestRemote(BackendConformance):
+    """On a provisioner that serves over real HTTP."""
+
+    @pytest.fixture
+    def backend(self) -> Iterator[SandboxBackend]:
+        with provisioner() as self.provisioner:
+            self.options = {"url": self.provisioner.url, "api_key": "the-key"}
+            yield RemoteSandboxBackend(**self.options)
+
+    def another(self, backend: SandboxBackend) -> SandboxBackend:
+        return RemoteSandboxBackend(**self.options)
+
+    def kill(self, backend: SandboxBackend, info: SandboxInfo) -> None:
+        self.provisioner.kill_pod(info.sandbox_id)
+
+    def unreachable(self) -> SandboxBackend:
+        return RemoteSandboxBackend(f"http://127.0.0.1:{free_port()}", timeout=0.5)
 
 
 class TestBackendOfTheSeed(BackendConformance):

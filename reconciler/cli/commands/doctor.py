@@ -11,7 +11,7 @@ from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import Invocation, command
 from reconciler.cli.views.checks import Check, checks_text
 from reconciler.cli.views.jsonline import line
-from reconciler.cli.wiring import load, store_of
+from reconciler.cli.wiring import keyed, load, store_of
 from reconciler.errors import ConfigError, ReconcilerError
 from reconciler.model.desired import BackendConfig, Desired
 
@@ -48,7 +48,7 @@ def _checks(call: Invocation) -> Iterator[Check]:
             detail=error.message,
             fix="`reconciler validate` shows where",
         )
-        yield from _backend(BackendConfig(name="local", type="process"))
+        yield from _backend(BackendConfig(name="local", type="process"), call, "")
         return
     count = len(desired.sandboxes)
     yield Check(
@@ -56,7 +56,7 @@ def _checks(call: Invocation) -> Iterator[Check]:
     )
     yield from _store(desired, call)
     for name in sorted(desired.backends):
-        yield from _backend(desired.backends[name])
+        yield from _backend(desired.backends[name], call, desired.directory)
 
 
 def _store(desired: Desired, call: Invocation) -> Iterator[Check]:
@@ -72,12 +72,12 @@ def _store(desired: Desired, call: Invocation) -> Iterator[Check]:
         yield _failed(f"store {desired.store.type}", error)
 
 
-def _backend(config: BackendConfig) -> Iterator[Check]:
+def _backend(config: BackendConfig, call: Invocation, directory: str) -> Iterator[Check]:
     from reconciler.backends.registry import open_backend
 
     subject = f"backend {config.name} ({config.type})"
     try:
-        with closing(open_backend(config)) as backend:
+        with closing(open_backend(keyed(config, call, directory))) as backend:
             yield from _told(subject, backend.check())
     except ReconcilerError as error:
         yield _failed(subject, error)
