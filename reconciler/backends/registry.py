@@ -27,6 +27,7 @@ _OURS: Mapping[str, str] = {
     "memory": "reconciler.backends.memory:MemoryBackend",
     "process": "reconciler.backends.process:ProcessBackend",
     "remote": "reconciler.backends.remote:RemoteSandboxBackend",
+    "url": "reconciler.backends.url:UrlBackend",
 }
 _EXTRAS = frozenset({"docker", "kubernetes"})  # ours that need an SDK, by type name
 

@@ -97,11 +97,14 @@ def opened(
     emit: Callable[[Event], None] | None = None,
     secrets: bool = True,
     writes: bool = False,
+    keys: bool = True,
 ) -> Iterator[Context]:
-    """Everything a workflow needs. `secrets` False leaves them unread, for looks that compare no settings. `writes`
+    """Everything a workflow needs. `secrets` False leaves them unread, for looks that compare no settings; `keys` False
+    those of the backends, for runs that ask none. `writes`
     makes the key of their digests if there is none yet, which only a run that may write is allowed to."""
     from reconciler.backends.registry import open_backend
     from reconciler.config.inputs import inputs_of
+    from reconciler.config.references import without_key
     from reconciler.config.secrets import resolve_secrets
     from reconciler.engine.clock import SystemClock
     from reconciler.engine.context import BackendPool, Context
@@ -120,8 +123,8 @@ def opened(
                 _refuse_lost_key(store)
                 key = store.secret_key(create=writes if store.keeps_key else _has_secrets(desired))
             desired = resolve_secrets(desired, key=key, environ=call.environ, run=run_secret_command)
-        directory = desired.directory
-        backends = BackendPool(desired.backends, lambda config: open_backend(keyed(config, call, directory)))
+        ready = partial(keyed, call=call, directory=desired.directory) if keys else without_key
+        backends = BackendPool(desired.backends, lambda config: open_backend(ready(config)))
         stack.callback(backends.close)
         yield Context(
             desired=desired,

@@ -41,6 +41,14 @@ def with_key(
     return replace(config, options={**config.options, "api_key": secret})
 
 
+def without_key(config: BackendConfig) -> BackendConfig:
+    """The same for a run that asks no backend, and so needs no key."""
+    if config.type not in _KEYED:
+        return config
+    options = {name: value for name, value in config.options.items() if name != "api_key"}
+    return replace(config, options=options)
+
+
 def _read(
     found: SecretRef,
     what: str,

@@ -15,7 +15,7 @@ from reconciler.core.identity import is_ours, sandbox_id
 from reconciler.core.imports import Key, is_the_recorded
 from reconciler.core.moves import renamed
 from reconciler.model.capabilities import Capabilities
-from reconciler.model.desired import Address
+from reconciler.model.desired import Address, DesiredSandbox
 from reconciler.model.lifecycle import Move
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.state import SandboxRecord
@@ -24,13 +24,14 @@ from reconciler.model.state import SandboxRecord
 @dataclass(slots=True, kw_only=True)
 class Holdings:
     """`live` are ours by address, `taken` everybody else's by backend and id. `unlabelled` are records of objects that are
-    ours without labels of ours; `importing` what is to be taken over, by key."""
+    ours without labels of ours; `importing` what is to be taken over, by key; `elsewhere` what is declared, was made by others, and is not recorded yet."""
 
     stack: str
     lineage: str
     records: Mapping[Address, SandboxRecord]
     unlabelled: Mapping[Key, SandboxRecord]
     importing: Mapping[Key, Address]
+    elsewhere: Mapping[Key, Address] = field(default_factory=dict)
     released: frozenset[Key] = frozenset()
     moved: tuple[Move, ...] = ()
     declared: frozenset[Address] = frozenset()
@@ -53,6 +54,8 @@ class Holdings:
         key = (seen.backend, seen.info.sandbox_id)
         if key in self.importing:
             return self.importing[key]
+        if key in self.elsewhere:
+            return self.elsewhere[key]
         if key in self.released:
             return None
         if is_ours(seen, self.stack, self.lineage):
@@ -111,4 +114,20 @@ def recorded_without_labels(
         (record.backend, record.sandbox_id): record
         for record in records.values()
         if record.imported or not capabilities.get(record.backend, plain).owns
+    }
+
+
+def made_elsewhere(
+    stack: str,
+    wanted: Mapping[Address, DesiredSandbox],
+    records: Mapping[Address, SandboxRecord],
+    capabilities: Mapping[str, Capabilities],
+) -> Mapping[Key, Address]:
+    """What is declared on a backend whose sandboxes others make, and is not recorded: no listing shows it, so it is
+    looked at by the name it will have."""
+    plain = Capabilities()
+    return {
+        (sandbox.backend, sandbox_id(stack, address, 1)): address
+        for address, sandbox in wanted.items()
+        if address not in records and capabilities.get(sandbox.backend, plain).made_elsewhere
     }

@@ -242,6 +242,8 @@ class Judge:
 
     def _compared(self, case: _Case, current: ObservedSandbox) -> tuple[FieldChange, ...]:
         wanted, record, able = case.wanted, case.record, case.able
+        if case.able.made_elsewhere and record is None:
+            return ()  # nobody here knows how it was made
         if case.importing:
             return compare(applied(case.kept, current)[0], case.kept, current, wanted, able)
         label = current.owner.spec_hash if current.owner else ""
@@ -282,6 +284,7 @@ class Judge:
             and owner.address != wanted.address
             and case.able.relabels
             and not case.importing,
+            elsewhere=case.able.made_elsewhere,
             changed=len(changes),
             outside=sum(change.outside for change in changes),
             forced=sum(change.forces_replacement for change in changes),
@@ -408,6 +411,7 @@ class Judge:
                 declared=False,
                 destroy_all=destroy,
                 let_go=not destroy and self._is_let_go(address),
+                elsewhere=current is not None and self._capabilities(current.backend).made_elsewhere,
                 recorded=None if record is None else record.status,
                 phase=None if current is None else current.phase,
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.holdings import Holdings, recorded_without_labels
+from reconciler.core.holdings import Holdings, made_elsewhere, recorded_without_labels
 from reconciler.core.imports import Takeovers, pending, takeovers
 from reconciler.core.judge import Judge
 from reconciler.core.moves import misses, moved_state
@@ -148,6 +148,7 @@ class _Planner:
             records=self.records,
             unlabelled=recorded_without_labels(self.records, options.capabilities),
             importing=found.targets,
+            elsewhere=made_elsewhere(desired.stack, self.wanted, self.records, options.capabilities),
             released=released,
             moved=desired.moved,
             declared=frozenset(self.wanted),

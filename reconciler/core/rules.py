@@ -21,7 +21,7 @@ class Facts:
     the state speaks of; `failed` that its last create is known to have failed; `resumable` that a paused one can be
     made to go on; `silent` that it was probed in vain, again and again. `importing`: it was made by others, and is to be taken over now. `asked`, `expired`, `triggered`: it is to be
     replaced whatever it is like. `protected`: it must not be replaced. `let_go`: an entry of `removed` says that it runs on. `relabel`: its labels speak of
-    another address, and can be changed."""
+    another address, and can be changed. `elsewhere`: others made it and others end it, so it is recorded at most."""
 
     declared: bool
     destroy_all: bool = False
@@ -40,6 +40,7 @@ class Facts:
     silent: bool = False
     protected: bool = False
     relabel: bool = False
+    elsewhere: bool = False
     changed: int = 0
     outside: int = 0
     forced: int = 0
@@ -69,6 +70,48 @@ def _gone(facts: Facts) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule(
+        name="exists elsewhere, and is not wanted any more",
+        when=lambda f: f.elsewhere and f.live and (f.destroy_all or not f.declared),
+        action=Action.FORGET,
+        reason=Reason.LEFT,
+        why="it was not made here, so it is not destroyed from here",
+    ),
+    Rule(
+        name="exists elsewhere, not recorded",
+        when=lambda f: f.elsewhere and f.live and f.same_backend and f.recorded is None,
+        action=Action.ADOPT,
+        reason=Reason.ELSEWHERE,
+        why="it is there already: it is recorded, and waited for as any other",
+    ),
+    Rule(
+        name="exists elsewhere, never seen ready",
+        when=lambda f: f.elsewhere and f.live and f.same_backend and f.recorded is not Status.READY,
+        action=Action.ADOPT,
+        reason=Reason.UNFINISHED,
+        why="an earlier run waited for it in vain, and waiting is all that can be done",
+    ),
+    Rule(
+        name="exists elsewhere, and is declared otherwise",
+        when=lambda f: f.elsewhere and f.live and f.same_backend and f.changed > 0,
+        action=Action.UPDATE,
+        reason=Reason.CONFIG_CHANGED,
+        why="only the record changes",
+    ),
+    Rule(
+        name="exists elsewhere, and does not answer",
+        when=lambda f: f.elsewhere and f.same_backend and (f.phase is Phase.UNREADY or (f.live and f.silent)),
+        action=Action.ADOPT,
+        reason=Reason.SILENT,
+        why="it was ready, and others must mend it: it is waited for",
+    ),
+    Rule(
+        name="exists elsewhere",
+        when=lambda f: f.elsewhere and f.live and f.same_backend,
+        action=None,
+        reason=None,
+        why="whatever it is like, it is neither replaced nor repaired from here",
+    ),
     Rule(
         name="destroy everything that is live",
         when=lambda f: f.destroy_all and f.live,

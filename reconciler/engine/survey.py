@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.core.closer import wants_closer_look
+from reconciler.core.holdings import made_elsewhere
 from reconciler.core.imports import pending
 from reconciler.core.moves import moved_state
 from reconciler.core.planner import PlanOptions, make_plan
@@ -16,6 +17,7 @@ from reconciler.core.support import support_diagnostics
 from reconciler.engine.context import Context
 from reconciler.engine.refresh import look
 from reconciler.errors import ConfigError, Refused
+from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Address, Desired
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import Observed, ObservedSandbox
@@ -52,7 +54,7 @@ class View:
             elif owner is not None and ours and not self._is_released(seen):
                 found.setdefault(owner.address, seen)
         for step in self.plan.steps:
-            if step.reason in (Reason.IMPORTED, Reason.MOVED) and step.current is not None:
+            if step.reason in (Reason.IMPORTED, Reason.MOVED, Reason.ELSEWHERE) and step.current is not None:
                 found.setdefault(step.address, step.current)
         return found
 
@@ -108,7 +110,7 @@ def survey(
     observed = (
         look(
             {name: context.backends.get(name) for name in sorted(names)},
-            unlabelled=_unlabelled(desired, state, destroy=destroy),
+            unlabelled=_unlabelled(desired, state, capabilities, destroy=destroy),
             closer=None if destroy else closer,
         )
         if selection.refresh
@@ -137,14 +139,18 @@ def _nothing_recorded(stack: str) -> Refused:
     )
 
 
-def _unlabelled(desired: Desired, state: State | None, *, destroy: bool) -> Mapping[str, Collection[str]]:
-    """What was imported or is to be, by backend: no listing by label shows it."""
+def _unlabelled(
+    desired: Desired, state: State | None, capabilities: Mapping[str, Capabilities], *, destroy: bool
+) -> Mapping[str, Collection[str]]:
+    """What was imported or is to be, or made elsewhere, by backend: no listing by label shows it."""
     records = {} if state is None else state.sandboxes
     ids: dict[str, set[str]] = defaultdict(set)
     for record in records.values():
-        if record.imported:
+        if record.imported or capabilities.get(record.backend, Capabilities()).made_elsewhere:
             ids[record.backend].add(record.sandbox_id)
     if not destroy:
+        for backend, sandbox_id in made_elsewhere(desired.stack, desired.sandboxes, records, capabilities):
+            ids[backend].add(sandbox_id)
         for address, entry in pending(desired, records):
             ids[desired.sandboxes[address].backend].add(entry.id)
     return ids

@@ -25,6 +25,7 @@ class Capabilities:
     contract alone): ownership then rests on the recorded id. `exposes_environment`: whoever may inspect a sandbox reads
     its environment. `seals_isolated`: with `network: isolated` nothing gets in either, so ports and probes through the
     network make no sense. `restarts`: what ended, or does not answer, can be stopped and started with everything it holds.
+    `made_elsewhere`: sandboxes are there whatever we do; they are recorded and forgotten, never made or destroyed.
     """
 
     fields: Mapping[str, Support] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Capabilities:
     exposes_environment: bool = False
     seals_isolated: bool = False
     restarts: bool = False
+    made_elsewhere: bool = False
     logs: bool = False
     exec: bool = False
     events: bool = False

@@ -65,6 +65,8 @@ class Reason(StrEnum):
     MOVED = "moved"
     LET_GO = "let_go"
     SEEN = "seen"
+    ELSEWHERE = "elsewhere"
+    LEFT = "left"
     REVERTED = "reverted"
 
     @property
@@ -96,6 +98,8 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.TRIGGERED: "goes with what `replace_triggered_by` names",
     Reason.MOVED: "it has another address now",
     Reason.LET_GO: "declared in `removed` with `destroy: false`: it runs on, and is nobody's",
+    Reason.ELSEWHERE: "it exists elsewhere: it is recorded and waited for, not created",
+    Reason.LEFT: "it exists elsewhere: only its record goes, and it runs on",
     Reason.SEEN: "recorded as it is seen",
     Reason.REVERTED: "its rollout failed, so it goes back to what was healthy",
 }

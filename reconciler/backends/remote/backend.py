@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
+from reconciler.backends import trust
 from reconciler.backends.base import Capabilities, SandboxBackend
-from reconciler.backends.remote import trust
 from reconciler.backends.remote.capabilities import CAPABILITIES
 from reconciler.backends.remote.entries import SANDBOX_ID, listed, sandbox
 from reconciler.backends.remote.wire import Wire

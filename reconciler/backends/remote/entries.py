@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from reconciler.backends.answers import shown
+from reconciler.backends.trust import is_address
 from reconciler.errors import Permanent
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
 SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?", re.ASCII)
-_ADDRESS = re.compile(r"[!-~]{1,2000}", re.ASCII)
 _PHASES: Mapping[str, tuple[Phase, str]] = {
     "Pending": (Phase.PENDING, ""),
     "Running": (Phase.STARTING, ""),  # up, not known to answer
@@ -71,22 +70,4 @@ def _the_worse(seen: ObservedSandbox) -> ObservedSandbox:
         info=seen.info,
         phase=Phase.UNKNOWN,
         detail="malformed listing of the provisioner: it is in there twice",
-    )
-
-
-def is_address(url: object) -> bool:
-    """An http URL with a host, a port that is one, and nobody's name in it."""
-    if not isinstance(url, str) or _ADDRESS.fullmatch(url) is None:
-        return False
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    return (
-        parts.scheme in ("http", "https")
-        and bool(parts.hostname)
-        and port != 0
-        and parts.username is None
-        and parts.password is None
     )

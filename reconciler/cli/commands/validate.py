@@ -21,7 +21,7 @@ def validate(call: Invocation) -> int:
 
     if call.settings.json:
         call.events.begin()
-    with opened(call, secrets=False) as context:
+    with opened(call, secrets=False, keys=False) as context:
         found = survey.validate(context)
         failure.show_diagnostics(found, call)
         errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in found)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-from reconciler.backends.remote.entries import is_address
 from reconciler.errors import ConfigError
 from reconciler.model.desired import Secret
 
 _PRINTABLE = re.compile(r"[!-~]([ -~]*[!-~])?", re.ASCII)
+_ADDRESS = re.compile(r"[!-~]{1,2000}", re.ASCII)
 _FILES = ("ca_cert", "client_cert", "client_key")
 
 
@@ -67,3 +68,21 @@ def trust(url: str, tls: object) -> ssl.SSLContext | None:
                 hint="they are PEM files that belong together, the key without a passphrase",
             ) from None
     return context
+
+
+def is_address(url: object) -> bool:
+    """An http URL with a host, a port that is one, and nobody's name in it."""
+    if not isinstance(url, str) or _ADDRESS.fullmatch(url) is None:
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and port != 0
+        and parts.username is None
+        and parts.password is None
+    )
