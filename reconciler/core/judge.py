@@ -20,10 +20,10 @@ from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.repair import ladder
 from reconciler.core.rules import Facts, Rule, decide
 from reconciler.core.select import recorded_labels
-from reconciler.core.succession import comes_first, cost
+from reconciler.core.succession import RECORDED_ONLY, comes_first, cost
 from reconciler.errors import Refused
 from reconciler.model.address import covers
-from reconciler.model.capabilities import Capabilities
+from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec, fingerprint
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
@@ -333,7 +333,9 @@ class Judge:
             unchanged=len(spec) - sum(change.path in spec for change in changes),
             detail=self._detail(rule, case),
             because=rule.why,
-            cost=cost(
+            cost=RECORDED_ONLY
+            if rule.action is Action.UPDATE and _is_record_alone(changes, case.able)
+            else cost(
                 rule.action,
                 wanted,
                 case.leftovers,
@@ -515,6 +517,13 @@ class Judge:
                 position=case.wanted.at("lifecycle"),
             )
         )
+
+
+def _is_record_alone(changes: Sequence[FieldChange], able: Capabilities) -> bool:
+    """Whether the backend goes without all that changes, so that the sandbox stays as it is."""
+    return bool(changes) and all(
+        able.support(change.path, change.after) is not Support.ENFORCED for change in changes
+    )
 
 
 def _is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:

@@ -56,6 +56,9 @@ def goes_ahead(step: Step, records: Mapping[Address, SandboxRecord]) -> bool:
     return not (stays and answered)
 
 
+RECORDED_ONLY = "recorded only: the backend cannot enforce it, so the sandbox stays as it is"
+
+
 def cost(
     action: Action,
     wanted: DesiredSandbox,

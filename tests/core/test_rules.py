@@ -11,6 +11,20 @@ from reconciler.model.state import Status
 UP = Phase.STARTING
 
 CASES: dict[str, Facts] = {
+    "exists elsewhere, and is not wanted any more": Facts(
+        declared=False, recorded=Status.READY, phase=UP, elsewhere=True
+    ),
+    "exists elsewhere, not recorded": Facts(declared=True, phase=UP, elsewhere=True),
+    "exists elsewhere, never seen ready": Facts(
+        declared=True, recorded=Status.TAINTED, phase=UP, elsewhere=True, changed=1
+    ),
+    "exists elsewhere, and is declared otherwise": Facts(
+        declared=True, recorded=Status.READY, phase=UP, elsewhere=True, changed=1
+    ),
+    "exists elsewhere, and does not answer": Facts(
+        declared=True, recorded=Status.READY, phase=Phase.UNREADY, elsewhere=True
+    ),
+    "exists elsewhere": Facts(declared=True, recorded=Status.READY, phase=UP, elsewhere=True, asked=True),
     "destroy everything that is live": Facts(
         declared=False, destroy_all=True, recorded=Status.READY, phase=UP
     ),

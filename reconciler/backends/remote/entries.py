@@ -54,7 +54,7 @@ def sandbox(data: object, sandbox_id: str) -> ObservedSandbox:
         detail = f"malformed entry of the provisioner: its status is {shown(status)}"
     if not is_address(url):
         if not phase.is_dead:
-            phase, detail = Phase.UNKNOWN, f"malformed entry of the provisioner: its URL is {shown(url)}"
+            phase, detail = Phase.UNKNOWN, "malformed entry of the provisioner: its URL is no http address"
         url = ""
     if entry.get("sandbox_id") != sandbox_id:
         phase = Phase.UNKNOWN
