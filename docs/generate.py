@@ -19,6 +19,8 @@ from reconciler.backends.apple.capabilities import CAPABILITIES as apple_capabil
 from reconciler.backends.docker.capabilities import CAPABILITIES as docker_capabilities  # noqa: N811
 from reconciler.backends.process.isolation import capabilities as process_capabilities
 from reconciler.backends.registry import backend_types
+from reconciler.backends.remote.capabilities import CAPABILITIES as remote_capabilities  # noqa: N811
+from reconciler.backends.url import CAPABILITIES as url_capabilities  # noqa: N811
 from reconciler.cli.main import LISTING, cli
 from reconciler.cli.options import base_options, config_options
 from reconciler.config.schemas import schema_text
@@ -248,7 +250,12 @@ def _fields() -> Iterator[str]:
         "The limit on memory is per process. This is the table of a Linux machine."
     )
     yield from _rest(with_bwrap)
-    for kind, able in (("docker", docker_capabilities), ("apple", apple_capabilities)):
+    for kind, able in (
+        ("docker", docker_capabilities),
+        ("apple", apple_capabilities),
+        ("remote", remote_capabilities),
+        ("url", url_capabilities),
+    ):
         yield f"## {kind}"
         yield _table(
             ("field", "support", "why"),

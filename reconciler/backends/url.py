@@ -19,13 +19,15 @@ from reconciler.transport.connection import connect_within, connection_to
 _TIMEOUT = 5.0  # seconds for one look
 _ELSEWHERE = "it was made elsewhere, and is as it was made"
 
+_REFUSED = (
+    *("image", "command", "entrypoint", "environment", "secrets", "ports", "mounts", "resources", "network"),
+    *("security", "runtime", "restart", "thread_id"),
+)
+
 CAPABILITIES = Capabilities(
-    fields={"labels": Support.NOTED},
+    fields={**dict.fromkeys(_REFUSED, Support.REFUSED), "labels": Support.NOTED},
     why={
-        **dict.fromkeys(
-            ("image", "command", "entrypoint", "environment", "secrets", "ports", "mounts"), _ELSEWHERE
-        ),
-        **dict.fromkeys(("resources", "network", "security", "runtime", "restart", "thread_id"), _ELSEWHERE),
+        **dict.fromkeys(_REFUSED, _ELSEWHERE),
         "labels": "it exists elsewhere, so the state alone knows them",
     },
     updatable=("labels",),

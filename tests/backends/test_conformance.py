@@ -15,6 +15,7 @@ from reconciler.backends.base import SandboxBackend
 from reconciler.backends.memory import MemoryBackend
 from reconciler.backends.process import ProcessBackend
 from reconciler.backends.remote import RemoteSandboxBackend
+from reconciler.backends.url import UrlBackend
 from reconciler.model.observed import SandboxInfo
 from reconciler.testing.backend_conformance import BackendConformance
 from tests.backends.fake_container import NEW, OLD, Engine
@@ -22,7 +23,7 @@ from tests.backends.processes import ISOLATIONS, pids
 from tests.backends.seed_contract import RUNNING, SeedBackend
 from tests.support.provisioner import provisioner
 from tests.support.running import EngineLike
-from tests.support.servers import free_port
+from tests.support.servers import free_port, serving, status
 
 
 class TestMemory(BackendConformance):
@@ -133,6 +134,36 @@ class TestRemote(BackendConformance):
 
     def unreachable(self) -> SandboxBackend:
         return RemoteSandboxBackend(f"http://127.0.0.1:{free_port()}", timeout=0.5)
+
+
+class TestUrl(BackendConformance):
+    """Where it applies: it is always there, under every name, so nothing is created, gone or listed."""
+
+    _needs_an_end_or_a_listing = frozenset(
+        {
+            "test_absent_is_none_and_not_alive",
+            "test_concurrent_destroys_all_succeed",
+            "test_creating_the_same_again_gives_the_same_object",
+            "test_destroyed_is_gone_from_every_look",
+            "test_every_look_tells_the_same",
+            "test_looking_changes_nothing",
+            "test_parallel_creates_of_different_ids_get_addresses_of_their_own",
+            "test_restarting_what_is_absent_is_an_error",
+            "test_update_renews_the_labels_of_ownership_where_it_can_or_is_unsupported",
+            "test_what_carries_no_labels_has_no_owner",
+            "test_what_is_read_back_is_what_was_declared",
+        }
+    )
+
+    @pytest.fixture(autouse=True)
+    def _applies(self, request: pytest.FixtureRequest) -> None:
+        if request.function.__name__ in self._needs_an_end_or_a_listing:
+            pytest.skip("what exists elsewhere has no end here, and is in no listing")
+
+    @pytest.fixture
+    def backend(self) -> Iterator[SandboxBackend]:
+        with serving(status(200)) as server:
+            yield UrlBackend(server.url)
 
 
 class TestBackendOfTheSeed(BackendConformance):

@@ -24,6 +24,8 @@ NEEDS_AN_IMAGE = {
     "docker-aio"
 }  # gigabytes from a registry: validated here, without any engine, and applied by hand
 
+NEEDS_A_PROVISIONER = {"remote"}  # applied on one of the tests' own, in tests/e2e/test_remote_stack.py
+
 
 def _each(names: list[str]) -> pytest.MarkDecorator:
     needs = required("bwrap", broken=_BROKEN)
@@ -33,7 +35,7 @@ def _each(names: list[str]) -> pytest.MarkDecorator:
 
 
 each_example = _each(EXAMPLES)
-each_that_runs_here = _each([name for name in EXAMPLES if name not in NEEDS_AN_IMAGE])
+each_that_runs_here = _each([name for name in EXAMPLES if name not in NEEDS_AN_IMAGE | NEEDS_A_PROVISIONER])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def project(name: str, tmp_path: Path) -> Iterator[Project]:
     environment["DOCKER_HOST"] = f"unix://{tmp_path}/no-engine.sock"
     made = Project(folder=folder, environment=environment)
     yield made
-    if name not in NEEDS_AN_IMAGE:
+    if name not in NEEDS_AN_IMAGE | NEEDS_A_PROVISIONER:
         made.run("destroy", "--auto-approve")
 
 

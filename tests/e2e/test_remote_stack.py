@@ -138,3 +138,15 @@ def test_what_exists_elsewhere_is_drift_when_it_does_not_answer_and_is_forgotten
     assert "1 to forget" in planned
     cli("apply", "--auto-approve")
     assert "No changes" in cli("plan").stdout
+
+
+def test_the_example(cli: Folder, far: Provisioner, elsewhere: Provisioner) -> None:
+    example = Path(__file__).parents[2] / "examples" / "remote" / "sandboxes.yaml"
+    cli.write(example.read_text())
+    given = elsewhere.services["browser"]
+    places = ("--var", f"provisioner={far.url}", "--var", f"browser={given}")
+    cli("apply", "--auto-approve", *places)
+    assert len(far.services) == 2
+    assert "No changes" in cli("plan", *places).stdout
+    cli("destroy", "--auto-approve", *places)
+    assert (len(far.services), len(elsewhere.services)) == (0, 1)
