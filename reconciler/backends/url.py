@@ -92,7 +92,7 @@ class UrlBackend(SandboxBackend):
 
     def check(self) -> Sequence[tuple[str, bool, str]]:
         wrong = self._objection()
-        return ((self._url, not wrong, wrong or "answers"),)
+        return (("sandbox", not wrong, wrong or f"{self._url} answers"),)
 
     def _info(self, sandbox_id: str) -> SandboxInfo:
         return SandboxInfo(sandbox_id=sandbox_id, sandbox_url=self._url)

@@ -88,7 +88,7 @@ RULES: tuple[Rule, ...] = (
         name="exists elsewhere, never seen ready",
         when=lambda f: f.elsewhere and f.live and f.same_backend and f.recorded is not Status.READY,
         action=Action.ADOPT,
-        reason=Reason.UNFINISHED,
+        reason=Reason.TAINTED,
         why="an earlier run waited for it in vain, and waiting is all that can be done",
     ),
     Rule(

@@ -21,7 +21,7 @@ def test_it_is_there_under_any_name_and_nothing_but_a_get_is_ever_sent() -> None
         assert seen is not None
         assert (seen.info, seen.phase) == (SandboxInfo("a", server.url), Phase.STARTING)
         assert backend.discover("a") == info
-        assert backend.check() == ((server.url, True, "answers"),)
+        assert backend.check() == (("sandbox", True, f"{server.url} answers"),)
         assert all(head.startswith("GET /v1/sandbox HTTP/1.1") for head in server.heads)
         assert all("X-AIO-API-Key: sandbox-key" in head for head in server.heads)
 

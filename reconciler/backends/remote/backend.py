@@ -171,10 +171,9 @@ class RemoteSandboxBackend(SandboxBackend):
         try:
             count = len(self.observe())
         except BackendError as error:
-            return (
-                (self._wire.base, False, f"{error.message}\n{error.hint}" if error.hint else error.message),
-            )
-        return ((self._wire.base, True, f"answers, {count} sandbox{'' if count == 1 else 'es'}"),)
+            return (("provisioner", False, f"{error.message}\n{error.hint}".rstrip()),)
+        counted = f"{count} sandbox{'' if count == 1 else 'es'}"
+        return (("provisioner", True, f"{self._wire.base} answers, {counted}"),)
 
     def close(self) -> None:
         self._connections.close()
