@@ -133,8 +133,11 @@ class RemoteSandboxBackend(SandboxBackend):
     def observe(self) -> Sequence[ObservedSandbox]:
         """Every sandbox of the provisioner, whoever asked for it."""
         reply = self._wire.ask("GET", _SANDBOXES, timeout=self._within(LIST))
-        confirmed = map(self._confirmed, listed(reply.data, self._wire.base))
-        return [seen for seen in confirmed if seen is not None]
+        seen = listed(reply.data, self._wire.base)
+        if any(one.phase.is_dead for one in seen):
+            self._sleep(_AGAIN)
+        again = (self._look(one.info.sandbox_id) if one.phase.is_dead else one for one in seen)
+        return [one for one in again if one is not None]
 
     def look(self, sandbox_id: str) -> ObservedSandbox | None:
         seen = self._look(sandbox_id)
