@@ -17,12 +17,14 @@ from tests.support.kubernetes.admission import Admission
 from tests.support.kubernetes.api import Api, Call, stamp
 from tests.support.kubernetes.collector import Collector
 from tests.support.kubernetes.controllers import SandboxController, ServiceProxy
+from tests.support.kubernetes.hostile import Answer, Misbehaves
 from tests.support.kubernetes.kubelet import Kubelet
 from tests.support.kubernetes.lists import Lists
 from tests.support.kubernetes.network import Network
 from tests.support.kubernetes.refusals import Json
 from tests.support.kubernetes.resources import ALL, NAMESPACES, NODES, PODS, SANDBOXES, Resource
 from tests.support.kubernetes.storage import Storage
+from tests.support.kubernetes.streams import Streams
 
 NODE = "node-1"
 
@@ -49,6 +51,8 @@ class Cluster:
         self.node_address = f"{prefix}.0.1"
         self.services = ServiceProxy(self.storage, self.network, self.node_address)
         self.server = http.Server(self.api, self.lists, self.known)
+        streams = Streams(self.kubelet)
+        self.server.streams = {"log": streams.log, "exec": streams.exec, "portforward": streams.portforward}
         for name in ("default", "kube-system"):
             self.make("v1", "Namespace", name)
         if nodes:
@@ -147,6 +151,18 @@ class Cluster:
         path.write_text(yaml.safe_dump(document))
         path.chmod(0o600)
         return path
+
+    def misbehave(
+        self, answer: Answer, path: str = "", *, method: str = "", times: int = 1_000_000, after: int = 0
+    ) -> Misbehaves:
+        """From now on, requests that match are answered like this. The path is a regular expression."""
+        fault = Misbehaves(answer, path, method, times, after)
+        self.server.misbehaviours.append(fault)
+        return fault
+
+    def behave(self) -> None:
+        """Answer everything well again."""
+        self.server.misbehaviours.clear()
 
     def close(self) -> None:
         self.storage.close()

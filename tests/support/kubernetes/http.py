@@ -142,8 +142,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for misbehave in list(self.server.misbehaviours):
                 if misbehave(self, request):
                     return
-            user = self._user(headers)
-            self._route(request, user)
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        self.carry_out(request)
+
+    def carry_out(self, request: Request) -> None:
+        """Answer as a server that is well."""
+        try:
+            self._route(request, self._user(request.headers))
         except Refusal as refusal:
             self.refuse(refusal)
 
@@ -200,6 +207,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             found["name"],
         )
         sub = found["sub"] or ""
+        if namespace and plural == "status" and not name:  # /api/v1/namespaces/<name>/status
+            namespace, plural, name, sub = "", "namespaces", namespace, "status"
         if plural == "namespaces" and namespace:
             raise refusals.no_such_path()
         for resource in self.server.known():
