@@ -225,7 +225,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             user=user, agent=request.headers.get("user-agent", ""),
         )  # fmt: skip
         self.server.api.admission.authorize(_verb(request, call), call)
-        if sub and sub != "status":
+        if sub and not (sub == "status" and resource.status):
             self._subresource(call)
         else:
             self._verb(request, call)
