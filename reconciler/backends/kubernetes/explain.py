@@ -136,13 +136,17 @@ def _crashing(container: Json) -> Explained:
 
 
 def _pending(pod: Json, status: Json, events: Sequence[Json]) -> Explained:
-    if any(gate.get("name") == GATE for gate in (pod.get("spec") or {}).get("schedulingGates") or ()):
+    gates = [str(gate.get("name")) for gate in (pod.get("spec") or {}).get("schedulingGates") or ()]
+    if GATE in gates:
         return Explained(phase=Phase.FAILED, detail=NEVER_STARTED)
     scheduled = condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         told = _short(scheduled.get("message")) or str(scheduled.get("reason") or "")
-        if scheduled.get("reason") == "SchedulingGated":
-            return Explained(phase=Phase.PENDING, detail="somebody holds it back with a scheduling gate")
+        if (
+            scheduled.get("reason") == "SchedulingGated"
+        ):  # which a status says for a moment longer than it is so
+            detail = f"somebody holds it back with a scheduling gate ({', '.join(gates)})" if gates else ""
+            return Explained(phase=Phase.PENDING, detail=detail)
         return Explained(
             phase=Phase.PENDING,
             detail=f"no node takes it: {told}{_hint(told)}",
@@ -178,6 +182,8 @@ def explain_sandbox(sandbox: Json, pod: Json | None, events: Sequence[Json] = ()
     if not current:
         return Explained(phase=Phase.PENDING, detail="its controller has not seen it yet")
     of_pod = None if pod is None or pod["metadata"].get("deletionTimestamp") else explain(pod, events)
+    if reason in ("PodFailed", "PodSucceeded") and of_pod is not None and not of_pod.phase.is_dead:
+        return of_pod  # what the pod itself says of its end is on its way
     if reason in _FAIL_FAST or (of_pod is not None and of_pod.phase.is_dead):
         return _ended_sandbox(reason, message, of_pod)
     if of_pod is not None and (of_pod.hopeless or of_pod.detail):
@@ -271,6 +277,11 @@ def termination(status: Json) -> Json:
 
 def _containers(status: Json) -> Iterable[Json]:
     return (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+
+
+def has_begun(pod: Json) -> bool:
+    """Whether a container of it runs."""
+    return _is_running(pod.get("status") or {})
 
 
 def _is_running(status: Json) -> bool:

@@ -7,9 +7,11 @@ token of a service account, no addresses of other services in the environment. A
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.backends.containers import (
@@ -22,7 +24,16 @@ from reconciler.backends.containers import (
 )
 from reconciler.backends.kubernetes.labelling import marks
 from reconciler.backends.kubernetes.quantities import of_cores
-from reconciler.model.desired import Mount, MountKind, NetworkMode, Port, ProbeKind, Readiness, SandboxSpec
+from reconciler.model.desired import (
+    Mount,
+    MountKind,
+    Network,
+    NetworkMode,
+    Port,
+    ProbeKind,
+    Readiness,
+    SandboxSpec,
+)
 
 Json = dict[str, Any]
 
@@ -31,6 +42,7 @@ CONTAINER = "sandbox"  # the name of the container in each pod
 GATE = f"{PREFIX}made-whole"  # holds a pod back until its secret and its network policy are there
 UNFINISHED = f"{PREFIX}unfinished"  # annotation of a Sandbox that is held back for the same reason
 WITH = f"{PREFIX}with"  # annotation: the kinds that were made beside it, comma separated
+NETWORK = f"{PREFIX}network"  # annotation: the declared mode, and what it allows
 RESTART = f"{PREFIX}restart"  # annotation: the declared word
 SECRETS, SHM = "secrets", "shm"  # names of volumes
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
@@ -55,6 +67,7 @@ class Order:
     pull: str = "missing"
     pull_secrets: tuple[str, ...] = ()
     grace: int = 10  # seconds to end by itself
+    expires: float | None = None  # seconds since the epoch
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -98,11 +111,15 @@ def sandbox(order: Order) -> Json:
     labels, annotations = _marks(order)
     if order.held_back:
         annotations[UNFINISHED] = "true"
+    ends = datetime.fromtimestamp(order.expires, UTC) if order.expires is not None else None
+    # Its pod goes then, also when nobody applies any more; that it has ended is to be seen, so the object stays.
+    expiry = {"shutdownTime": f"{ends:%Y-%m-%dT%H:%M:%SZ}", "shutdownPolicy": "Retain"} if ends else {}
     return {
         "apiVersion": API_VERSION,
         "kind": "Sandbox",
         "metadata": _metadata(order, labels, annotations),
         "spec": {
+            **expiry,
             "operatingMode": "Suspended" if order.held_back else "Running",
             "service": order.service == "ClusterIP",
             "podTemplate": {
@@ -117,9 +134,18 @@ def _marks(order: Order) -> tuple[dict[str, str], dict[str, str]]:
     labels, annotations = marks(order.sandbox_id, order.spec, order.thread_id)
     if order.beside:
         annotations[WITH] = ",".join(order.beside)
+    if order.has_policy:
+        annotations[NETWORK] = network_text(order.spec.network)
     if order.spec.restart is not None:
         annotations[RESTART] = order.spec.restart
     return labels, annotations
+
+
+def network_text(network: Network) -> str:
+    """`isolated`, or `allowlist` and what it allows as JSON."""
+    if network.mode is NetworkMode.ISOLATED:
+        return str(network.mode)
+    return f"{network.mode} {json.dumps(sorted(network.allow))}"
 
 
 def _inherited(annotations: Mapping[str, str]) -> dict[str, str]:

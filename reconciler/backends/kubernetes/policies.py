@@ -49,3 +49,9 @@ def destination(entry: str) -> tuple[str, int | None]:
     if port is not None and not 1 <= port <= 65535:
         raise ValueError(entry)
     return str(ipaddress.ip_network(text, strict=False)), port
+
+
+def holds(policy: Mapping[str, Any], meant: Mapping[str, Any]) -> bool:
+    """Whether the live rules are those that were meant; an empty list and none are the same."""
+    live = policy.get("spec") or {}
+    return all((live.get(key) or []) == (meant.get(key) or []) for key in {*meant, "ingress", "egress"})

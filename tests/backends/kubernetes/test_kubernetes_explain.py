@@ -141,7 +141,9 @@ def test_what_an_earlier_run_left_half_made_never_started() -> None:
     assert (explain(pod).phase, explain(pod).detail) == (Phase.FAILED, NEVER_STARTED)
     pod["spec"]["schedulingGates"] = [{"name": "somebody/else"}]
     assert explain(pod).phase is Phase.PENDING
-    assert "somebody holds it back" in explain(pod).detail
+    assert "somebody holds it back with a scheduling gate (somebody/else)" in explain(pod).detail
+    del pod["spec"]["schedulingGates"]
+    assert explain(pod).detail == ""
 
 
 def now(status: str, reason: str, message: str = "", generation: int = 1) -> dict[str, Any]:
@@ -163,6 +165,7 @@ def now(status: str, reason: str, message: str = "", generation: int = 1) -> dic
             Phase.PENDING, "cannot be pulled", True, id="its pod says more",
         ),
         pytest.param(a_sandbox(now("False", "PodFailed")), a_pod("Failed", ended(3)), Phase.FAILED, "exit code 3", True, id="its pod failed"),
+        pytest.param(a_sandbox(now("False", "PodFailed")), a_pod("Running", running()), Phase.STARTING, "", False, id="its pod has not said how it failed yet"),
         pytest.param(a_sandbox(now("False", "PodSucceeded")), None, Phase.STOPPED, "PodSucceeded", True, id="its pod ended"),
         pytest.param(a_sandbox(now("False", "SandboxExpired", "over")), None, Phase.STOPPED, "SandboxExpired: over", True, id="its time is over"),
         pytest.param(a_sandbox(now("False", "MultiplePods", "two")), None, Phase.FAILED, "MultiplePods: two", True, id="two pods"),
