@@ -295,9 +295,6 @@ class KubernetesBackend(SandboxBackend):
         """The API server's address, or the cluster's name, and the namespace."""
         return f"{self._cluster_name or self._cluster.server} namespace {self._cluster.namespace}"
 
-    def notes(self) -> Sequence[str]:
-        return ()
-
     def check(self) -> Sequence[tuple[str, bool, str]]:
         return commands.check(self._cluster, self._kind)
 

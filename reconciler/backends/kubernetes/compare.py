@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.backends.containers import PREFIX, SECRETS_DIR, THREAD_ID
+from reconciler.backends.containers import SECRETS_DIR, THREAD_ID
 from reconciler.backends.kubernetes.labelling import free, own
 from reconciler.backends.kubernetes.manifests import CONTAINER, RESTART, SECRETS, SHM, WITH
 from reconciler.backends.kubernetes.quantities import cores, size
@@ -154,6 +154,3 @@ def beside(metadata: Json) -> frozenset[str]:
     """The kinds that were made beside an object."""
     text = str((metadata.get("annotations") or {}).get(WITH) or "")
     return frozenset(kind for kind in text.split(",") if kind)
-
-
-__all__ = ["PREFIX", "attributes", "beside", "written"]

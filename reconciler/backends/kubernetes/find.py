@@ -35,10 +35,9 @@ class Objects:
         return f"{self._prefix}-{sandbox_id}"
 
     def all(self) -> list[ObservedSandbox]:
-        """Ours, sorted by name. What is read is let go page by page, so that thousands take no more memory than what is
-        known of them."""
+        """Ours, sorted by name."""
         pods = self._by_name("Pod", SELECTOR) if self.kind == "Sandbox" else {}
-        mains = [item for item in self._cluster.items(self.kind, SELECTOR) if self._is_one(item)]
+        mains = [_light(item) for item in self._cluster.items(self.kind, SELECTOR) if self._is_one(item)]
         wanted: set[str] = set()
         for item in mains:
             wanted |= beside(item["metadata"])
@@ -58,7 +57,7 @@ class Objects:
         return sorted(seen, key=lambda one: one.info.container_name or "")
 
     def _by_name(self, kind: str, selector: str) -> dict[str, Json]:
-        return {item["metadata"]["name"]: item for item in self._cluster.items(kind, selector)}
+        return {item["metadata"]["name"]: _light(item) for item in self._cluster.items(kind, selector)}
 
     def _is_one(self, item: Json) -> bool:
         """Neither a warm pool's, nor a pod that a `Sandbox` has made."""
@@ -111,6 +110,12 @@ class Objects:
         with contextlib.suppress(NotFound):
             return self._cluster.get(kind, name)
         return None
+
+
+def _light(item: Json) -> Json:
+    """Without the half of it that says who wrote what, which no listing shows."""
+    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+    return {**item, "metadata": metadata}
 
 
 def _pod_of(sandbox: Json, pods: dict[str, Json]) -> Json | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from reconciler.backends.kubernetes.cluster import Cluster
@@ -111,6 +111,3 @@ class Follower:
 
 class Closable(Protocol):
     def close(self) -> None: ...
-
-
-Told = Callable[[str], None]
