@@ -17,6 +17,7 @@ import click
 
 from reconciler.backends.apple.capabilities import CAPABILITIES as apple_capabilities  # noqa: N811 - three of them here
 from reconciler.backends.docker.capabilities import CAPABILITIES as docker_capabilities  # noqa: N811
+from reconciler.backends.kubernetes.capabilities import capabilities as kubernetes_capabilities
 from reconciler.backends.process.isolation import capabilities as process_capabilities
 from reconciler.backends.registry import backend_types
 from reconciler.backends.remote.capabilities import CAPABILITIES as remote_capabilities  # noqa: N811
@@ -255,6 +256,7 @@ def _fields() -> Iterator[str]:
         ("apple", apple_capabilities),
         ("remote", remote_capabilities),
         ("url", url_capabilities),
+        ("kubernetes", kubernetes_capabilities()),
     ):
         yield f"## {kind}"
         yield _table(
@@ -265,6 +267,10 @@ def _fields() -> Iterator[str]:
             ],
         )
         yield from _rest(able)
+    yield (
+        "By what the value is, `kubernetes` also refuses: names in `network.allow` (a policy speaks of addresses), cores finer "
+        "than a thousandth, users by name, seccomp profiles, `restart: on-failure:N`, and port names with two dashes in a row."
+    )
 
 
 def _rest(able: Capabilities) -> Iterator[str]:

@@ -14,6 +14,7 @@ settings.load_profile("project")
 
 pytest_plugins = [
     "tests.support.docker",
+    "tests.support.kubernetes.fixtures",
     "tests.support.podman",
     "tests.support.postgres",
 ]  # their fixtures, everywhere

@@ -24,12 +24,13 @@ GROUP = "reconciler.backends"
 _OURS: Mapping[str, str] = {
     "apple": "reconciler.backends.apple:AppleBackend",
     "docker": "reconciler.backends.docker:DockerBackend",
+    "kubernetes": "reconciler.backends.kubernetes:KubernetesBackend",
     "memory": "reconciler.backends.memory:MemoryBackend",
     "process": "reconciler.backends.process:ProcessBackend",
     "remote": "reconciler.backends.remote:RemoteSandboxBackend",
     "url": "reconciler.backends.url:UrlBackend",
 }
-_EXTRAS = frozenset({"docker", "kubernetes"})  # ours that need an SDK, by type name
+_EXTRAS = frozenset({"docker"})  # ours that need an SDK, by type name
 
 
 def backend_types() -> tuple[str, ...]:

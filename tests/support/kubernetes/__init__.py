@@ -1,0 +1,1 @@
+"""A fake Kubernetes cluster in one process: `tests.support.kubernetes.cluster.running()`."""
