@@ -152,9 +152,10 @@ def _pending(pod: Json, status: Json, events: Sequence[Json]) -> Explained:
             detail=f"no node takes it: {told}{_hint(told)}",
             hopeless=bool(_NO_CLAIM.search(told)),
         )
-    warning = _warning(
-        events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedScheduling")
-    )
+    unplaced = _warning(events, ("FailedScheduling",))  # told a moment before the status says it
+    if unplaced and scheduled.get("status") != "True":
+        return Explained(phase=Phase.PENDING, detail=f"no node takes it: {unplaced}{_hint(unplaced)}")
+    warning = _warning(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
     if warning:
         lasting = "runtime handler" in warning or "hostPath type check failed" in warning
         return Explained(phase=Phase.PENDING, detail=f"it cannot begin: {warning}", hopeless=lasting)
