@@ -14,6 +14,7 @@ from reconciler.config.standing import Standing, standing
 
 if TYPE_CHECKING:
     from reconciler.engine.context import Context
+    from reconciler.engine.perform import Scrubber
     from reconciler.model.event import Event
 
 _AT_REST = 0.5  # seconds without a further change: a checkout writes one file after the other
@@ -28,10 +29,10 @@ class Files:
         self._opened: Standing = ()
         self._seen: Standing = ()
         self._since = 0.0
-        self._scrubber: Callable[[str], str] | None = None
+        self._scrubber: Scrubber | None = None
 
     def scrub(self, text: str) -> str:
-        """The text without the secrets of the configuration that is used."""
+        """The text without the secrets of the configuration that is used, and of those before it."""
         return text if self._scrubber is None else self._scrubber(text)
 
     @contextmanager
@@ -40,7 +41,7 @@ class Files:
         from reconciler.engine.perform import Scrubber
 
         with opened(self._call, emit=self._emit, writes=True) as context:
-            self._scrubber = Scrubber(context.desired)
+            self._scrubber = Scrubber(context.desired, before=self._scrubber)
             yield context
 
     def changed(self) -> bool:

@@ -24,16 +24,18 @@ _ALIVE_EVERY = 0.1  # seconds between two questions whether a sandbox that does 
 
 
 class Scrubber:
-    """Takes every known secret value out of a text."""
+    """Takes every known secret value out of a text, also those that `before` knew: what was made with them lives on."""
 
-    def __init__(self, desired: Desired) -> None:
+    def __init__(self, desired: Desired, *, before: Scrubber | None = None) -> None:
         values = {
             ref.value.reveal()
             for wanted in desired.sandboxes.values()
             for ref in wanted.spec.secrets.values()
             if ref.value is not None
-        }
-        self._values = sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
+        } | set(before._values if before is not None else ())
+        self._values: list[str] = sorted(
+            (value for value in values if len(value) >= 4), key=len, reverse=True
+        )
 
     def __call__(self, text: str) -> str:
         for value in self._values:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,7 +60,7 @@ class AuditLog:
         self._lost = 0
         self._failing = False
         self._torn = False  # the file ends within a line
-        self._asked = threading.Event()  # to reopen; a signal handler may only set a flag
+        self._asked = False  # to reopen; a plain flag, as a handler of signals may wait for no lock
         self._fd = -1
         try:
             self._open()
@@ -78,7 +77,7 @@ class AuditLog:
 
     def reopen(self) -> None:
         """Open the file anew before the next line, after a rotation. From a signal handler or another thread too."""
-        self._asked.set()
+        self._asked = True
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -167,8 +166,8 @@ class AuditLog:
 
     def _follow(self) -> None:
         """Have the file open that is at the path now: the one before may have been rotated away."""
-        if self._asked.is_set() or self._fd < 0 or not self._is_there():
-            self._asked.clear()
+        if self._asked or self._fd < 0 or not self._is_there():
+            self._asked = False
             self.close()
             self._open()
 
