@@ -228,9 +228,10 @@ def _listening(address: str) -> socket.socket:
         except OSError:
             sock.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host such as `a..b` is not even a name
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ReconcilerError(
-            f"cannot listen on {harmless(address)}: {error.strerror or error}",
+            f"cannot listen on {harmless(address)}: {why}",
             hint="choose another port, or 0 for any that is free; `127.0.0.1` and `[::1]` are this machine alone",
         ) from error
     return sock

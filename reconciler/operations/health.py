@@ -72,8 +72,8 @@ class Health:
     def unready(self) -> str:
         """Why what the watch says cannot be relied on, "" when it can. Names backends, and not what they answered."""
         look = self._look
-        if self._stopped:
-            return "the watch has stopped"
+        if told := self.dead():
+            return told
         if look is None:
             return "no look at the fleet has ended yet"
         if self._invalid:

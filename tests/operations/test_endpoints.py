@@ -85,7 +85,11 @@ class TestHealth:
         clock.now = 1000.0
         status, why = asked(served, "/healthz")
         assert (status, "has not moved for 1000 s" in why) == (503, True)
+        health(LOOK)
+        clock.now = 2000.0
+        assert asked(served, "/readyz")[0] == 503  # a look that long ago says nothing of today
         health.tick()
+        assert asked(served, "/readyz")[0] == 200
         assert asked(served, "/healthz")[0] == 200
         health(WatchStopped(at=1.0))
         assert asked(served, "/healthz")[0] == 503
@@ -141,7 +145,9 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(served: Endpoints, health:
     assert raised.value.hint
 
 
-@pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1:99999", "host:", "[::1", "1.2.3.4:80"])
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", "127.0.0.1:99999", "host:", "[::1", "1.2.3.4:80", "a..b:80"]
+)
 def test_what_cannot_be_listened_on_is_told(health: Health, address: str) -> None:
     with pytest.raises(ReconcilerError):
         Endpoints(address, health=health)
