@@ -17,6 +17,7 @@ import click
 
 from reconciler.backends.apple.capabilities import CAPABILITIES as apple_capabilities  # noqa: N811 - three of them here
 from reconciler.backends.docker.capabilities import CAPABILITIES as docker_capabilities  # noqa: N811
+from reconciler.backends.kubernetes.capabilities import capabilities as kubernetes_capabilities
 from reconciler.backends.process.isolation import capabilities as process_capabilities
 from reconciler.backends.registry import backend_types
 from reconciler.cli.main import LISTING, cli
@@ -248,7 +249,11 @@ def _fields() -> Iterator[str]:
         "The limit on memory is per process. This is the table of a Linux machine."
     )
     yield from _rest(with_bwrap)
-    for kind, able in (("docker", docker_capabilities), ("apple", apple_capabilities)):
+    for kind, able in (
+        ("docker", docker_capabilities),
+        ("apple", apple_capabilities),
+        ("kubernetes", kubernetes_capabilities()),
+    ):
         yield f"## {kind}"
         yield _table(
             ("field", "support", "why"),
@@ -258,6 +263,10 @@ def _fields() -> Iterator[str]:
             ],
         )
         yield from _rest(able)
+    yield (
+        "By what the value is, `kubernetes` also refuses: names in `network.allow` (a policy speaks of addresses), cores finer "
+        "than a thousandth, users by name, seccomp profiles, `restart: on-failure:N`, and port names with two dashes in a row."
+    )
 
 
 def _rest(able: Capabilities) -> Iterator[str]:

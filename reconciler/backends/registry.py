@@ -24,10 +24,11 @@ GROUP = "reconciler.backends"
 _OURS: Mapping[str, str] = {
     "apple": "reconciler.backends.apple:AppleBackend",
     "docker": "reconciler.backends.docker:DockerBackend",
+    "kubernetes": "reconciler.backends.kubernetes:KubernetesBackend",
     "memory": "reconciler.backends.memory:MemoryBackend",
     "process": "reconciler.backends.process:ProcessBackend",
 }
-_EXTRAS = frozenset({"docker", "kubernetes"})  # ours that need an SDK, by type name
+_EXTRAS = frozenset({"docker"})  # ours that need an SDK, by type name
 
 
 def backend_types() -> tuple[str, ...]:

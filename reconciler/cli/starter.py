@@ -46,7 +46,7 @@ backends:
 """,
     "kubernetes": """\
 backends:
-  local: {type: kubernetes, namespace: sandboxes}
+  local: {type: kubernetes, namespace: sandboxes, create_namespace: true} # the cluster that `kubectl` talks to
 """,
     "remote": """\
 backends:
@@ -64,6 +64,14 @@ _CONTAINER_HINTS = """\
     # network: {name: NETWORK} # one of the engine's; an internal one lets nothing out
     # restart: unless-stopped # without it only `apply` starts a sandbox again
 """
+_CLUSTER_HINTS = """\
+    # resources: {cpu: 2, memory: 4Gi, shm: 2Gi} # requests and limits alike
+    # mounts: [{type: volume, source: CLAIM, target: /mnt/user-data}, {type: tmpfs, target: /scratch, size: 256Mi}]
+    # security: {cap_add: [NET_BIND_SERVICE], user: "1000"} # no capability and no new privileges without it
+    # network: {mode: allowlist, allow: [10.0.0.0/8]} # a NetworkPolicy, which speaks of addresses
+    # runtime: gvisor # a RuntimeClass of the cluster
+    # restart: always # without it only `apply` starts a sandbox again
+"""
 _WITHOUT_IMAGE = ("process", "memory", "remote")
 _IMAGE = "    image: ghcr.io/agent-infra/sandbox:latest\n"
 
@@ -72,7 +80,7 @@ def starter(stack: str, backend: str) -> str:
     """The file's text for a stack name and a backend type."""
     block = _BACKENDS.get(backend, f"backends:\n  local: {{type: {backend}}}\n")
     image = "" if backend in _WITHOUT_IMAGE else _IMAGE
-    hints = _CONTAINER_HINTS if backend == "docker" else _HINTS
+    hints = {"docker": _CONTAINER_HINTS, "kubernetes": _CLUSTER_HINTS}.get(backend, _HINTS)
     return _TEMPLATE.format(schema=SCHEMA_NAME, stack=stack, backends=block, image=image, hints=hints)
 
 

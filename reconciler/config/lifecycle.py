@@ -28,7 +28,7 @@ from reconciler.model.position import Position
 
 _Reader = Callable[[Node, Surroundings], dict[str, Any]]
 
-_NOT_ON_THE_OBJECT = ("readiness", "unsupported_warn", "owner")
+_NOT_ON_THE_OBJECT = ("readiness", "unsupported_warn", "owner", "lifetime")
 _FIELDS = tuple(item.name for item in fields(SandboxSpec) if item.name not in _NOT_ON_THE_OBJECT)
 _SINGLE = ("image", "command", "entrypoint", "runtime", "restart", "thread_id")
 _PARTS: Mapping[str, tuple[str, ...]] = {

@@ -37,7 +37,9 @@ _PATHS = frozenset(
 )
 _BACKEND_PATHS = _PATHS | {("path",)}
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|\bpassword=")
-_DURATIONS = frozenset({("timeout",), ("create_timeout",), ("stop_timeout",)})  # handed over in seconds
+_DURATIONS = frozenset(
+    {("timeout",), ("create_timeout",), ("stop_timeout",), ("address_timeout",)}
+)  # handed over in seconds
 
 
 def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:

@@ -149,7 +149,8 @@ class Ledger:
             spec_hash=self._hash(flat, self._capabilities.get(call.step.backend, _PLAIN)),
             protected=call.step.prevent_destroy,
         )
-        return replace(spec, owner=owner)
+        wanted = call.step.desired
+        return replace(spec, owner=owner, lifetime=wanted.lifecycle.max_lifetime if wanted else None)
 
     def _flat(self, call: Call) -> FlatSpec:
         """What the record holds after a call."""

@@ -172,8 +172,8 @@ class Owner:
 class SandboxSpec:
     """One sandbox as it should be. None and empty mean not declared, and what is not declared is never compared.
 
-    `owner` travels with the spec into `SandboxBackend.create`; like `readiness` and `unsupported_warn` it is not
-    part of the canonical form.
+    `owner` travels with the spec into `SandboxBackend.create`, and so does `lifetime`, the seconds it may live, for a backend
+    whose engine can end it by itself. Like `readiness` and `unsupported_warn` they are not part of the canonical form.
     """
 
     image: str | None = None
@@ -193,6 +193,7 @@ class SandboxSpec:
     readiness: Readiness = Readiness()
     unsupported_warn: bool = False
     owner: Owner | None = None
+    lifetime: float | None = None
 
     def canonical(self) -> dict[str, Scalar]:
         """The declared fields only, flat, sorted by path; secrets as keyed digests. Same meaning, same mapping."""

@@ -65,6 +65,10 @@ class EventConformance:
     def spec(self, **fields: object) -> SandboxSpec:
         raise NotImplementedError
 
+    def threads(self) -> set[threading.Thread]:
+        """Those of this process now, without those of a server that the test itself keeps in it."""
+        return set(threading.enumerate())
+
     def test_a_backend_without_events_says_so(self, backend: SandboxBackend) -> None:
         if backend.capabilities.events:
             pytest.skip("this backend tells events")
@@ -76,7 +80,7 @@ class EventConformance:
     ) -> None:
         """Of one that another object makes when the listening has begun already."""
         self._needs_events(backend)
-        before, hints, unheard = set(threading.enumerate()), Hints(), Hints()
+        before, hints, unheard = self.threads(), Hints(), Hints()
 
         def fails(sandbox_id: str) -> None:
             hints(sandbox_id)
@@ -96,7 +100,7 @@ class EventConformance:
         finally:
             subscription.close()
             subscription.close()
-        assert not set(threading.enumerate()) - before
+        assert not self.threads() - before
         assert unheard.told() == []
 
     def test_who_cannot_begin_to_listen_is_told_at_once(self, backend: SandboxBackend) -> None:

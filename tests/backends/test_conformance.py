@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconciler.backends.adapter import presented
 from reconciler.backends.apple import AppleBackend
 from reconciler.backends.base import SandboxBackend
+from reconciler.backends.kubernetes import KubernetesBackend
 from reconciler.backends.memory import MemoryBackend
 from reconciler.backends.process import ProcessBackend
 from reconciler.model.observed import SandboxInfo
@@ -19,6 +22,8 @@ from reconciler.testing.backend_conformance import BackendConformance
 from tests.backends.fake_container import NEW, OLD, Engine
 from tests.backends.processes import ISOLATIONS, pids
 from tests.backends.seed_contract import RUNNING, SeedBackend
+from tests.support.kubernetes.cluster import running
+from tests.support.kubernetes.reach import eventually
 from tests.support.running import EngineLike
 
 
@@ -111,6 +116,50 @@ class TestApple(BackendConformance):
 
     def unreachable(self) -> SandboxBackend:
         return AppleBackend(self.stopped.binary)
+
+
+class TestKubernetes(BackendConformance):
+    """On a fake cluster whose pods are real servers."""
+
+    api = "pod"
+    service = "ClusterIP"
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[SandboxBackend]:
+        with running() as cluster:
+            self.cluster = cluster
+            path = cluster.kubeconfig(tmp_path / "kubeconfig")
+            self.options: dict[str, Any] = {"kubeconfig": str(path), "api": self.api, "service": self.service}
+            self.options |= {"image": "aio", "stop_timeout": 1.0}
+            yield KubernetesBackend(**self.options)
+
+    def another(self, backend: SandboxBackend) -> SandboxBackend:
+        return KubernetesBackend(**self.options)
+
+    def kill(self, backend: SandboxBackend, info: SandboxInfo) -> None:
+        def runs() -> dict[str, Any] | None:
+            pod = self.cluster.get("pods", str(info.container_name))
+            return pod if pod is not None and pod["status"].get("phase") == "Running" else None
+
+        pod = eventually(runs, f"{info.container_name} runs")
+        self.cluster.kubelet.exited(pod["metadata"]["uid"], 137)
+
+    def threads(self) -> set[threading.Thread]:
+        """Without those that the fake cluster answers in."""
+        return {one for one in super().threads() if "process_request_thread" not in one.name}
+
+    @pytest.fixture(autouse=True)
+    def _nobody(self, tmp_path: Path) -> None:
+        self.nobody = tmp_path / "nobody"
+
+    def unreachable(self) -> SandboxBackend:
+        with running() as gone:
+            gone.kubeconfig(self.nobody)
+        return KubernetesBackend(str(self.nobody), timeout=2.0)
+
+
+class TestAgentSandbox(TestKubernetes):
+    api = "agent-sandbox"
 
 
 class TestBackendOfTheSeed(BackendConformance):

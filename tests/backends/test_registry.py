@@ -122,25 +122,19 @@ def test_the_error_knows_its_place_in_the_yaml() -> None:
 
 
 def test_a_missing_sdk_of_ours_names_the_extra(tmp_path: Path) -> None:
-    """An installed entry point `kubernetes` whose module needs an SDK that is not there."""
-    site = tmp_path / "site"
-    (site / "fake-1.0.dist-info").mkdir(parents=True)
-    (site / "fake-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n")
-    (site / "fake-1.0.dist-info" / "entry_points.txt").write_text(
-        "[reconciler.backends]\nkubernetes = needs_sdk:Backend\n"
-    )
-    (site / "needs_sdk.py").write_text("import an_sdk_nobody_installed\n")
+    """With a module in the place of `docker`'s that needs at once what is not there."""
+    (tmp_path / "needs_sdk.py").write_text("import an_sdk_nobody_installed\n")
     script = (
-        "from reconciler.backends.registry import *\n"
+        "from reconciler.backends import registry\n"
         "from reconciler.model.desired import BackendConfig\n"
-        "assert 'kubernetes' in backend_types()\n"
+        "registry._OURS = {**registry._OURS, 'docker': 'needs_sdk:Backend'}\n"
         "try:\n"
-        "    open_backend(BackendConfig(name='local', type='kubernetes'))\n"
+        "    registry.open_backend(BackendConfig(name='local', type='docker'))\n"
         "except Exception as error:\n"
         "    print(type(error).__name__, '|', error, '|', error.hint)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r})\n{script}"],
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{script}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -148,8 +142,8 @@ def test_a_missing_sdk_of_ours_names_the_extra(tmp_path: Path) -> None:
         timeout=30,
     )
     assert done.stdout == (
-        "ConfigError | backend 'local' (type 'kubernetes') cannot be imported: No module named 'an_sdk_nobody_installed'"
-        " | pip install 'sandbox-reconciler[kubernetes]'\n"
+        "ConfigError | backend 'local' (type 'docker') cannot be imported: No module named 'an_sdk_nobody_installed'"
+        " | pip install 'sandbox-reconciler[docker]'\n"
     )
 
 

@@ -23,7 +23,7 @@ def check(manifest: Thing, version: str = "") -> None:
     try:
         from kubernetes_validate.utils import latest_version, validate
     except ImportError:
-        skip_unless(False, "kubernetes-validate is not installed (the group `dev`)")
+        skip_unless(False, "kubernetes-validate is not installed (the group `test`)")
     validate(manifest, version or latest_version(), strict=True)
 
 

@@ -21,8 +21,9 @@ _BROKEN = "" if find_bubblewrap().path else find_bubblewrap().detail
 _GIVEN = {"API_TOKEN": "token-of-the-tests", "RECONCILER_VAR_password": "password-of-the-tests"}
 NEEDS_BUBBLEWRAP = {"isolated"}
 NEEDS_AN_IMAGE = {
-    "docker-aio"
-}  # gigabytes from a registry: validated here, without any engine, and applied by hand
+    "cluster",
+    "docker-aio",
+}  # gigabytes from a registry: validated here, without any engine or cluster, and applied by hand
 
 
 def _each(names: list[str]) -> pytest.MarkDecorator:

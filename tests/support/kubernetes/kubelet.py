@@ -157,6 +157,12 @@ class Kubelet:
         if self.stopped:
             self.later(5, lambda: self._schedule(key, uid))
             return
+        if pod["spec"].get("schedulingGates"):
+            status = podstatus.gated(pod.get("status", {}))
+            if status != pod.get("status"):
+                self.write(pod, status)
+            self.later(2, lambda: self._schedule(key, uid))
+            return
         node, why = self._fitting(pod)
         if why:
             status = podstatus.unschedulable(pod.get("status", {}), why)

@@ -40,6 +40,18 @@ def unschedulable(status: Json, message: str) -> Json:
     )
 
 
+def gated(status: Json) -> Json:
+    return with_conditions(
+        {**status, "phase": "Pending"},
+        condition(
+            "PodScheduled",
+            False,
+            "SchedulingGated",
+            "Scheduling is blocked due to non-empty scheduling gates",
+        ),
+    )
+
+
 def scheduled(status: Json) -> Json:
     return with_conditions({**status, "phase": "Pending"}, condition("PodScheduled", True))
 

@@ -46,7 +46,12 @@ class Streams:
 
     def log(self, handler: Handler, call: Call) -> None:
         pod, running, container = self._found(handler, call)
-        [state] = [each for each in pod["status"]["containerStatuses"] if each["name"] == container["name"]]
+        told = pod["status"].get("containerStatuses") or ()
+        state = next((each for each in told if each["name"] == container["name"]), None)
+        if state is None:
+            raise refusals.bad_request(
+                f'container "{container["name"]}" in pod "{call.name}" is waiting to start: ContainerCreating'
+            )
         previous = call.query.get("previous") == "true"
         if previous and not running.restarts:
             raise refusals.bad_request(

@@ -256,6 +256,15 @@ def update(before: Json, after: Json) -> list[Cause]:
     old, now = before.get("spec") or {}, after.get("spec") or {}
     match after["kind"]:
         case "Pod":
+            gates = old.get("schedulingGates") or []
+            if any(gate not in gates for gate in now.get("schedulingGates") or ()):
+                causes.append(
+                    (
+                        "spec.schedulingGates",
+                        "FieldValueForbidden",
+                        "Forbidden: only deletion is allowed, but found new scheduling gate",
+                    )
+                )
             if _frozen(old) != _frozen(now):
                 causes.append(
                     (
@@ -300,7 +309,9 @@ def update(before: Json, after: Json) -> list[Cause]:
 
 def _frozen(spec: Json) -> Json:
     out: dict[str, Any] = {
-        name: value for name, value in spec.items() if name not in ("activeDeadlineSeconds", "tolerations")
+        name: value
+        for name, value in spec.items()
+        if name not in ("activeDeadlineSeconds", "tolerations", "schedulingGates")
     }
     for part in ("containers", "initContainers"):
         out[part] = [{**container, "image": ""} for container in spec.get(part) or ()]
