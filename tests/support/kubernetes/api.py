@@ -303,13 +303,20 @@ class Api:
             return self.storage.put(call.key, thing)
 
     def _preconditions(self, call: Call, live: Json, wanted: Json) -> None:
-        for name, says, where in (
-            ("uid", "UID in precondition", "UID in object meta"),
-            ("resourceVersion", "ResourceVersion in precondition", "ResourceVersion in object meta"),
+        for name, what, happened in (
+            ("uid", "UID", "deleted and then recreated"),
+            ("resourceVersion", "ResourceVersion", "modified"),
         ):
             if wanted.get(name) is not None and wanted[name] != live["metadata"][name]:
-                why = f"Precondition failed: {says}: {wanted[name]}, {where}: {live['metadata'][name]}"
-                raise refusals.conflict(call.resource, call.name, why)
+                why = (
+                    f"the {what} in the precondition ({wanted[name]}) does not match the {what} in record "
+                    f"({live['metadata'][name]}). The object might have been {happened}"
+                )
+                group = call.resource.group
+                kind = call.resource.kind + (f".{group}" if group else "")
+                message = f'Operation cannot be fulfilled on {kind} "{call.name}": {why}'
+                details = refusals.conflict(call.resource, call.name).details
+                raise Refusal(409, message, details={**details, "kind": call.resource.kind})
 
     def _grace(self, resource: Resource, live: Json, options: Json) -> int:
         if resource != PODS or not (live.get("spec") or {}).get("nodeName"):

@@ -198,8 +198,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_json(200, document)
             return
         found = _PATH.fullmatch(path)
-        if not found:
-            raise refusals.no_such_path()
+        served = {resource.base for resource in self.server.known()}
+        if not found or not any(path.startswith(f"{base}/") for base in served):
+            self.send(404, b"404 page not found\n", "text/plain; charset=utf-8")  # not a Status: nobody serves that group
+            return
         group, namespace, plural, name = (
             found["group"] or "",
             found["namespace"] or "",
