@@ -21,7 +21,7 @@ COVERAGE_FLOOR ?= 91
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz chaos lock-contention crash-matrix soak watch-soak wheel clean
+.PHONY: help run test check lint types imports docs bench fuzz chaos lock-contention crash-matrix soak watch-soak test-kubernetes wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
@@ -34,6 +34,7 @@ help:
 	@echo "make crash-matrix  kill every operation everywhere, or fill its disk, and see that it converges (CRASH='--backend memory')"
 	@echo "make soak    random life cycles that are killed, for SOAK_SECONDS=60 on SOAK_BACKEND=process"
 	@echo "make watch-soak  a watch beside sandboxes that are killed, for SOAK_SECONDS=60"
+	@echo "make test-kubernetes KUBECONFIG=FILE  the Kubernetes tests on that cluster, in namespaces of their own"
 	@echo "make docs    write the generated reference in docs/ anew"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -61,6 +62,11 @@ imports: $(VENV)/.dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
+
+# RECONCILER_TEST_IMAGE names an image that answers GET /v1/sandbox on 8080 and that the cluster can have.
+test-kubernetes: $(VENV)/.test
+	@test -n "$(KUBECONFIG)" || { echo "which cluster? make test-kubernetes KUBECONFIG=FILE" >&2; exit 64; }
+	RECONCILER_TEST_KUBECONFIG="$(abspath $(KUBECONFIG))" $(BIN)/python -m pytest -n 2 --dist worksteal -rs tests/kubernetes
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ)

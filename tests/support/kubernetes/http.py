@@ -200,7 +200,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = _PATH.fullmatch(path)
         served = {resource.base for resource in self.server.known()}
         if not found or not any(path.startswith(f"{base}/") for base in served):
-            self.send(404, b"404 page not found\n", "text/plain; charset=utf-8")  # not a Status: nobody serves that group
+            self.send(
+                404, b"404 page not found\n", "text/plain; charset=utf-8"
+            )  # not a Status: nobody serves that group
             return
         group, namespace, plural, name = (
             found["group"] or "",

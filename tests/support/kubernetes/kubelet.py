@@ -127,6 +127,10 @@ class Kubelet:
             self.later(1, lambda: self._schedule(key, after["metadata"]["uid"]))
         elif after["metadata"].get("deletionTimestamp") and not before["metadata"].get("deletionTimestamp"):
             self.later(0, lambda: self._terminate(key, after["metadata"]["uid"]))
+        elif after["spec"].get("activeDeadlineSeconds") != before["spec"].get("activeDeadlineSeconds"):
+            self.later(
+                after["spec"]["activeDeadlineSeconds"], lambda: self._overdue(key, after["metadata"]["uid"])
+            )
         elif _images(before) != _images(after):
             self.later(1, lambda: self._image_changed(after["metadata"]["uid"]))
 
@@ -416,6 +420,21 @@ class Kubelet:
         )  # fmt: skip
         self.write(pod, {**status, "reason": "Evicted", "message": message})
         self.events.record(pod, "Warning", "Evicted", message)
+
+    def _overdue(self, key: tuple[str, str, str], uid: str) -> None:
+        """The pod was given a time, and it is over."""
+        pod, running = self._pod(key, uid), self.pods.get(uid)
+        if pod is None or running is None:
+            return
+        self._silence(running)
+        running.ready = False
+        status = podstatus.placed(
+            pod["status"], pod["spec"], podstatus.terminated(137, "Error"), ready=False, phase="Failed",
+            restarts=running.restarts, address=running.address, host=self._host,
+        )  # fmt: skip
+        message = "Pod was active on the node longer than the specified deadline"
+        self.write(pod, {**status, "reason": "DeadlineExceeded", "message": message})
+        self.events.record(pod, "Normal", "DeadlineExceeded", message)
 
     def lose(self, node: str) -> None:
         """Nobody hears of that node any more: its pods are unreachable, unready, and never confirm their end."""
