@@ -28,6 +28,7 @@ class Refusal:
     retry_after: float | None = None
 
 
+_OTHER_UID = re.compile(r"UID in (?:the )?precondition")  # servers say it in two ways
 _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"violates PodSecurity", re.IGNORECASE),
@@ -98,7 +99,7 @@ def _not_found(refusal: Refusal, text: str, what: str, name: str, server: str) -
 def _conflict(refusal: Refusal, text: str) -> BackendError:
     if refusal.reason == "AlreadyExists":
         return Exists(text)
-    if "UID in precondition" in text:
+    if _OTHER_UID.search(text):
         return Conflict(text)  # another object has that name by now
     if "object has been modified" in text or "Operation cannot be fulfilled" in text:
         return Transient(text, retry_after=0.1)
