@@ -116,3 +116,15 @@ def test_an_image_that_is_not_there_is_told_with_its_reason_and_a_sandbox_ends_b
         ends = datetime.fromisoformat(thing["spec"]["shutdownTime"]).timestamp()
         assert abs(ends - time.time() - 8 * 3600) < 600
         assert thing["spec"]["shutdownPolicy"] == "Retain"
+
+
+def test_the_example_is_applied(kube_fake: Cluster, here: Folder) -> None:
+    here.environ |= {"KUBECONFIG": str(kube_fake.kubeconfig(here.path / "kubeconfig")), "API_TOKEN": "t-1"}
+    example = Path(__file__).parents[2] / "examples" / "cluster"
+    here.write((example / "sandboxes.yaml").read_text(encoding="utf-8"))
+    assert "3 created" in here("apply", "--auto-approve").stdout
+    assert ".sandboxes.svc:8080" in here("output", "url").stdout
+    assert len(kube_fake.pods("sandboxes")) == 3
+    here("plan", "--detailed-exitcode")
+    here("destroy", "--auto-approve")
+    assert kube_fake.pods("sandboxes") == []
