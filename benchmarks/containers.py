@@ -12,10 +12,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from benchmarks.measure import process, reconciler
 from tests.support.docker import Images, connect, docker_host, engine_lacks
@@ -53,8 +54,7 @@ COMPOSE = """    image: {image}
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """An engine, an image in it, and a folder for this run. `label` is on every container, whoever made it."""
 
     client: DockerClient

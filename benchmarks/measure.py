@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+
+class Cost(Struct, frozen=True):
     """Medians over the runs: wall and processor seconds, peak memory in MB."""
 
     wall: float

@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.backends.base import Capabilities, SandboxBackend, Support
 from reconciler.errors import Permanent, ReconcilerError, Transient, Unavailable, Unsupported

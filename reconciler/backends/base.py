@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+from msgspec import Struct
 
 from reconciler.errors import Unsupported
 from reconciler.model.capabilities import Capabilities, Support
@@ -20,8 +21,7 @@ from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 __all__ = ["Capabilities", "ExecResult", "ProbeAnswer", "SandboxBackend", "Subscription", "Support"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecResult:
+class ExecResult(Struct, frozen=True, kw_only=True):
     """`exit_code` as the command left it; output decoded as UTF-8 with replacement."""
 
     exit_code: int
@@ -29,8 +29,7 @@ class ExecResult:
     stderr: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeAnswer:
+class ProbeAnswer(Struct, frozen=True, kw_only=True):
     """One look at readiness. `dead` means it will never answer: stop waiting at once."""
 
     ready: bool

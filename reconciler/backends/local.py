@@ -11,8 +11,9 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
 from reconciler.backends.containers import AIO_IMAGE, NAME_PREFIX

@@ -6,14 +6,14 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ENDING = ("destroy", "restart")  # the verbs that end a sandbox
 _REMEMBERED = 2048  # deeds; an engine's own memory is shorter
 
 
-@dataclass(slots=True, kw_only=True)
-class Deed:
+class Deed(Struct, kw_only=True):
     """One call of a verb. `failed` when it raised."""
 
     sandbox_id: str

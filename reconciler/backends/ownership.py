@@ -5,7 +5,7 @@ Protection is no part of it: an object stays the same one when it becomes protec
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from reconciler.errors import Conflict
 from reconciler.model.desired import Owner

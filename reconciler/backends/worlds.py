@@ -11,8 +11,9 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from msgspec import Struct, field, to_builtins
 
 from reconciler.backends.subscriber import Subscriber, joined
 from reconciler.errors import BackendError, Conflict, Permanent, Unavailable
@@ -24,8 +25,7 @@ _CHECK = "check the disk that it is on: is there space, and is it writable?"
 _LOOK = 0.05  # seconds between two looks at a file
 
 
-@dataclass(slots=True, kw_only=True)
-class Thing:
+class Thing(Struct, kw_only=True):
     """One sandbox of a world. `phase` is empty while it simply runs: ready then depends on the time. `cause` is of what
     somebody did to it, "" when it is as it was made."""
 
@@ -187,7 +187,9 @@ class World:
     def _append(self, path: str, sandbox_id: str) -> None:
         thing = self._things.get(sandbox_id)
         change = (
-            [sandbox_id, None, self.removed.get(sandbox_id)] if thing is None else [sandbox_id, asdict(thing)]
+            [sandbox_id, None, self.removed.get(sandbox_id)]
+            if thing is None
+            else [sandbox_id, to_builtins(thing)]
         )
         line = json.dumps(change).encode() + b"\n"
         try:

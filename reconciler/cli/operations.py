@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from reconciler import __version__
 from reconciler.cli.options import Invocation
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 JSON_HOOKS, SLACK_HOOKS = "RECONCILER_NOTIFY", "RECONCILER_NOTIFY_SLACK"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What the command line asks for. `listen` is an address, or None."""
 
     listen: str | None = None
@@ -32,8 +32,7 @@ class Asked:
     notify: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
-class Beside:
+class Beside(Struct, kw_only=True):
     """`tell` gets the events of the watch, the others are called when the loop moves, when a signal asks for another
     configuration, and for a stop. For signal handlers the last two."""
 

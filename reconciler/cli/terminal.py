@@ -9,8 +9,9 @@ import io
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TextIO
+
+from msgspec import Struct
 
 from reconciler.cli.views.style import Style, harmless
 
@@ -18,8 +19,7 @@ _WIDTH_OF_A_PIPE = 120
 _NARROWEST = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terminal:
+class Terminal(Struct, frozen=True, kw_only=True):
     """`width` in columns. `interactive`: a person can be asked. `live`: progress may be redrawn in place."""
 
     out: TextIO

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.config.collector import collector_at_rest
 from reconciler.config.diagnostics import Problems, illustrated
@@ -19,16 +21,18 @@ from reconciler.model.desired import Desired
 from reconciler.model.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
+class Configuration(Struct, frozen=True, kw_only=True):
     """`digest` is SHA-256 over names and bytes of the files, in hex. Secrets are references still: see
     `secrets.resolve_secrets`. `variables` are the values that were filled in."""
 
     desired: Desired
     warnings: tuple[Diagnostic, ...] = ()
     digest: str = ""
-    variables: Mapping[str, Variable] = field(default_factory=dict, repr=False, compare=False)
-    sources: tuple[Source, ...] = field(default=(), repr=False, compare=False)
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Configuration({self.desired.stack!r}, digest={self.digest!r})"  # no values, no sources
 
     def illustrate(self, diagnostic: Diagnostic) -> Diagnostic:
         """The same with its source line, where it has a position in these files; secrets in the line stay hidden."""

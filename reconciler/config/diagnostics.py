@@ -9,8 +9,9 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.config.nodes import Mark, Node, Source
 from reconciler.errors import ConfigError

@@ -7,7 +7,8 @@ network; of the file system it knows paths, and the content of seccomp profiles.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.config.blocks import Blocks
 from reconciler.config.dependencies import find_cycle

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.config.diagnostics import Problems, one_of, quote
 from reconciler.config.interpolate import Expression, Interpolator, Scope, suggest
@@ -28,8 +30,7 @@ def parse_address(text: str) -> tuple[str, str] | None:
     return match[1], f"[{int(match[2])}]" if match[2] is not None else f'["{key}"]'
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(Struct, frozen=True):
     """One address of a group and what `${each.…}` and `${replica.index}` mean for it."""
 
     address: Address
@@ -37,8 +38,7 @@ class Instance:
     replica: int | None = None
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """A sandbox of the YAML. `certain` False when errors hide which addresses it has."""
 
     name: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.config.diagnostics import Problems, closest, one_of, quote
 from reconciler.config.nodes import Node, from_data, new_mapping, spell
@@ -29,8 +30,7 @@ _FORMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(Struct, frozen=True):
     """One `${…}`: its kind (var, env, each, replica, stack, sandbox, bad), and what the kind needs."""
 
     kind: str
@@ -88,17 +88,18 @@ def _expression(raw: str) -> Expression:
     return Expression("bad", raw)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
+class Variable(Struct, frozen=True, kw_only=True):
     """A variable's value; `known` False when that was an error which has been told."""
 
-    value: Any = field(default=None, repr=False)
+    value: Any = None
     sensitive: bool = False
     known: bool = True
 
+    def __repr__(self) -> str:
+        return f"Variable(sensitive={self.sensitive}, known={self.known})"  # never the value
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+
+class Scope(Struct, frozen=True, kw_only=True):
     """What the names of expressions mean here. `each` and `replica` are None where there is no such thing;
     `refer` answers the address that `${sandbox.…}` means or has told the problem, None where it is not allowed.
     """
@@ -117,12 +118,11 @@ class Failed(Exception):
     """An expression has no value; the problem has been told."""
 
 
-@dataclass(slots=True)
-class Interpolator:
+class Interpolator(Struct):
     """Fills in one block. `failed` turns True when any expression had no value."""
 
     scope: Scope
-    failed: bool = field(default=False)
+    failed: bool = False
 
     def fill(self, node: Node) -> Node:
         """The node with every expression replaced. Where that fails the part stays as it is, and `failed` is set."""

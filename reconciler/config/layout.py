@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from msgspec import Struct, field
 
 from reconciler.config import syntax
 
@@ -23,8 +23,7 @@ class Inexpressible(Exception):
     """A layout that cannot be brought into the canonical form; the message says what and where."""
 
 
-@dataclass(slots=True)
-class Comment:
+class Comment(Struct):
     """`gap` are the spaces before one that stands behind something on its line; `blank` an empty line above."""
 
     line: int
@@ -35,8 +34,7 @@ class Comment:
     blank: bool
 
 
-@dataclass(slots=True)
-class Value:
+class Value(Struct):
     """A value that is written as it stands: a scalar, an alias, or brackets with all that is in them."""
 
     start: tuple[int, int]
@@ -45,8 +43,7 @@ class Value:
     opener: str = ""
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """A key with its value, or an item of a list (`key` None)."""
 
     line: int
@@ -58,8 +55,7 @@ class Entry:
     inline: Comment | None = None
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """A mapping or list in block style. `trail` are comments after its last entry; `properties` its anchor and tag."""
 
     is_list: bool

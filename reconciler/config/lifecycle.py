@@ -6,8 +6,9 @@ Gets blocks that are valid and filled in already. What only the meaning shows to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from typing import Any
+
+from msgspec.structs import fields
 
 from reconciler.config.diagnostics import at, closest, one_of, quote
 from reconciler.config.nodes import Node

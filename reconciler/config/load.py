@@ -9,11 +9,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from reconciler.config import syntax
 from reconciler.config.collector import collector_at_rest
@@ -29,8 +29,7 @@ NAMED_SECTIONS = ("variables", "backends", "templates", "sandboxes", "outputs", 
 LISTED_SECTIONS = ("moved", "removed", "imports")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """The merged configuration. `complete` is False when a file could not be read, so that what is missing may
     stand there. `digest` is over the bytes of all files. `blocks` are the places of templates and defaults."""
 
@@ -42,8 +41,7 @@ class Document:
     blocks: tuple[Block, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(Struct, frozen=True):
     line: int
     column: int
 

@@ -5,8 +5,9 @@ they were ever there: such entries stay in a file for long.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+
+from msgspec import Struct
 
 from reconciler.config.diagnostics import at, quote
 from reconciler.config.groups import Directory
@@ -16,8 +17,7 @@ from reconciler.config.values import Wrong, flag
 from reconciler.model.lifecycle import Move, Removal
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(Struct, frozen=True):
     """One end of an entry: the name of a group, and the index of one of it, "" without."""
 
     node: Node
@@ -29,8 +29,7 @@ class _End:
         return self.name + self.index
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(Struct, frozen=True):
     """A move as it is written."""
 
     source: _End
@@ -66,8 +65,7 @@ class _Taken:
         return self._groups.get(end.name) if end.index else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaving:
+class _Leaving(Struct, frozen=True):
     """A removal as it is written."""
 
     source: _End

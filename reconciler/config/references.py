@@ -6,7 +6,8 @@ They are read when that is opened and stay in `Secret`; state, plan and messages
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.config.secrets import read_reference
 from reconciler.errors import ConfigError

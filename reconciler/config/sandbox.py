@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.config.diagnostics import Problems, at, one_of, quote
 from reconciler.config.fields import FIELDS
@@ -28,8 +30,7 @@ _KEYED_BY_VALUE = frozenset(
 _ORDER = ("ports", *(name for name in FIELDS if name not in ("ports", "readiness")), "secrets", "readiness")
 
 
-@dataclass(frozen=True, slots=True)
-class PortReference:
+class PortReference(Struct, frozen=True):
     """A `${sandbox.ADDRESS.ports.NAME}`, to be checked when all ports are known."""
 
     node: Node
@@ -37,8 +38,7 @@ class PortReference:
     port: str
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(Struct):
     """The outcome of one key: its fields, the addresses referred to, whether it went wrong."""
 
     built: Built = field(default_factory=lambda: Built({}))
@@ -284,8 +284,7 @@ class Builder:
         return places
 
 
-@dataclass(slots=True)
-class _Triggered:
+class _Triggered(Struct):
     """Waiting for triggers too. Replicas share what they wait for, so the last answer is kept. `known` are the triggers
     asked about last."""
 
@@ -304,8 +303,7 @@ class _Triggered:
         return self.both
 
 
-@dataclass(slots=True)
-class _Assembly:
+class _Assembly(Struct):
     """The parts of one sandbox so far."""
 
     parts: dict[str, Built] = field(default_factory=dict)

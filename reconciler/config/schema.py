@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from reconciler.config.advice import describe, fix_unknown, fix_value, known_keys
 from reconciler.config.diagnostics import Problems, quote
@@ -46,8 +47,7 @@ def _validator(definition: str | None) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(schema)
 
 
-@dataclass(frozen=True, slots=True)
-class _Complaint:
+class _Complaint(Struct, frozen=True):
     keyword: str
     path: _Path
     schema: Mapping[str, Any]  # the schema node whose keyword failed

@@ -9,8 +9,9 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from reconciler.config.diagnostics import Problems, at, quote
 from reconciler.config.interpolate import Expression, Failed, Interpolator, parse

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.config.nodes import Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Struct, frozen=True, kw_only=True):
     """`entries` are the valid ones, without `x-…`. `mentioned` are all names, those taken out for an error too.
     `certain` False when more may have been declared where nothing could be read."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.config import quantities
 from reconciler.config.diagnostics import at, quote
@@ -33,16 +34,14 @@ class Wrong(Exception):
         self.related = related
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(Struct, frozen=True):
     """Some of a spec's fields, and where in the YAML each path of the canonical form was said."""
 
     values: Mapping[str, Any]
     where: Mapping[str, Position] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What a field may need besides its own value. `tell` is for what is wrong where more may be wrong beside it.
     `triggers` answers the addresses that an entry of `replace_triggered_by` means, and has told what is wrong with it."""
 

@@ -6,9 +6,10 @@ Must never repeat the value of a sensitive variable in a message.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.config import load, syntax
 from reconciler.config.advice import describe
@@ -28,8 +29,7 @@ _EXPECTED = {
 Ask = Callable[[str, bool], str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Given(Struct, frozen=True, kw_only=True):
     """Where values come from. `var` are `k=v` texts; `ask(name, sensitive)` asks a person, None where nobody is."""
 
     var: Sequence[str] = ()
@@ -38,8 +38,7 @@ class Given:
     ask: Ask | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(Struct, frozen=True):
     """A value before its type is checked: text of a command line, a node of a file."""
 
     value: str | Node

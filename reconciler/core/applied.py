@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.lifecycle import ignores
 from reconciler.core.moves import moved_state
@@ -20,8 +22,7 @@ from reconciler.model.state import SandboxRecord, State
 _NUL = json.dumps("\x00")[1:-1]  # as references stand in what is kept as JSON text
 
 
-@dataclass(slots=True, kw_only=True)
-class Applied:
+class Applied(Struct, kw_only=True):
     """`desired` declares what was last applied, of what can be seen and made again. `pending` are addresses at which an
     apply has something to do, each with what; `lost` those that cannot be made again as they were, each with why; `unseen`
     those that are on a backend which cannot be looked at, or need one that is."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
+
+from msgspec import Struct, field
 
 from reconciler.core.climb import Climb
 from reconciler.core.readiness import Waiting
@@ -28,8 +29,7 @@ class CallKind(StrEnum):
     PROBE = "probe"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One blocking backend verb. `timeout` in seconds; `info` is the object to act on, None for a create."""
 
     id: int
@@ -41,8 +41,7 @@ class Call:
     info: SandboxInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What came back. `error` empty means it worked; `transient` that trying again may help, `no_space` that it would
     have failed for any sandbox. `seen` answers CHECK (None is absent), `info` CREATE, UPDATE and RESTART, `ready`, `dead` and
     `detail` PROBE."""
@@ -60,8 +59,7 @@ class Answer:
     log_tail: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """How much at once and how often again. Times in seconds. `starting` bounds sandboxes created but not ready
     yet; `lanes` bounds verbs in flight per backend, and up to `ahead` more per lane
     may be handed out to a driver that queues them, so that no lane idles until the coordinator looks; `retry_budget` bounds retries over the whole run."""
@@ -83,8 +81,7 @@ class Limits:
         return self.lanes.get(backend, self.parallelism)
 
 
-@dataclass(slots=True, eq=False)
-class Run:
+class Run(Struct, eq=False):
     """One step on its way. Only the Scheduler changes it."""
 
     step: Step

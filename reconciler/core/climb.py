@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from reconciler.core.identity import recovers
 from reconciler.model.observed import ObservedSandbox, Phase
@@ -26,8 +27,7 @@ NOTES = {
 }
 
 
-@dataclass(slots=True)
-class Climb:
+class Climb(Struct):
     """`rungs` are left to be tried, `attempt` is being made, `tried` is what came of those before."""
 
     rungs: deque[Rung] = field(default_factory=deque)

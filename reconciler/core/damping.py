@@ -6,11 +6,11 @@ One object per sandbox; times are seconds of a steady clock and arguments.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damping:
+class Damping(Struct, frozen=True, kw_only=True):
     """`failures` of the last `of` probes must fail before a sandbox is called silent; after a failed one it is probed again
     in `probe_again` seconds. The first correction comes at once, the second no sooner than `pause` seconds after it ended,
     each further one `factor` times as long after, at most `longest`. All is forgotten when it has been well for
@@ -33,8 +33,7 @@ class Damping:
         return min(self.longest, grown)
 
 
-@dataclass(slots=True)
-class Patient:
+class Patient(Struct):
     """One sandbox as the loop knows it. `attempts` counts corrections since it was last well for long enough."""
 
     damping: Damping

@@ -6,7 +6,8 @@ The plan is one of the configuration as it was last applied (`core.applied`), so
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.core.applied import Applied
 from reconciler.core.lifecycle import PROTECTION, TRIGGERS

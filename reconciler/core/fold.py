@@ -22,8 +22,9 @@ What the rules keep true:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from reconciler.model.desired import Address, FlatSpec, fingerprint
 from reconciler.model.outcome import Entry, Intent, Operation, Outcome

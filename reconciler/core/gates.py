@@ -7,13 +7,13 @@ never does, in this wave neither.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.plan import Waves
 
 
-@dataclass(slots=True)
-class _Gate:
+class _Gate(Struct):
     rollout: Waves
     wave: int = 0  # the open one, from 0
     left: int = 0  # steps of it that have not ended

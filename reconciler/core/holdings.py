@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.core.identity import is_ours, sandbox_id
 from reconciler.core.imports import Key, is_the_recorded
@@ -21,8 +22,7 @@ from reconciler.model.observed import ObservedSandbox
 from reconciler.model.state import SandboxRecord
 
 
-@dataclass(slots=True, kw_only=True)
-class Holdings:
+class Holdings(Struct, kw_only=True):
     """`live` are ours by address, `taken` everybody else's by backend and id. `unlabelled` are records of objects that are
     ours without labels of ours; `importing` what is to be taken over, by key; `elsewhere` what is declared, was made by others, and is not recorded yet."""
 

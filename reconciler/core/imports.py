@@ -8,7 +8,9 @@ the state recorded it as imported. Must never let through what carries the label
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.diff import agrees
 from reconciler.core.identity import is_ours
@@ -25,8 +27,7 @@ _MAPS = ("environment", "labels", "mounts", "ports")  # a backend that shows one
 _SHORT_ID = 12  # digits by which engines abbreviate their own ids
 
 
-@dataclass(slots=True)
-class Takeovers:
+class Takeovers(Struct):
     """`targets` are the objects to take over, each with the address it gets."""
 
     targets: dict[Key, Address] = field(default_factory=dict)

@@ -7,7 +7,9 @@ that refer to it, or are replaced with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.diff import astray, compare, differing, fallback, vouched
 from reconciler.core.holdings import Holdings
@@ -31,8 +33,7 @@ from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
 from reconciler.model.state import SandboxRecord, Status
 
 
-@dataclass(slots=True)
-class _Canonical:
+class _Canonical(Struct):
     """Canonical forms, and what labels say of them, computed once per spec object and kind of backend: replicas share
     theirs."""
 
@@ -49,8 +50,7 @@ class _Canonical:
         return entry[1], entry[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
+class _Case(Struct, frozen=True, kw_only=True):
     """One declared address. `flat` is what it should be, `kept` what that comes to on the object that is there, with the
     ignored fields left as they are; `digest` is what labels say of `kept`."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.core.calls import CallKind, Run
 
 
-@dataclass(slots=True)
-class Lane:
+class Lane(Struct):
     """One backend's queues of verbs and what it has in flight.
 
     `begun` goes first: a step half way through (destroyed, not created yet) is downtime. New creates go last, so

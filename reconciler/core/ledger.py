@@ -7,7 +7,8 @@ Pure: the thread driver and the simulator keep their books with the same object.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.core.calls import Answer, Call, CallKind
 from reconciler.core.diff import differing

@@ -6,7 +6,7 @@ under its mark: whatever a migration breaks off at, doing it again completes it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from reconciler.errors import Refused
 from reconciler.model.state import State

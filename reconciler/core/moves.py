@@ -7,7 +7,8 @@ the entry means nothing to the state; it still tells whose an object is whose la
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.errors import Refused
 from reconciler.model.address import Address, covers

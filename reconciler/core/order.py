@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.core.succession import goes_ahead, waits
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, address_order

@@ -11,8 +11,9 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from reconciler.core.plan_document import plan_dict, plan_of
 from reconciler.errors import PlanFileBroken
@@ -48,8 +49,7 @@ def encode(saved: SavedPlan, *, key: bytes | None) -> bytes:
     return _written({**document, "integrity": {"kind": kind, "code": _code(document, kind, key)}})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unverified:
+class Unverified(Struct, frozen=True, kw_only=True):
     """A document of the right shape. `saved` is for deciding how to go on; believe it only after `verified`."""
 
     place: str

@@ -8,7 +8,8 @@ whole is held against the policy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.core.holdings import Holdings, made_elsewhere, recorded_without_labels
 from reconciler.core.imports import Takeovers, pending, takeovers
@@ -28,8 +29,7 @@ from reconciler.model.plan import Moved, Plan, Selection, Step
 from reconciler.model.state import SandboxRecord, State, Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(Struct, frozen=True, kw_only=True):
     """`new_lineage` is used when neither a state nor live labels tell one. `capabilities` by backend name. `now` in
     seconds since the epoch. `silent` are those that were probed in vain, `left` those that stay as
     they are, whatever they are like."""

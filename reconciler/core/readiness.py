@@ -8,7 +8,8 @@ experience counts: nobody is asked before the time that the quickest of late hav
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.model.desired import ProbeKind, Readiness
 
@@ -22,8 +23,7 @@ LARGE_FLEET = 32  # up to here everybody may be asked all the time
 _FORGETTING = 1.02  # how fast the typical time follows when sandboxes become slower
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(Struct, frozen=True, kw_only=True):
     """One wait in progress. Times in seconds on the driver's monotonic clock. It has to stay ready for `hold` seconds, and is
     `since` then."""
 
@@ -42,21 +42,18 @@ class Waiting:
         return limit if self.since is None else max(limit, self.since + self.hold)
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """It answered as often as was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """Probe again at this time."""
 
     at: float
     waiting: Waiting
 
 
-@dataclass(frozen=True, slots=True)
-class GaveUp:
+class GaveUp(Struct, frozen=True):
     """The deadline passed, or it is dead and will never answer."""
 
     why: str
@@ -70,8 +67,7 @@ def probe_timeout(waiting: Waiting, now: float) -> float:
     return max(0.0, min(PROBE_TIMEOUT, waiting.deadline - now))
 
 
-@dataclass(slots=True, kw_only=True)
-class Fleet:
+class Fleet(Struct, kw_only=True):
     """What is known of all sandboxes being waited for: how many, and how many seconds they typically need. Kept by
     the Scheduler, which changes it thousands of times a second."""
 

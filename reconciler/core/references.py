@@ -6,9 +6,10 @@ with `$${` can therefore never be taken for one.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
 
 from reconciler.model.desired import Address, SandboxSpec
 from reconciler.model.observed import SandboxInfo
@@ -59,7 +60,7 @@ def resolve_spec(spec: SandboxSpec, lookup: Lookup) -> SandboxSpec:
     """The spec with references in `environment` and `command` replaced as far as they are known."""
     environment = {name: resolve_text(value, lookup) for name, value in spec.environment.items()}
     command = None if spec.command is None else tuple(resolve_text(word, lookup) for word in spec.command)
-    return dataclasses.replace(spec, environment=environment, command=command)
+    return replace(spec, environment=environment, command=command)
 
 
 def attribute_of(info: SandboxInfo, attribute: str) -> str | None:

@@ -7,7 +7,9 @@ beginning, or, when earlier runs of the same rollout were interrupted, before th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.restore import Unrestorable, restored
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec
@@ -20,8 +22,7 @@ _ACTION = {Action.REPAIR: Action.REPLACE}  # what failed is not mended, but take
 _UNTOUCHED = (StepStatus.SKIPPED, StepStatus.NOT_STARTED, StepStatus.STALE)
 
 
-@dataclass(slots=True)
-class Reversal:
+class Reversal(Struct):
     """`desired` declares what was healthy in place of what failed, and `selection` means nothing else. `groups` are the
     rollouts that are taken back."""
 

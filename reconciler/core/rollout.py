@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.order import with_dependents
 from reconciler.model.desired import Address, DesiredSandbox
@@ -21,8 +23,7 @@ from reconciler.model.plan import Action, Reason, Step, Waves
 _FIRST = (Action.CREATE, Action.REPAIR, Action.ADOPT)  # they put up again what is away
 
 
-@dataclass(slots=True)
-class Rolled:
+class Rolled(Struct):
     """The steps with their waves, and what there is to say. `held` are addresses whose steps have to wait for a later
     run."""
 
@@ -99,8 +100,7 @@ def _changes(step: Step) -> bool:
     return step.action is Action.REPLACE or (step.action is Action.REPAIR and bool(step.changes))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
+class _Turn(Struct, frozen=True, kw_only=True):
     """One group's steps: of those that are away, and of those that serve. `away` are away and not part of the run."""
 
     group: str

@@ -6,15 +6,15 @@ The table sees `Facts`, which say everything that matters about desired, recorde
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.observed import Phase
 from reconciler.model.plan import Action, Reason
 from reconciler.model.state import Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """`phase` None means nothing of ours is there. `recorded` None means the state does not know the address.
     `same_backend` compares where it is with where it should be; `changed` counts differing fields, `outside` how
     many of them are drift, `forced` how many cannot change in place. `is_recorded` says the live object is the one
@@ -54,8 +54,7 @@ class Facts:
         return self.outside == self.changed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """`action` None means leave it as it is."""
 
     name: str

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.order import circular
 from reconciler.core.policy import refusals
@@ -29,8 +31,7 @@ _MOST_NAMES = 5
 _REMOVES = (Action.DESTROY, Action.FORGET)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """`shown` is what was asked for, `plan` what of it runs; `refused` are the results of the other steps, by key."""
 
     shown: Plan

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits, Run, asks_nothing, stages_of
 from reconciler.core.climb import NOTES, Attempt, Climb

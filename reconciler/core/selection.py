@@ -6,7 +6,8 @@ Selecting only ever leaves steps out: what remains is part of the whole plan, an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.core.order import with_dependents
 from reconciler.core.select import matches

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.core.calls import Run
 
 
-@dataclass(slots=True)
-class Timetable:
+class Timetable(Struct):
     """Times in seconds on the driver's monotonic clock."""
 
     _runs: list[tuple[float, int, Run]] = field(default_factory=list)

@@ -7,7 +7,8 @@ not show, and each incident is told once when it begins and once when it ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.core.damping import Damping, Patient
 from reconciler.core.drift import correctable
@@ -20,8 +21,7 @@ Told = IncidentOpened | IncidentClosed
 _OF_DRIFT = (IncidentKind.DRIFT, IncidentKind.REFUSED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Sight(Struct, frozen=True, kw_only=True):
     """What one look showed. `drifts` are all there are, `there` the objects that are as they were applied, by address to
     sandbox id. `unseen` are addresses nobody can tell anything of: a backend did not answer, `failures` says which and why.
     `refusals` are reasons why nothing may be corrected in one go (too many at once), each in a sentence."""
@@ -33,8 +33,7 @@ class Sight:
     refusals: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """`due` is to be corrected now; `waiting` drifted, may be corrected, and is not due. `told` is what began and ended."""
 
     due: frozenset[Address] = frozenset()
@@ -42,8 +41,7 @@ class Verdict:
     told: tuple[Told, ...] = ()
 
 
-@dataclass(slots=True)
-class Vigil:
+class Vigil(Struct):
     """`jitter` gives numbers from 0 to 1. Wall times (`at`) are for people, `now` is of a steady clock."""
 
     damping: Damping = field(default_factory=Damping)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.core.migration import refuse_migrated
@@ -104,8 +105,7 @@ def keyless() -> None:
     """For callers whose store has no key."""
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """One run's collaborators. `desired` has its secrets resolved unless the run needs none. `illustrate` adds the
     source line to a remark that was made from a position alone. `key` tells the store's, as it was before this run may
     have made one; `inputs` what the configuration was made from. `crew` makes the calls; None is threads."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.drift import chosen, corrections
 from reconciler.core.saved import Held
@@ -19,8 +21,7 @@ from reconciler.model.plan import Plan, Step
 from reconciler.stores.base import Lease
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
+class Correction(Struct, frozen=True, kw_only=True):
     """What was done: the plan, and one result per step of it. `unsaved` is why the state after it could not be written."""
 
     plan: Plan

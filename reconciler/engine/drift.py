@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.backends.base import ProbeAnswer
 from reconciler.core.applied import Applied, as_applied
@@ -26,8 +28,7 @@ from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.plan import Plan, Reason, Selection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftView:
+class DriftView(Struct, frozen=True, kw_only=True):
     """One look. `view` None means that no backend at all could be seen. `answers` are those of the probes, of what was
     probed, `origins` what backends know of the sandboxes they were asked about, None where that is nothing. `plan` puts back all of `drifts`, and more that is none of them."""
 

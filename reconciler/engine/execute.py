@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
+
+from msgspec import Struct, field
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.core.calls import Answer, Call, CallKind, Limits
@@ -32,7 +33,7 @@ from reconciler.model.plan import Plan
 _LONGEST_SLEEP = 1.0  # seconds; answers and stop requests wake the coordinator anyway
 _MOST_THREADS = 128
 _MANY = (
-    32  # calls in flight from which answers are gathered for a moment instead of taken one by one: each round
+    16  # calls in flight from which answers are gathered for a moment instead of taken one by one: each round
 )
 _GATHER = (
     0.003  # costs a sync and thread switches; lanes have calls handed out ahead, so none idles meanwhile
@@ -43,8 +44,7 @@ _NOT_BEGUN = Answer(error="not begun: the lock was taken from this run")  # of c
 _Answers = SimpleQueue[tuple[Call, Answer] | None]
 
 
-@dataclass(slots=True, kw_only=True)
-class Execution:
+class Execution(Struct, kw_only=True):
     """One run of a plan. `append` makes entries durable; `entries` are all that were. `lost` says whether it is known that
     the lock is somebody else's by now, at no cost. `ended` are the results there were when nothing could be written any
     more."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.core.references import readable
 from reconciler.engine.context import Context
@@ -16,16 +17,14 @@ from reconciler.model.position import Block, Position, origin
 from reconciler.model.state import SandboxRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Struct, frozen=True, kw_only=True):
     """A heading and its lines."""
 
     title: str
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """`action` and `reason` are wire values, "" when nothing is to do; `sections` are for people, in order."""
 
     address: Address

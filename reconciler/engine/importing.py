@@ -6,7 +6,9 @@ It is planned as an entry of `imports` would be, and recorded instead of carried
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.imports import is_told_here
 from reconciler.engine.context import Context
@@ -23,8 +25,7 @@ from reconciler.model.state import SandboxRecord, State, Status
 _PROBE_TIMEOUT = 2.0  # seconds to find out whether it answers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
+class ImportReport(Struct, frozen=True, kw_only=True):
     """What was recorded. `then` is what the next plan does about it: None when it is as declared and answers, ADOPT
     when it has only to be waited for. `changes` are the fields that differ from the declaration."""
 

@@ -4,9 +4,11 @@ secret's value."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.backends.base import ProbeAnswer, SandboxBackend
 from reconciler.core.select import select
@@ -25,8 +27,7 @@ _PROBE_TIMEOUT = 2.0  # seconds one sandbox may take to answer a look
 _PROBES_AT_ONCE = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusRow:
+class StatusRow(Struct, frozen=True, kw_only=True):
     """One address right now. `ready` None means it was not asked; `age` in seconds, `cpu` in cores and `memory` in
     bytes, each None when unknown. `expires` in seconds, when it has a `max_lifetime` that is not over."""
 

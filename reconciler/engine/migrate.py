@@ -7,7 +7,8 @@ in the new one but what was there. Doing it again goes on from wherever it was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.migration import contents, needs_writing
 from reconciler.engine.context import Context
@@ -17,8 +18,7 @@ from reconciler.model.state import Migrated, State
 from reconciler.stores.base import Lease, Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class Migration(Struct, frozen=True, kw_only=True):
     """What went where, or would go. `state` is as it is in the new store; `moved` is False when it was there already.
     `versions` older ones came along, `behind` others can be had in the old store alone."""
 

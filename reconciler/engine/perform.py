@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from reconciler.backends.base import ProbeAnswer, SandboxBackend
 from reconciler.core.calls import Answer, Call, CallKind
@@ -43,8 +44,7 @@ class Scrubber:
         return text
 
 
-@dataclass(slots=True)
-class Performer:
+class Performer(Struct):
     """`spec_of` gives the spec a call's sandbox is made from: references resolved, owner set."""
 
     backend_of: Callable[[str], SandboxBackend]

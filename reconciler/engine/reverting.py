@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.core.revert import Reversal, reversal, reverting
 from reconciler.core.saved import Held

@@ -6,8 +6,10 @@ The lock is held by whoever calls. What is asked and what is refused is decided 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.fold import fold_all
 from reconciler.core.identity import is_ours
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
 MASK = "•••"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyOptions:
+class ApplyOptions(Struct, frozen=True, kw_only=True):
     """`parallelism` None takes what each backend bears; `lock_timeout` in seconds. `saved` is the plan that was approved:
     only what of it still holds is done; `selection` is the one it was made with."""
 
@@ -47,8 +48,7 @@ class ApplyOptions:
         return self.selection.destroy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyReport:
+class ApplyReport(Struct, frozen=True, kw_only=True):
     """How an apply ended. `results` has one entry per step of the plan, in its order; empty when declined. `plan` is
     what was asked for: of a saved one, all of it. `reverts` are the results of taking failed rollouts back."""
 

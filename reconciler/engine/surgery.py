@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core import surgery
 from reconciler.engine.context import Context
@@ -21,8 +23,7 @@ from reconciler.stores.base import Lease, Store
 _DIGEST = re.compile(r"(hmac-sha256:[0-9a-f]{32})?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class Edit(Struct, frozen=True, kw_only=True):
     """What was done to the records. `after` is as it was written; when not `written`, for a dry run or because
     nothing is to do, as it would be. `moved` holds from where to where, `forgotten` what was recorded. `kept`: the store
     has the version before still."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.closer import wants_closer_look
 from reconciler.core.holdings import made_elsewhere
@@ -25,8 +27,7 @@ from reconciler.model.plan import Plan, Reason, Selection
 from reconciler.model.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Struct, frozen=True, kw_only=True):
     """One consistent look: the state as read, its records moved as `moved` says, what was observed, and the plan made of
     both with `options`."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.engine.workers import Workers
@@ -22,16 +23,14 @@ _AT_ONCE = 32  # samples in flight for each backend
 _Key = tuple[str, str, str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Taken(Struct, frozen=True, kw_only=True):
     """`cpu` in cores (0.12 is an eighth of one), `memory` in bytes; None where it is not known."""
 
     cpu: float | None = None
     memory: int | None = None
 
 
-@dataclass(slots=True)
-class _Sandbox:
+class _Sandbox(Struct):
     """One of those that are measured. `first` and `last` are the samples, `at` when the newest came in, `before` what
     was known until then. Written by one worker at a time."""
 
@@ -120,8 +119,7 @@ class Meter:
         sandbox.ended.set()
 
 
-@dataclass(slots=True)
-class Measurement:
+class Measurement(Struct):
     """One that is under way."""
 
     _asked: Mapping[Address, _Sandbox]

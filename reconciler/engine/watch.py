@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.backends.base import Subscription
 from reconciler.core.damping import Damping
@@ -58,8 +60,7 @@ class Source(Protocol):
         """Whether it is another one than was last opened, and has come to rest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchOptions:
+class WatchOptions(Struct, frozen=True, kw_only=True):
     """`interval` in seconds between two looks, of which each may vary by `jitter` times itself. `events` False goes by the
     clock alone."""
 

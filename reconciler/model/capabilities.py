@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 
 class Support(StrEnum):
@@ -16,8 +17,7 @@ class Support(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """`fields` maps canonical paths or prefixes ("network.mode=isolated" beats "network.mode" beats "network") to
     support, where `*` stands for what names one of many ("mounts.*.type=volume"); an unlisted field is `default`. `why`
     says for people, by the same keys, why something is not enforced. `updatable` are the prefixes that change in place.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from reconciler.model.address import Address as Address
 from reconciler.model.address import SandboxId as SandboxId
@@ -50,8 +51,7 @@ class Secret:
         raise TypeError("a Secret is never pickled")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretRef:
+class SecretRef(Struct, frozen=True, kw_only=True):
     """A secret by reference. `source` is for people ("env API_TOKEN"); `digest` is keyed, "" until resolved."""
 
     source: str
@@ -59,11 +59,19 @@ class SecretRef:
     target: tuple[str, ...]  # the variable's name, the path, the argv; empty for value
     digest: str = ""
     delivery: str = "file"  # file: the path is in NAME_FILE; environment: in NAME itself, only when asked for
-    value: Secret | None = field(default=None, repr=False, compare=False)
+    value: Secret | None = None  # hides itself, and is no part of what makes two references equal
+
+    def _compared(self) -> tuple[object, ...]:
+        return (self.source, self.kind, self.target, self.digest, self.delivery)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretRef) and other._compared() == self._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
+class Port(Struct, frozen=True, kw_only=True):
     """A port to publish. `host` None lets the backend choose a free one, which is read back."""
 
     name: str
@@ -80,8 +88,7 @@ class MountKind(StrEnum):
     TMPFS = "tmpfs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """`source` is absolute by the time it is here for a bind, the volume's name for a volume, "" for a tmpfs.
     `size` bounds a tmpfs, in bytes."""
 
@@ -92,8 +99,7 @@ class Mount:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class Resources(Struct, frozen=True, kw_only=True):
     """None means not declared. `cpu` in cores, `memory` and `shm` in bytes, `pids` a count."""
 
     cpu: float | None = None
@@ -108,8 +114,7 @@ class NetworkMode(StrEnum):
     ALLOWLIST = "allowlist"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class Network(Struct, frozen=True, kw_only=True):
     """`name` is a network that the engine has already."""
 
     mode: NetworkMode | None = None
@@ -117,8 +122,7 @@ class Network:
     allow: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Security:
+class Security(Struct, frozen=True, kw_only=True):
     """None means not declared: the backend's own hardened default holds."""
 
     read_only_root: bool | None = None
@@ -137,8 +141,7 @@ class ProbeKind(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
+class Readiness(Struct, frozen=True, kw_only=True):
     """How the engine learns that a sandbox answers. Durations in seconds. Not part of the fingerprint: changing
     how we look changes nothing on the object.
 
@@ -155,8 +158,7 @@ class Readiness:
     timeout: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(Struct, frozen=True, kw_only=True):
     """Written on every object we create, as labels: what makes it ours and what it was made from. `protected`: it was
     declared with `prevent_destroy` when it was made, so that the protection outlives the declaration and the state."""
 
@@ -168,8 +170,7 @@ class Owner:
     protected: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxSpec:
+class SandboxSpec(Struct, frozen=True, kw_only=True):
     """One sandbox as it should be. None and empty mean not declared, and what is not declared is never compared.
 
     `owner` travels with the spec into `SandboxBackend.create`, and so does `lifetime`, the seconds it may live, for a backend
@@ -244,8 +245,7 @@ def fingerprint(flat: FlatSpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DesiredSandbox:
+class DesiredSandbox(Struct, frozen=True, kw_only=True):
     """A sandbox of the configuration, expanded. `group` is the name in the YAML that it came from.
 
     `where` maps field paths (as in the canonical form, or a prefix of them) to YAML positions and is shared by all
@@ -274,8 +274,7 @@ class DesiredSandbox:
         return self.position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendConfig:
+class BackendConfig(Struct, frozen=True, kw_only=True):
     """An entry of `backends:`. `options` are the constructor's keyword arguments."""
 
     name: str
@@ -284,14 +283,12 @@ class BackendConfig:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreConfig:
+class StoreConfig(Struct, frozen=True, kw_only=True):
     type: str = "file"
     options: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(Struct, frozen=True, kw_only=True):
     """`value` may hold `${sandbox.…}` references; `sensitive` ones are masked wherever they are printed."""
 
     name: str
@@ -300,8 +297,7 @@ class Output:
     sensitive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Import:
+class Import(Struct, frozen=True, kw_only=True):
     """A running sandbox that others made, to be taken over under an address. `id` is the engine's name for it.
     `position` None: it was named on the command line."""
 
@@ -309,8 +305,7 @@ class Import:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
+class Desired(Struct, frozen=True, kw_only=True):
     """The whole configuration, expanded. `sandboxes` is sorted by address. `moved` is in the order in which the moves
     follow each other. `blocks` are the templates and the defaults, where positions may lie: `position.origin`."""
 

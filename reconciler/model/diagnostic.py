@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from reconciler.model.position import Position
 
@@ -14,8 +15,7 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnostic:
+class Diagnostic(Struct, frozen=True, kw_only=True):
     """`summary` is one sentence without a full stop; `fix` is the next step, in the imperative. `snippet` is the
     source line as it stands and `width` how many characters the caret underlines from `position.column`.
     `code` is stable and for machines ("unknown-key")."""

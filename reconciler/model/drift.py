@@ -6,8 +6,9 @@ A drift is measured against what was last applied, never against an edit of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from reconciler.model.desired import Address
 from reconciler.model.lifecycle import DriftPolicy as DriftPolicy
@@ -60,8 +61,7 @@ _CAUSE_TEXT: Mapping[Cause, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+class Provenance(Struct, frozen=True, kw_only=True):
     """What a backend knows of how one sandbox came to be as it is. `detail` is evidence for people ("exit code 137
     (SIGKILL)", "`docker rm` by the API"); `at` in seconds since the epoch, None when nobody knows."""
 
@@ -70,8 +70,7 @@ class Provenance:
     at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class Drift(Struct, frozen=True, kw_only=True):
     """One address that is not as it was last applied.
 
     `reason` is what a plan says of it, `action` what a correction does, None when there is none (`why_not` says why).

@@ -5,8 +5,9 @@ The JSON form is `schemas/event.v1.schema.json`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic
@@ -26,22 +27,19 @@ class Activity(StrEnum):
     RETRYING = "retrying"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class Planned(Struct, frozen=True, kw_only=True):
     """The plan was made: `planned_change` per step, `drift` per outside change, then `change_summary`."""
 
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepStarted:
+class StepStarted(Struct, frozen=True, kw_only=True):
     address: Address
     action: Action
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepProgress:
+class StepProgress(Struct, frozen=True, kw_only=True):
     """`elapsed` in seconds since the step started; `note` says what a retry is about, or how far the backend is with
     what takes long ("pulling app:1  34 of 120 MB")."""
 
@@ -53,21 +51,18 @@ class StepProgress:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepEnded:
+class StepEnded(Struct, frozen=True, kw_only=True):
     result: StepResult
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remark:
+class Remark(Struct, frozen=True, kw_only=True):
     """Something to say that is not about a step: lock waits, a broken dead lock, a stop request."""
 
     diagnostic: Diagnostic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyEnded:
+class ApplyEnded(Struct, frozen=True, kw_only=True):
     """`results` in plan order, one per step; `outputs` by name, sensitive ones masked already."""
 
     results: tuple[StepResult, ...]

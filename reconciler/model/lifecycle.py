@@ -5,8 +5,9 @@ None of it is part of a fingerprint: changing a rule changes nothing on an objec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from reconciler.model.address import Address
 from reconciler.model.position import Position
@@ -20,8 +21,7 @@ class DriftPolicy(StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifecycle:
+class Lifecycle(Struct, frozen=True, kw_only=True):
     """`create_first`: the new one is ready before the old one goes. `prevent_destroy`: no plan destroys or replaces it;
     None says nothing, so what was recorded holds on.
     `ignore_changes` are paths of the canonical form, or prefixes of them, or globs: what differs there is left as it is
@@ -35,8 +35,7 @@ class Lifecycle:
     max_lifetime: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class Rollout(Struct, frozen=True, kw_only=True):
     """How changes go through the sandboxes of one group: in waves, each of which must be healthy before the next.
 
     At most `max_unavailable` of them are taken down at a time, or `max_unavailable_percent` of the group (rounded down, at
@@ -57,8 +56,7 @@ class Rollout:
         return max(1, int(size * self.max_unavailable_percent / 100))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(Struct, frozen=True, kw_only=True):
     """What was recorded as `source` is `target` now: two addresses, or the names of two groups."""
 
     source: str
@@ -66,8 +64,7 @@ class Move:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
+class Removal(Struct, frozen=True, kw_only=True):
     """`source`, an address or a group's name, is no longer declared on purpose. With `destroy` False it is let go: it runs
     on, and is nobody's."""
 
@@ -76,8 +73,7 @@ class Removal:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """Limits on what one run may do; None is no limit. `protected` are patterns of addresses that no plan destroys or
     replaces. `max_drift_percent`: when more of the fleet than this changed outside, or died, nothing is put back, because
     the backend or the specification is likelier at fault. `position` is that of the block."""

@@ -4,15 +4,15 @@ complete. An incomplete look is data too: nothing may ever be decided from what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.model.desired import FlatSpec, Owner, Scalar
 
 
-@dataclass(slots=True)
-class SandboxInfo:
+class SandboxInfo(Struct):
     """Connection details of one sandbox. Field names and the dict form are the seed's contract.
 
     `created_at` is seconds since the epoch; an unknown age is 0.0, never "now". `ports` is ours: published port
@@ -69,8 +69,7 @@ class Phase(StrEnum):
         return self in (Phase.STOPPED, Phase.FAILED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Astray:
+class Astray(Struct, frozen=True, kw_only=True):
     """Something about an object that is not as its backend made it, though no declared field speaks of it: its name,
     its networks, that it is paused. `in_place`: the backend's `update` puts it back."""
 
@@ -80,8 +79,7 @@ class Astray:
     in_place: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedSandbox:
+class ObservedSandbox(Struct, frozen=True, kw_only=True):
     """One live (or dead but still present) object.
 
     `owner` None means it carries no labels of ours, or the backend cannot carry any. `attributes` are the live
@@ -98,8 +96,7 @@ class ObservedSandbox:
     astray: tuple[Astray, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """What a sandbox takes right now. `cpu_seconds` is all the time it has computed so far, read at `at` (seconds of
     any steady clock): two of them make a rate. `memory` in bytes."""
 
@@ -108,8 +105,7 @@ class Usage:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observed(Struct, frozen=True, kw_only=True):
     """One look at every backend. A backend named in `failures` was not listed, or only in part; what it holds is
     unknown, not absent."""
 

@@ -7,9 +7,10 @@ right after. `core.fold` turns state plus entries into state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.model.desired import Address, FlatSpec
 from reconciler.model.observed import SandboxInfo
@@ -26,8 +27,7 @@ class Operation(StrEnum):
     RELEASE = "release"  # it is let go: an intent alone, for nothing is done to the object
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class Intent(Struct, frozen=True, kw_only=True):
     """`operation` is about to be done to `sandbox_id`. `spec` is canonical: digests, never secrets. `imported`: the
     object was made by others and is taken over with this. `protected` and `triggers` as in a record. None of the three is
     written when it says nothing."""
@@ -63,8 +63,7 @@ class Intent:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """What came of an intent. `error` is empty when it worked."""
 
     at: float
@@ -134,8 +133,7 @@ class StepStatus(StrEnum):
     NOT_STARTED = "not started"  # the run was stopped first
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
+class StepResult(Struct, frozen=True, kw_only=True):
     """How one step of the plan ended. Every step of a run ends in exactly one of these. `log_tail` holds the last
     lines of a sandbox that did not become ready; `seconds` is from first call to verdict. `ready` is the verdict on
     readiness: True it answered (or need not), False it never did, None nobody knows. `tried` are the cheaper rungs of a repair

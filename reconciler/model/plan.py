@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Output, Scalar
 from reconciler.model.diagnostic import Diagnostic
@@ -115,8 +116,7 @@ class Rung(StrEnum):
 UNKNOWN_VALUE = "(known after apply)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldChange:
+class FieldChange(Struct, frozen=True, kw_only=True):
     """One field from `before` to `after`; None is "not set". `outside` marks drift: live differs from what was last
     applied. `sensitive` values are keyed digests and shown masked."""
 
@@ -129,8 +129,7 @@ class FieldChange:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One thing to do to one address.
 
     `current` is the object it was planned on: it is looked at again right before acting. `generation` and
@@ -184,8 +183,7 @@ class Step:
         return self.action in (Action.DESTROY, Action.REPLACE, Action.REPAIR)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """What of the whole plan was asked for. Patterns as in `core.select`: addresses, groups, globs, `label:k=v`.
     `refresh` False plans on what is recorded, without asking a backend."""
 
@@ -201,8 +199,7 @@ class Selection:
         return bool(self.targets or self.excludes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class Moved(Struct, frozen=True, kw_only=True):
     """A record that gets another address; its object stays as it is."""
 
     source: Address
@@ -210,8 +207,7 @@ class Moved:
     position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waves:
+class Waves(Struct, frozen=True, kw_only=True):
     """How a rollout goes through a group: the keys of its steps, wave after wave. `canary`: the first wave is one."""
 
     group: str
@@ -223,8 +219,7 @@ class Waves:
     auto_revert: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """`steps` are sorted destroys first, then by address; a leftover that waits for its successor comes right after
     that. `unchanged` counts addresses with nothing to do;
     `lineage_found` says the lineage was taken from live labels because no state was there; `infos` are the

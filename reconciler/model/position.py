@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(Struct, frozen=True, order=True):
     """A place in a file. `line` and `column` count from 1, as editors do."""
 
     file: str
@@ -23,8 +23,7 @@ class Position:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Block(Struct, frozen=True, kw_only=True):
     """A part of a file that sandboxes take values from without saying them: `title` is "template NAME" or "defaults".
 
     Lines and columns count from 1, the last ones are inside. `last_column` None is the end of the line.

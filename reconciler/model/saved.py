@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.model.plan import Plan
 
 FORMAT = "1.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(Struct, frozen=True, kw_only=True):
     """What a plan was made from, as digests, so that what changed since can be named. "" is not known: there was no
     key yet, or nobody read the secrets. `configuration` is over the files' names and bytes, `variables` by name (the
     sensitive ones keyed), `secrets` over all keyed digests together."""
@@ -21,8 +21,7 @@ class Inputs:
     secrets: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedPlan:
+class SavedPlan(Struct, frozen=True, kw_only=True):
     """A plan as it was shown, and who vouches for it. `plan` has of declared and observed sandboxes what a view shows and
     a comparison needs. `made_at` in seconds since the epoch, `tool` the version that made it.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.model.desired import Address, FlatSpec
 from reconciler.model.observed import SandboxInfo
@@ -25,8 +27,7 @@ class Status(StrEnum):
     DESTROYING = "destroying"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxRecord:
+class SandboxRecord(Struct, frozen=True, kw_only=True):
     """`spec` is the canonical form (secrets as keyed digests) that `spec_hash` was made of. Times in seconds since
     the epoch. `depends_on` is kept so that removed sandboxes can still be destroyed in order. `imported`: others made
     it, it carries no labels of ours, and it is ours because it is recorded. `protected`: no plan destroys or replaces it,
@@ -92,8 +93,7 @@ class SandboxRecord:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migrated:
+class Migrated(Struct, frozen=True, kw_only=True):
     """Said of a state that lives in another store since: `to` is which, for people and the same from everywhere, `at` when,
     in seconds since the epoch."""
 
@@ -101,8 +101,7 @@ class Migrated:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """`serial` grows by one with each snapshot written; `lineage` is drawn once and never changes; `backends`
     remembers how to reach what was created, so that a sandbox whose backend left the YAML can still be found. `released`
     are objects that were let go: (backend, sandbox id) to the address they had. They carry our labels for ever, and are

@@ -6,8 +6,9 @@ Times called `at` are seconds since the epoch, durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic
@@ -30,8 +31,7 @@ class IncidentKind(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
+class Incident(Struct, frozen=True, kw_only=True):
     """Something that is wrong from `at` on, until it is told that it is over. `subject` is what it is about: an address, a
     backend's name, or "". Kind and subject are its identity."""
 
@@ -47,8 +47,7 @@ class Incident:
         return f"{self.kind}:{self.subject}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchStarted:
+class WatchStarted(Struct, frozen=True, kw_only=True):
     """`interval` between two looks, `backends` by name to whether it tells events."""
 
     at: float
@@ -57,8 +56,7 @@ class WatchStarted:
     backends: Mapping[str, bool] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class Looked(Struct, frozen=True, kw_only=True):
     """One look at the whole fleet, of `seconds`. `drifted` counts what is not as applied whatever its policy says,
     `waiting` those of them that are not to be put back yet (backoff) or any more, `pending` the changes of the
     configuration that wait for an apply. `failures` are backends that could not be seen, each with why: then the counts
@@ -76,8 +74,7 @@ class Looked:
     trigger: str = "interval"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corrected:
+class Corrected(Struct, frozen=True, kw_only=True):
     """One correction came to its end. `error` is "" when it worked; `seconds` are from when the drift was first seen,
     `took` those of the correction alone; `attempt` counts from 1 since it was last healthy. `retry_in` is set when another
     try will follow by itself."""
@@ -100,13 +97,11 @@ class Corrected:
         return not self.error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentOpened:
+class IncidentOpened(Struct, frozen=True, kw_only=True):
     incident: Incident
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentClosed:
+class IncidentClosed(Struct, frozen=True, kw_only=True):
     """It is over. `how` says for people what ended it."""
 
     incident: Incident
@@ -118,8 +113,7 @@ class IncidentClosed:
         return max(0.0, self.at - self.incident.at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reloaded:
+class Reloaded(Struct, frozen=True, kw_only=True):
     """The configuration was read again. With `problems` it is not valid, and the one before goes on."""
 
     at: float
@@ -131,8 +125,7 @@ class Reloaded:
         return not self.problems
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchStopped:
+class WatchStopped(Struct, frozen=True, kw_only=True):
     at: float
     why: str = ""
 

@@ -12,10 +12,11 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from reconciler.errors import ReconcilerError
 from reconciler.model.harmless import harmless
@@ -33,8 +34,7 @@ _REQUEST = re.compile(rb"([A-Z]{1,20}) (/[!-~]*) HTTP/1\.[01]")
 _ACCEPT = re.compile(rb"\r\naccept:[ \t]*([ -~]*)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """`seconds` for a whole request and its answer, `head` in bytes, `connections` at the same time."""
 
     seconds: float = 10.0
@@ -42,8 +42,7 @@ class Limits:
     connections: int = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _Answer(Struct, frozen=True, kw_only=True):
     status: HTTPStatus
     body: bytes
     kind: str = _TEXT

@@ -11,8 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from reconciler.model.watching import IncidentClosed, IncidentOpened, WatchEvent
 from reconciler.operations.webhook import Format as Format
@@ -30,8 +31,7 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(Struct, frozen=True, kw_only=True):
     """Seconds: one try takes `timeout` at most, the first wait is `first`, doubled up to `longest`, which also bounds what a
     receiver may ask for; a notification older than `keep` is not tried again. At most `room` wait per webhook. Each wait is
     shortened by up to a half, by `chance`, so that many runs do not come back at once."""
@@ -46,8 +46,7 @@ class Pace:
     chance: Callable[[], float] = random.random
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sender:
+class _Sender(Struct, frozen=True, kw_only=True):
     """What all couriers have in common."""
 
     stack: str

@@ -11,11 +11,12 @@ import http.client
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from msgspec import Struct
 
 from reconciler.errors import ReconcilerError
 from reconciler.model.desired import Secret
@@ -41,8 +42,7 @@ class Format(StrEnum):
     SLACK = "slack"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Webhook:
+class Webhook(Struct, frozen=True, kw_only=True):
     """`url` often holds a token, so all of it is a secret but the host. Raises ReconcilerError for what is no http URL."""
 
     url: Secret
@@ -84,8 +84,7 @@ class Webhook:
         return urlsplit(self.url.reveal())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notification:
+class Notification(Struct, frozen=True, kw_only=True):
     """`id` is the same in every try and for every receiver. `put` by the monotonic clock."""
 
     id: str
@@ -93,8 +92,7 @@ class Notification:
     put: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """What came of one try. `status` 0 when nothing came back; `said` is for the log, "" when it worked."""
 
     status: int

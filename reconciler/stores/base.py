@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockInfo:
+class LockInfo(Struct, frozen=True, kw_only=True):
     """Who holds the lock. `fence` grows with every taking of it; times in seconds since the epoch. `expires` and `fence`
     are 0 where a lock has neither end nor number; what a server does not tell of a holder is "" or 0."""
 
@@ -44,7 +44,7 @@ class LockInfo:
         return f"its lease lasts {left} s unless renewed" if left > 0 else f"its lease ran out {-left} s ago"
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
 def lock_held(subject: str, held: LockInfo, now: float) -> LockHeld:
@@ -66,8 +66,7 @@ def lock_held(subject: str, held: LockInfo, now: float) -> LockHeld:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class Version(Struct, frozen=True, kw_only=True):
     """One snapshot that can be had: `at` is when it was written, in seconds since the epoch, `size` in bytes,
     `sandboxes` how many it records. `damage` is why it cannot be read, and then only `serial` is known."""
 
@@ -180,7 +179,9 @@ class Store(ABC):
 
     @abstractmethod
     def append(self, lease: Lease, entries: Sequence[Entry]) -> None:
-        """Make the entries durable, all of them, with one sync. Returns only when they are."""
+        """Keep the entries, all of them and in order: whatever kills this process, they are read again. With an intent
+        among them they are durable before this returns, and all before them; outcomes alone may still wait for
+        that, because a look at what is live tells them again."""
 
     @abstractmethod
     def write(self, lease: Lease, state: State) -> State:

@@ -7,12 +7,12 @@ line goes is found without opening one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+
+class Chain(Struct, frozen=True, kw_only=True):
     """`count` texts are there, `digest` is over all of them."""
 
     count: int = 0

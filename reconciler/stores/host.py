@@ -10,15 +10,15 @@ import getpass
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 _PS_TIMEOUT = 5.0  # seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(Struct, frozen=True, kw_only=True):
     """This process on this machine.
 
     `boot` names one boot of one kernel and, on Linux, one pid namespace in it: pids are comparable only where it is

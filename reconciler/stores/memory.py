@@ -13,8 +13,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from hashlib import sha256
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.fold import fold_all
 from reconciler.errors import LeaseLost, StoreError
@@ -25,8 +27,7 @@ from reconciler.stores.base import Lease, LockInfo, Store, Version, lock_held, n
 _KEPT = 20  # versions
 
 
-@dataclass(slots=True)
-class _Contents:
+class _Contents(Struct):
     """What a file store has on disk."""
 
     snapshot: str | None = None

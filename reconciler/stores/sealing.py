@@ -18,8 +18,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
 
@@ -68,8 +69,7 @@ class Sealer:
 PLAIN = Sealer()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeySource:
+class KeySource(Struct, frozen=True, kw_only=True):
     """Where a key comes from: `name` for messages, and how it is read, when it is needed. `read` raises StoreError."""
 
     name: str
@@ -172,8 +172,7 @@ class KeySealer(Sealer):
         )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Key:
+class _Key(Struct, kw_only=True):
     """One key: 32 random bytes in hex or base64, or else a passphrase, which is stretched with a salt."""
 
     source: KeySource
@@ -206,8 +205,7 @@ class _Key:
         return self._text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Envelope:
+class _Envelope(Struct, frozen=True, kw_only=True):
     """A sealed message, taken apart. `key` in hex; `salt` b"" where the key needs none."""
 
     key: str

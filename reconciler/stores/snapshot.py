@@ -11,11 +11,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
 from reconciler.model.state import FORMAT, State, Status
+from reconciler.stores.encoding import indented
 
 _Check = Callable[[Any, str], None]
 _KNOWN = tuple(int(part) for part in FORMAT.split("."))
@@ -32,16 +34,12 @@ def encode(state: State) -> bytes:
     document = state.to_dict()
     try:
         _STATE(document, "")
-        text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        return indented(document) + b"\n"
     except (_Wrong, TypeError, ValueError) as error:
         raise StoreError(f"the state of {state.stack} cannot be stored: {error}") from error
-    return (
-        text.encode(errors="backslashreplace") + b"\n"
-    )  # a lone surrogate becomes the JSON escape that it is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class Outline(Struct, frozen=True, kw_only=True):
     """What a snapshot says about itself; `at` in seconds since the epoch, `sandboxes` is how many are recorded."""
 
     stack: str

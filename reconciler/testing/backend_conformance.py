@@ -15,9 +15,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.backends.base import SandboxBackend, Support
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Unsupported
@@ -37,7 +37,7 @@ def an_owner(address: str = "researcher[0]", **fields: object) -> Owner:
     base = Owner(
         stack="conformance", lineage="lin-1", address=Address(address), generation=1, spec_hash="0" * 32
     )
-    return replace(base, **fields)  # type: ignore[arg-type]
+    return replace(base, **fields)
 
 
 class BackendConformance(EventConformance):
@@ -62,7 +62,7 @@ class BackendConformance(EventConformance):
     def spec(self, **fields: object) -> SandboxSpec:
         """A specification this backend can hold, with an owner."""
         base = SandboxSpec(labels={"team": "search"}, owner=an_owner())
-        return replace(base, **fields)  # type: ignore[arg-type]
+        return replace(base, **fields)
 
     @pytest.fixture
     def new_id(self, backend: SandboxBackend) -> Iterator[Callable[[], str]]:

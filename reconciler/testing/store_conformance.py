@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.fold import fold_all
 from reconciler.errors import LeaseLost, LockHeld, StoreError
@@ -58,7 +58,7 @@ def a_record(address: str, **fields: object) -> SandboxRecord:
         updated_at=2.5,
         error="line one\nline “two”",
     )
-    return replace(record, **fields)  # type: ignore[arg-type]
+    return replace(record, **fields)
 
 
 def a_state(*addresses: str, serial: int = 0) -> State:

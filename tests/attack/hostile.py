@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend
 from reconciler.model.capabilities import Capabilities

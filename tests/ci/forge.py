@@ -7,18 +7,18 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Struct, field
 
 Thing = dict[str, Any]
 BOT = {"login": "github-actions[bot]"}
 TOKEN = "token-of-the-forge"
 
 
-@dataclass(slots=True, kw_only=True)
-class Forge:
+class Forge(Struct, kw_only=True):
     """What it holds, oldest first. `writes` are the requests that changed something: (method, path)."""
 
     url: str = ""

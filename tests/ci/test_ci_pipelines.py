@@ -7,10 +7,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from tests.ci.forge import BOT, TOKEN, Forge, forge
 from tests.ci.pipelines import EXAMPLE, Ran, github_steps, gitlab_steps, programs, run_job
@@ -28,8 +28,7 @@ _VALUES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True, kw_only=True):
     """A checkout of the example, the forge it talks to, and its jobs."""
 
     here: Folder

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from cli_models import create, plan, replaced, step
+from msgspec.structs import replace
 
 from reconciler.cli.main import run
 from reconciler.cli.views.graph.dot import dot

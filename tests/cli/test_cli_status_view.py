@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 from cli_models import change
+from msgspec.structs import replace
 
 from reconciler.cli.views.explanation import explanation_dict, explanation_text
 from reconciler.cli.views.status import status_dict, status_text

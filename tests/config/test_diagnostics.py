@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.config.diagnostics import clean, closest, one_of, quote, render
 from reconciler.config.quantities import cores, seconds, size

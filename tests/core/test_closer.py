@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.closer import wants_closer_look
 from reconciler.model.desired import DesiredSandbox, Mount, Resources

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.applied import Applied, as_applied
 from reconciler.core.drift import corrections, drifts, explained

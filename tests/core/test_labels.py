@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.calls import Call, CallKind
 from reconciler.core.identity import label_hash

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.migration import needs_writing, refuse_migrated
 from reconciler.errors import Refused

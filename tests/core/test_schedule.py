@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits
 from reconciler.core.planner import make_plan
@@ -545,8 +545,6 @@ class TestStop:
 
 
 def test_steps_that_wait_for_each_other_end_instead_of_hanging() -> None:
-    from dataclasses import replace
-
     plan = make_plan(desired(wanted("a"), wanted("b")), None, Observed(), options())
     a, b = plan.steps
     scheduler = Scheduler(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.support import support_diagnostics
 from reconciler.model.desired import Desired, Network, NetworkMode, Port, ProbeKind, Readiness

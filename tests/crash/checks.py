@@ -11,7 +11,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.core.identity import sandbox_id
@@ -25,8 +26,7 @@ from tests.fuzz.rules import state_error
 _FAILED = (ExitCode.ERROR, ExitCode.INCOMPLETE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
+class Before(Struct, frozen=True, kw_only=True):
     """What there was when the killed run began: `ids` are those with our labels, by address, `released` was let go."""
 
     live: Live

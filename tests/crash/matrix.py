@@ -6,7 +6,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tests.crash.checks import Before, mend, untold, wrong
 from tests.crash.operations import Operation, prepare
@@ -16,8 +17,7 @@ from tests.crash.worlds import World
 Choice = Callable[[Sequence[Point]], Sequence[Point]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     backend: str
     operation: str
     point: Point
@@ -41,8 +41,7 @@ class Failure:
         return f"python -m tests.crash matrix --backend {self.backend} --operation '{self.operation}' --point '{self.point}'"
 
 
-@dataclass(slots=True, kw_only=True)
-class Row:
+class Row(Struct, kw_only=True):
     """One line of the table. `points` there are, `runs` were made, `missed` of them ended before their point came."""
 
     operation: str
@@ -64,8 +63,7 @@ def living(world: World) -> Iterator[World]:
         world.clear()
 
 
-@dataclass(slots=True, kw_only=True)
-class Cell:
+class Cell(Struct, kw_only=True):
     """One operation on one backend. Use it within `living`."""
 
     world: World
@@ -150,8 +148,7 @@ def of_backends(points: Sequence[Point]) -> Sequence[Point]:
     return [point for point in points if first.get(point.kind) == point]
 
 
-@dataclass(frozen=True, slots=True)
-class Some:
+class Some(Struct, frozen=True):
     """One point of each side and effect of an operation, and `more` besides: the same ones for the same seed and
     operation. Another seed takes other places and other times of the same effects. `of` says which come into question,
     `most` how many are taken."""

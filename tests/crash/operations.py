@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from tests.crash.runs import done
 from tests.crash.worlds import OTHERS, Body, World
@@ -22,8 +23,7 @@ def _nothing(_: World) -> None:
     """Nothing happens meanwhile."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Struct, frozen=True, kw_only=True):
     """`before` is applied, then `meanwhile` happens, then `after` is declared and `argv` run, and killed. Then `then` is
     declared (None: `after` still is), and a plain apply has to make all of that so.
 

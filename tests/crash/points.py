@@ -15,11 +15,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
+
+from msgspec import Struct
 
 _OURS = str(Path(__file__).parents[2] / "reconciler") + os.sep
 _SYSTEM = frozenset(
@@ -58,8 +59,7 @@ class Fault(StrEnum):
     DISK = "disk"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Point:
+class Point(Struct, frozen=True, order=True):
     """The `nth` time (from 1) that `effect` is met in `place` (file:function, below `reconciler/`)."""
 
     side: str  # of the effect, where a kill comes; how it is refused, where the disk does

@@ -10,9 +10,10 @@ import random
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.model.observed import Phase
 from tests.backends.processes import eventually
@@ -30,8 +31,7 @@ _WITHIN = 250  # points; a run of a few sandboxes has about as many
 _PATIENCE = 2  # plain applies: what was renamed while it was broken is labelled in the run after its repair
 
 
-@dataclass(slots=True)
-class Survival:
+class Survival(Struct):
     """What happened, counted; `failures` are (seed, what is wrong)."""
 
     scenarios: int = 0

@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from reconciler.backends.process.isolation import find_bubblewrap
 from tests.docs.pages import DEPLOYMENTS, EXAMPLES, ROOT
@@ -39,8 +39,7 @@ each_example = _each(EXAMPLES)
 each_that_runs_here = _each([name for name in EXAMPLES if name not in NEEDS_AN_IMAGE | NEEDS_A_PROVISIONER])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(Struct, frozen=True, kw_only=True):
     """A copy of an example, with a state directory of its own."""
 
     folder: Path

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from textwrap import dedent
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.model.plan import Action
 
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class Live(Struct, frozen=True, kw_only=True):
     """A container as the engine shows it, and a way to run something inside: the output, or "" when that fails."""
 
     item: Json
@@ -29,8 +30,7 @@ class Live:
 View = Callable[[Live], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """`says` is the test's name. `changes` are the paths that the plan must name, each with the text that stands at
     the place it points to in the file. `live` is what `view` shows of the container before and after. With action None
     the plan must not speak of the sandbox at all. `unread` are fields that a look need not show as declared."""

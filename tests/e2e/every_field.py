@@ -5,7 +5,6 @@ Both are read from the product itself, so that what is added there is missed by 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,9 @@ from enum import Enum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from reconciler.model.desired import SandboxSpec
 
@@ -36,9 +38,9 @@ def generic(path: str) -> str:
 
 def _everything(kind: Any) -> Any:
     """A value of a type with every field of it set to something that is not its default."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         hints = get_type_hints(kind)
-        made = {f.name: _something(f.name, hints[f.name]) for f in dataclasses.fields(kind) if f.init}
+        made = {f.name: _something(f.name, hints[f.name]) for f in fields(kind)}
         return kind(**made)
     raise TypeError(kind)
 
@@ -53,7 +55,7 @@ def _something(name: str, kind: Any) -> Any:
         return {"NAME": _something(name, arguments[1])}
     if isinstance(kind, type) and issubclass(kind, Enum):
         return list(kind)[-1]
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         return _everything(kind)
     plain: dict[Any, Any] = {
         str: "environment" if name == "delivery" else "x",

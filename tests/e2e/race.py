@@ -15,10 +15,11 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.backends.memory import MemoryBackend
 from reconciler.model.observed import SandboxInfo
@@ -65,8 +66,7 @@ class Noted(MemoryBackend):
         os.close(out)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
+class Race(Struct, frozen=True, kw_only=True):
     """How it ended: exit code and what was said of each run, and the pids in the order of their changes."""
 
     ends: tuple[tuple[int, int, str], ...]  # pid, code, stderr

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Struct
 
 from reconciler.backends.containers import PREFIX
 from reconciler.model.outcome import StepResult, StepStatus
@@ -88,8 +89,7 @@ Do = Callable[[Scene, str], object]
 Check = Callable[[Scene], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Break:
+class Break(Struct, frozen=True, kw_only=True):
     """`changes` are the live and the declared value of each path that the plan must name as changed outside."""
 
     says: str

@@ -6,11 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.engine.surgery import Edit, forget, move, pull, push
 from reconciler.errors import (

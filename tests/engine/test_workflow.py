@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.references import mark
 from reconciler.engine.explain import why

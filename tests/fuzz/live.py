@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.lifecycle import ignores
 from reconciler.errors import ReconcilerError
@@ -23,8 +25,7 @@ _NOTHING_RAISES = "nothing raises but what is meant"
 _CONVERGES = "it converges when nothing fails any more"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
+class Broken(Struct, frozen=True, kw_only=True):
     """Which rule did not hold, after which operation (counted from 0; None is the end), and how."""
 
     rule: str
@@ -42,8 +43,7 @@ class _Breaks(Exception):
         self.broken = broken
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """What happened in a scenario, for the table of survivals."""
 
     operations: int = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
 
 from reconciler.model import lifecycle
 from tests.fuzz.live import Broken
@@ -35,11 +37,11 @@ def pasteable(scenario: Scenario, broken: Broken, *, seed: int | None = None) ->
 
 def source(value: Any, indent: int = 0) -> str:
     """Python source that makes the value, broken into lines where it is long."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Struct):
         parts = [
             f"{field.name}={{}}".format(source(getattr(value, field.name), indent + 4))
             for field in fields(value)
-            if field.default is MISSING or getattr(value, field.name) != field.default
+            if field.default is NODEFAULT or getattr(value, field.name) != field.default
         ]
         return _wrapped(f"{type(value).__name__}(", parts, ")", indent)
     if isinstance(value, tuple):
@@ -67,10 +69,10 @@ def _wrapped(begin: str, parts: list[str], end: str, indent: int) -> str:
 def _classes(value: Any) -> dict[str, str]:
     """Every class that its source names, with the module it is from."""
     found: dict[str, str] = {}
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Struct):
         found[type(value).__name__] = type(value).__module__
         for field in fields(value):
-            if field.default is MISSING or getattr(value, field.name) != field.default:
+            if field.default is NODEFAULT or getattr(value, field.name) != field.default:
                 found |= _classes(getattr(value, field.name))
     elif isinstance(value, tuple):
         for item in value:

@@ -7,7 +7,9 @@ a smaller one no longer declares is passed over where others speak of it, never 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.references import mark
 from reconciler.model.desired import (
@@ -35,8 +37,7 @@ KINDS = ("able", "fixed", "plain", "liar")  # of backends: see `backends.py`
 TIMEOUT = 3.0  # seconds of virtual time that a sandbox has to become ready
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """One entry of `sandboxes:`. `replicas` None is a single one. `secret` is a version of its value. `needs` are groups;
     with `refers` by their URL. `asks` False: no readiness is asked for."""
 
@@ -69,8 +70,7 @@ class Group:
         return tuple(Address(f"{self.name}[{index}]") for index in range(self.replicas))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """A whole configuration. A group may need those before it. `imports` are (address, id), `moved` (from, to), `removed`
     (what, whether it is destroyed)."""
 
@@ -176,8 +176,7 @@ def _at(line: int) -> Position:
     return Position("sandboxes.yaml", line + 1, 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """The `nth` call of a verb within an operation goes wrong, and those after it, `times` in all. `how`: transient,
     permanent, crash (an exception nobody expects), each of them also `_after` the effect; silent (no answer at all),
     silent_after; late (no answer, and the effect lands after the run); lies (it says that it worked, and did nothing);
@@ -191,15 +190,13 @@ class Fault:
     backend: str = "able"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declare:
+class Declare(Struct, frozen=True, kw_only=True):
     """The configuration is this one from now on."""
 
     config: Config
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Apply:
+class Apply(Struct, frozen=True, kw_only=True):
     """One apply. `dies_at`: the run is killed at its nth write to the store, before that is there, or `after`; `full_at`:
     from the nth write on the disk is full. `stops_at`: it is asked to stop at the nth call of a backend."""
 
@@ -223,8 +220,7 @@ class Apply:
         return not (self.targets or self.excludes or self.refresh_only or self.destroy) and self.refresh
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happens:
+class Happens(Struct, frozen=True, kw_only=True):
     """Something outside: kill, pause, resume, remove, or alter (`image`, to `value`), to the `which`th live object of this
     stack, counted round."""
 
@@ -233,8 +229,7 @@ class Happens:
     value: str = "three"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stranger:
+class Stranger(Struct, frozen=True, kw_only=True):
     """Somebody makes an object by hand: "bare" without labels, "foreign" of another stack, "sibling" of this stack and
     another lineage. `id` "" takes the name that the address would get next."""
 
@@ -245,23 +240,20 @@ class Stranger:
     image: str = "one"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passes:
+class Passes(Struct, frozen=True, kw_only=True):
     """Time goes by, in seconds."""
 
     seconds: float = 100.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rename:
+class Rename(Struct, frozen=True, kw_only=True):
     """The state is edited: what is recorded as `source` is `target`."""
 
     source: str
     target: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetGo:
+class LetGo(Struct, frozen=True, kw_only=True):
     """The state is edited: the record goes, and its object is nobody's."""
 
     address: str
@@ -270,8 +262,7 @@ class LetGo:
 Operation = Declare | Apply | Happens | Stranger | Passes | Rename | LetGo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class Scenario(Struct, frozen=True, kw_only=True):
     """`store` is "memory" or "file"."""
 
     operations: tuple[Operation, ...] = ()

@@ -6,9 +6,11 @@ Knows nothing of what the data means, except that a group or an address is the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from functools import partial
 from typing import Any
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import FieldInfo, fields, replace
 
 from tests.fuzz.scenario import Declare, Group, Operation, Scenario
 
@@ -60,7 +62,7 @@ def _everywhere(scenario: Scenario) -> Iterator[Scenario]:
     for operation in scenario.operations:
         if isinstance(operation, Declare):
             groups |= {group.name: group for group in operation.config.groups}
-    plain = [field for field in fields(Group) if field.default is not MISSING]
+    plain = [field for field in fields(Group) if field.default is not NODEFAULT]
     for field in plain:
         yield _mapped(scenario, "", partial(_reset, field))
     for name in sorted(groups, reverse=True):
@@ -69,7 +71,7 @@ def _everywhere(scenario: Scenario) -> Iterator[Scenario]:
             yield _mapped(scenario, name, partial(_reset, field))
 
 
-def _reset(field: Field[Any], group: Group) -> Group:
+def _reset(field: FieldInfo, group: Group) -> Group:
     return replace(group, **{field.name: field.default})
 
 
@@ -87,7 +89,7 @@ def _mapped(scenario: Scenario, name: str, change: Callable[[Group], Group | Non
 
 def _simpler(value: Any) -> Iterator[Any]:
     """Values of the same kind with less in them."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Struct):
         yield from _simpler_data(value)
     elif isinstance(value, tuple):
         yield from _without_some(value)
@@ -102,7 +104,7 @@ def _simpler(value: Any) -> Iterator[Any]:
 def _simpler_data(value: Any) -> Iterator[Any]:
     for field in fields(value):
         now = getattr(value, field.name)
-        if field.default is not MISSING and now != field.default:
+        if field.default is not NODEFAULT and now != field.default:
             yield replace(value, **{field.name: field.default})
         for simpler in _simpler(now):
             if simpler != field.default:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from reconciler.core.identity import sandbox_id
 from reconciler.engine import surgery
 from reconciler.engine.context import BackendPool, Context
@@ -41,8 +43,7 @@ Key = tuple[str, str]  # backend, sandbox id
 _numbers = itertools.count()
 
 
-@dataclass(slots=True)
-class Ending:
+class Ending(Struct):
     """How an operation ended. `refused` is what it raised on purpose; `calm`: nothing went wrong on the way."""
 
     report: ApplyReport | None = None

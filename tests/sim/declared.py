@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.references import mark
 from reconciler.model.desired import Address, Desired, DesiredSandbox, ProbeKind, Readiness, Resources
@@ -14,8 +16,7 @@ BACKENDS = ("able", "blunt")
 TIMEOUT = 10.0  # seconds a sandbox has to become ready
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class Box(Struct, frozen=True, kw_only=True):
     """One sandbox. `needs` names another, by its URL if it `refers`; `asks` False: no readiness is asked for."""
 
     name: str
@@ -46,8 +47,7 @@ class Box:
         return replace(made, drift=self.drift)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """A whole configuration. `most_drift` is its `policy.max_drift_percent`, `most_destroyed` its `policy.max_destroy`."""
 
     boxes: tuple[Box, ...] = ()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from reconciler.core.damping import Damping
 
 _LEAST = 0.8  # of a pause: chance takes up to a fifth of it
 
 
-@dataclass(slots=True)
-class Fair:
+class Fair(Struct):
     """One sandbox. Times in seconds."""
 
     damping: Damping

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.model.desired import FlatSpec, SandboxSpec
 from reconciler.model.lifecycle import DriftPolicy
@@ -39,8 +40,7 @@ class Whistle(Exception):
     """There was a foul: the rest of the hour says nothing."""
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct):
     """While the watch holds the lock: what is told of each address that it touches, once."""
 
     since: float

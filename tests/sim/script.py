@@ -6,7 +6,9 @@ Nothing in it depends on what the watch does, so that two watches can live the s
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.damping import Damping
 from reconciler.model.lifecycle import DriftPolicy
@@ -33,8 +35,7 @@ _TO_MANY = (
 _BY_PEOPLE = ("image", "cpu", "drift", "add", "remove box", "invalid", "hang up", "apply", "apply")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happens:
+class Happens(Struct, frozen=True, kw_only=True):
     """`what` to `whom` (a name of a box or of a backend, "" for all), for `seconds`. `layout` is what is declared from then
     on, None is not valid."""
 
@@ -49,8 +50,7 @@ class Happens:
         return f"{self.at:7.1f} {self.what} {self.whom}{lasts}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hour:
+class Hour(Struct, frozen=True, kw_only=True):
     """`last` is when the last of it is over."""
 
     seed: int

@@ -6,8 +6,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.backends.base import ProbeAnswer
 from reconciler.backends.memory import MemoryBackend
@@ -41,8 +43,7 @@ class Witness(Protocol):
     def unwritten(self) -> None: ...
 
 
-@dataclass(slots=True)
-class Listener:
+class Listener(Struct):
     """One that listens to the events of a backend."""
 
     tell: Callable[[str], None]
@@ -268,8 +269,7 @@ class ShakyStore(MemoryStore):
             raise StoreError("no space left on the disk")
 
 
-@dataclass(slots=True)
-class Edited:
+class Edited(Struct):
     """The source of the watch. `layout` None: what stands in the files is not valid. `opened` is told each that was read."""
 
     layout: Layout | None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.core.damping import Damping
 from reconciler.engine.context import BackendPool, Context
@@ -34,8 +35,7 @@ _worlds = itertools.count()
 Ear = Callable[[WatchEvent], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class Variant(Struct, frozen=True, kw_only=True):
     """A watch that is not the real one: `watch` its class, `damping` what it goes by, `hears` what is told of what it tells,
     `opens` what it takes the configuration to be, `blind` that an outage looks like an empty place to it."""
 

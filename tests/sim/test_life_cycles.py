@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, field, replace
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.errors import NotFound, ObservationIncomplete, Refused
 from reconciler.model.desired import Address, Desired, DesiredSandbox, Lifecycle, Readiness
@@ -38,8 +39,7 @@ MOODS = (
 )
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """One group as it is declared now."""
 
     name: str
@@ -69,8 +69,7 @@ class Group:
         ]
 
 
-@dataclass(slots=True)
-class Life:
+class Life(Struct):
     """A world and what is declared in it."""
 
     rng: random.Random

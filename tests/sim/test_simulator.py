@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.core.calls import Limits
 from reconciler.core.identity import label_hash

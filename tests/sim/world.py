@@ -10,7 +10,9 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.core.calls import Answer, Call, CallKind, Limits
 from reconciler.core.fold import fold_all
@@ -34,8 +36,7 @@ CAPABILITIES = {"main": ABLE, "other": replace(ABLE, relabels=False, restarts=Fa
 NEVER = 1e12
 
 
-@dataclass(slots=True)
-class Thing:
+class Thing(Struct):
     """One object in the world."""
 
     backend: str
@@ -46,8 +47,7 @@ class Thing:
     flat: FlatSpec = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Chaos:
+class Chaos(Struct, frozen=True):
     """Odds, each between 0 and 1, of what goes wrong per call."""
 
     transient: float = 0.0
@@ -66,8 +66,7 @@ class Chaos:
 CALM = Chaos()
 
 
-@dataclass(slots=True)
-class Run:
+class Run(Struct):
     """What one apply came to. `crashed` runs end in the middle, with only their journal left; `refused` ones never
     begin. `back` is the run that took failed rollouts back."""
 
@@ -81,8 +80,7 @@ class Run:
     back: Run | None = None
 
 
-@dataclass(slots=True)
-class World:
+class World(Struct):
     rng: random.Random
     chaos: Chaos = CALM
     now: float = 0.0

@@ -19,9 +19,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.model.desired import Address
 from reconciler.model.outcome import Intent, Operation, Outcome
@@ -40,8 +42,7 @@ def a_file_store(where: str) -> Store:
     return FileStore(STACK, path=where, environ={})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """One time inside, as its process saw it: the fence before ours by the state, ours, and seconds waited."""
 
     before: int
@@ -49,8 +50,7 @@ class Turn:
     waited: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contest:
+class Contest(Struct, frozen=True, kw_only=True):
     """What came of it. `log` are the lines (fence, "begin" or "end") in the order of their writing; `idle` is the
     processor time of all processes for their waiting, `working` for what they did inside; `seconds` the whole."""
 

@@ -4,10 +4,10 @@ and nothing but a whole lease without one proves death."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.errors import LeaseLost, LockHeld
 from reconciler.stores.base import LockInfo

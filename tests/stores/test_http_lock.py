@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.errors import LockHeld, StoreError
 from reconciler.stores.base import LockInfo
@@ -136,7 +137,7 @@ def test_who_only_looks_is_waited_for_without_being_asked_to(server: StateServer
         looking.join(10)
 
     pace = paced(clock)
-    object.__setattr__(pace, "sleep", sleep)
+    pace = replace(pace, sleep=sleep)
     a_store(server, pace=pace).lock("apply").release()
     assert clock.slept
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import fields, replace
 
 from reconciler.backends.base import SandboxBackend
 from reconciler.backends.memory import MemoryBackend

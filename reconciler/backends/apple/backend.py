@@ -11,9 +11,10 @@ import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from reconciler.backends.apple import talk
 from reconciler.backends.apple.capabilities import CAPABILITIES

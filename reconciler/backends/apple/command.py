@@ -12,7 +12,8 @@ import subprocess
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.errors import (
     BackendError,
@@ -48,8 +49,7 @@ class PortTaken(Conflict):
     """A host port that was to be published belongs to another program."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """Variables for a new container. `hidden` are texts that no message may show."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -93,8 +93,7 @@ class Environment:
         return {name: value for name, value in self.variables.items() if _LINE_BREAK.search(value)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What a call left: its exit code and both streams."""
 
     exit_code: int

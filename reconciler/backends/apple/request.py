@@ -10,7 +10,8 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.backends.apple.command import Environment
 from reconciler.backends.containers import (
@@ -34,8 +35,7 @@ MIB = 1024 * 1024
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,62}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """A container to be made. `secrets` is the host's directory with the secret files, None when there are none;
     `secret_environment` are values that the user wants in the environment."""
 

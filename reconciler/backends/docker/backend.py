@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec.structs import replace
 
 from reconciler.backends.base import ExecResult, SandboxBackend, Subscription
 from reconciler.backends.containers import (

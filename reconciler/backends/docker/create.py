@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.backends.containers import SANDBOX_ID, SECRETS_DIR
 from reconciler.backends.docker.engine import Engine

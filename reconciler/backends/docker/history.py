@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.backends.containers import SANDBOX_ID
 from reconciler.backends.docker.engine import Engine
@@ -22,8 +23,7 @@ _DOCKERS_WORD = {"died": "die", "remove": "destroy"}  # for what Podman calls ot
 _BEGINNING = 1  # seconds since the epoch; 0 would be "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """One of them, in Docker's words. `at` in seconds since the epoch, by the engine's clock; `name` is the container's name
     before a renaming, or the network's."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from reconciler.backends.docker.engine import Engine
 from reconciler.backends.docker.failures import failure
@@ -23,8 +24,7 @@ def _nobody(sandbox_id: str, note: str) -> None:
     """Until somebody wants to hear."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
+class _End(Struct, frozen=True, kw_only=True):
     """When a pull ended, by the steady clock, and how."""
 
     at: float

@@ -6,9 +6,10 @@ First the rules that leave no doubt. A conclusion from an exit code alone says i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from signal import Signals
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.backends.docker.history import EDITS, Event, moment
 from reconciler.backends.docker.look import NEVER_STARTED, exit_text
@@ -29,8 +30,7 @@ def _nobody(_: float) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class Circumstances(Struct, frozen=True, kw_only=True):
     """Times in seconds since the epoch, None where unknown: when the engine was last started, and its machine. Of a time,
     `own_work` says whether this very backend object was at work on the sandbox then, `own_end` whether to end it."""
 
@@ -40,8 +40,7 @@ class Circumstances:
     own_end: Callable[[float], bool] = _nobody
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Struct, frozen=True, kw_only=True):
     """How a run of a container ended. `at` and `started` None when unknown."""
 
     code: int

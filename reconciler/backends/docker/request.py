@@ -7,8 +7,9 @@ processes, the engine's own seccomp profile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.backends.containers import HTTP_PORT, PREFIX, labels_of, ports_to_publish
 from reconciler.errors import Permanent
@@ -22,8 +23,7 @@ NO_NETWORK = "none"
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """A container to be made. `secret_environment` are values that the user wants in the environment; `secret_mount`
     is the engine's description of the mount that holds the others; `default_network` what `network: open` means."""
 

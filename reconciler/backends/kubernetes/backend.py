@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
 from reconciler.backends.containers import AIO_IMAGE, NAME_PREFIX, checked_id, free_labels

@@ -31,19 +31,16 @@ _ENFORCED = (
 _PORT_NAME = re.compile(r"ports\.[a-z0-9]*(?:-[a-z0-9]+)*\.container")
 
 
-class ClusterCapabilities(Capabilities):
+class ClusterCapabilities(Capabilities, frozen=True, kw_only=True):
     """The table, and what no table can say: whether a cluster takes this very value."""
-
-    __slots__ = ()
 
     def support(self, path: str, value: object = None) -> Support:
         if _objection(path, value):
             return Support.REFUSED
-        # Spelt out: in a class that was made anew for its slots, `super()` without arguments finds the one before.
-        return Capabilities.support(self, path, _kind(path, value))
+        return super().support(path, _kind(path, value))
 
     def reason(self, path: str, value: object = None) -> str:
-        return _objection(path, value) or Capabilities.reason(self, path, _kind(path, value))
+        return _objection(path, value) or super().reason(path, _kind(path, value))
 
 
 def _kind(path: str, value: object) -> object:

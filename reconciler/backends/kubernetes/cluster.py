@@ -11,9 +11,10 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from reconciler.backends.kubernetes.client import Client, Refused, Stream
 from reconciler.backends.kubernetes.failures import Exists, failure
@@ -34,8 +35,7 @@ _PATHS: Mapping[str, tuple[str, str]] = {
 _BY_NAME = re.compile(r'"([^"]*)"')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """One line of a watch. `item` None is a bookmark: only time has gone by, up to `version`."""
 
     version: str

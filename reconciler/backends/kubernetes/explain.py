@@ -10,8 +10,9 @@ import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.backends.kubernetes.manifests import CONTAINER, GATE, UNFINISHED
 from reconciler.model.observed import Phase
@@ -51,8 +52,7 @@ _FAIL_FAST = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
+class Explained(Struct, frozen=True, kw_only=True):
     """`detail` says for people what the phase does not. `hopeless`: it will never answer."""
 
     phase: Phase

@@ -6,7 +6,8 @@ A text that is not known here is passed on as it is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient, Unavailable
 
@@ -15,8 +16,7 @@ class Exists(Conflict):
     """The name is taken: by whom, a look says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True):
     """An answer that is an error. `about` is the name of the object that it says it is about, `kind` the plural of its kind,
     as the server names them; "" where it does not. `retry_after` in seconds."""
 

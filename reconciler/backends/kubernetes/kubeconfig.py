@@ -14,12 +14,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from reconciler.errors import ConfigError, Permanent, Unavailable
 
@@ -31,8 +31,7 @@ _PLUGIN_WITHIN = 60.0  # seconds for a plugin to give credentials
 _RENEW_BEFORE = 30.0  # seconds before the end of credentials
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """`headers` gives what says who we are, anew for each request; `forget` drops what a server did not accept, and says
     whether there may be other credentials."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from reconciler.backends.containers import HTTP_PORT, LOOPBACK, MANAGED_BY, SANDBOX_ID, owner_of, url_of
 from reconciler.backends.kubernetes.compare import attributes, beside
@@ -25,8 +26,7 @@ from reconciler.model.observed import Astray, ObservedSandbox, SandboxInfo
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """The objects of one sandbox. `main` is its pod, or its `Sandbox`, whose pod is `pod`. `service` and `policy` are None
     where there is none; `sees_beside` says whether they were looked for at all."""
 
@@ -80,8 +80,7 @@ class Found:
         return explain(self.main, events)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
+class Reader(Struct, frozen=True, kw_only=True):
     """How this backend reads objects. `access` is how a sandbox is reached: pod, service, node or proxy. `node` is the host
     in the URL of a node's port, where it is not that of the API server; `server` says the API server's address, `url` a template that says it otherwise."""
 

@@ -10,9 +10,10 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.backends.containers import (
     HTTP_PORT,
@@ -51,8 +52,7 @@ _USER = re.compile(r"(0|[1-9][0-9]{0,9})(?::(0|[1-9][0-9]{0,9}))?", re.ASCII)
 _PROBE_TIMEOUT = 5  # seconds, as for a probe from here
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """A sandbox to be made. `name` is that of its objects; `secrets` are values by name and delivery."""
 
     sandbox_id: str
@@ -68,7 +68,10 @@ class Order:
     pull_secrets: tuple[str, ...] = ()
     grace: int = 10  # seconds to end by itself
     expires: float | None = None  # seconds since the epoch
-    secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_values: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Order({self.sandbox_id!r})"  # never the values of secrets
 
     @property
     def has_policy(self) -> bool:

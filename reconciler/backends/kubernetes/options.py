@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.errors import ConfigError
 from reconciler.model.capabilities import Capabilities, Support

@@ -11,8 +11,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from reconciler.backends.base import ExecResult, ProbeAnswer, SandboxBackend, Subscription
 from reconciler.backends.own_deeds import OwnDeeds

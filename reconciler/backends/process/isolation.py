@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Mount, MountKind
@@ -102,8 +103,7 @@ _WHY_NOT_ISOLATED = {
 Word = str | tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bubblewrap:
+class Bubblewrap(Struct, frozen=True, kw_only=True):
     """`path` is "" when it cannot be used; `detail` says why, for people. `counts_processes`: whether a limit on
     processes holds for one sandbox alone (not for root, whom the kernel exempts; not before Linux 5.14)."""
 
@@ -206,8 +206,7 @@ def capabilities(isolated: bool, counts_processes: bool) -> Capabilities:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jail:
+class Jail(Struct, frozen=True, kw_only=True):
     """What one sandbox's bubblewrap is told. `workspace` is on the host and becomes the home inside."""
 
     workspace: str

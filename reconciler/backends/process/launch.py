@@ -14,7 +14,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.backends.process.isolation import (
     HOME,
@@ -38,8 +39,7 @@ _LINGERS = 0.5  # seconds that the threads of a server may keep its port after t
 _ARENAS = "MALLOC_ARENA_MAX"  # a server with many threads would else reserve gigabytes of address space
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """One start. `directory` is the record's; `timeout` in seconds is for the keeper to answer."""
 
     record: Record

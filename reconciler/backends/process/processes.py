@@ -9,8 +9,9 @@ import select
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from reconciler.errors import Transient
 
@@ -19,8 +20,7 @@ _GONE_STATES = frozenset("ZXx")
 _PROGRAMS = (b"/sandboxd/keeper.py", b"/sandboxd/__main__.py")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     """`start` is field 22 of /proc/PID/stat, or what `ps -o lstart=` says where there is no /proc."""
 
     pid: int

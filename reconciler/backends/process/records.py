@@ -16,8 +16,10 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import replace
 
 from reconciler.backends.process.processes import Process
 from reconciler.errors import Conflict, NoSpace, Permanent, Transient, Unavailable
@@ -39,8 +41,7 @@ _MOST = 16 * 1024 * 1024  # bytes of a file of ours
 _TRASH_AGE = 60.0  # seconds after which what a killed destroy left behind is swept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """`instance` is drawn anew for each creation and tells this sandbox from a later one of the same id; a restart
     keeps it."""
 
@@ -58,8 +59,8 @@ class Record:
     extra_mounts: tuple[tuple[str, str, bool], ...] = ()  # beside those of its specification
 
     def to_json(self) -> str:
-        data = {name: getattr(self, name) for name in self.__slots__}
-        data["owner"] = None if self.owner is None else asdict(self.owner)
+        data = {name: getattr(self, name) for name in self.__struct_fields__}
+        data["owner"] = None if self.owner is None else to_builtins(self.owner)
         return json.dumps(
             {"format": FORMAT, **data, "labels": dict(self.labels), "spec": dict(self.spec)}, indent=1
         )
@@ -123,8 +124,7 @@ def parsed(text: str) -> dict[str, Any]:
     return data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Processes:
+class Processes(Struct, frozen=True, kw_only=True):
     """What the keeper wrote: itself, the process it started, and the server in it (the same without bubblewrap)."""
 
     keeper: Process

@@ -13,9 +13,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
+
+from msgspec import Struct
 
 from reconciler.errors import BackendError, Permanent, Transient, Unavailable
 from reconciler.model.desired import Secret
@@ -39,16 +40,14 @@ _BROKEN = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """`status` 404 has `data` None; otherwise `data` is what the JSON says."""
 
     status: int
     data: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Raw:
+class _Raw(Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -60,8 +59,7 @@ class _Raw:
         ].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
+class Wire(Struct, frozen=True, kw_only=True):
     """`base` is the provisioner's URL without a slash at its end; `most` are the bytes of an answer that are read."""
 
     base: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.cli.views.style import GREEN, RED, Style, harmless, wrapped
 from reconciler.cli.views.values import counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """`detail` says more when it is well, and what is wrong when it is not; `fix` what to do about that."""
 
     subject: str

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.cli.views.style import ELLIPSIS, harmless
 from reconciler.cli.views.values import is_secret, show_value
@@ -20,8 +21,7 @@ _INSTANCE = re.compile(r'(?P<group>[^\[]+)\[(?P<key>\d+|".*")\]', re.DOTALL)
 _SAMPLES = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One field of a block, its values ready to be shown. `before` is empty for what is only being set."""
 
     path: str
@@ -32,8 +32,7 @@ class Row:
     place: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Block(Struct, frozen=True, kw_only=True):
     """Steps that are the same but for their address. `rows` holds config changes, `drift` what changed outside."""
 
     title: str

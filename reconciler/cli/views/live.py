@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
+
+from msgspec import Struct, field
 
 from reconciler.cli.views.plain import DOING, result_lines
 from reconciler.cli.views.style import Style, cells, fit, fit_middle, harmless, pad, wrapped
@@ -37,8 +38,7 @@ _BAR = 30
 _SPARE_LINES = 4  # the bar, the "more" line, and room for the prompt
 
 
-@dataclass(slots=True, kw_only=True)
-class Active:
+class Active(Struct, kw_only=True):
     """A step under way: what is being done and how far that is. `began` is the time of the clock that draws."""
 
     address: str
@@ -47,8 +47,7 @@ class Active:
     note: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Board:
+class Board(Struct, kw_only=True):
     """What the picture is made of; changed by events only."""
 
     total: int = 0

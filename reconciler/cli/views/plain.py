@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless
 from reconciler.cli.views.values import duration
@@ -53,8 +54,7 @@ _SHARE = 0.25
 _NUMBERS = re.compile(r"[\d.,]+")
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(Struct, frozen=True):
     """The last line of a step: what it was doing, its note, and when, in seconds since the step began."""
 
     activity: Activity

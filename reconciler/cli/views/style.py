@@ -6,8 +6,9 @@ Never decides anything from the text it is given, and never reads the environmen
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from unicodedata import east_asian_width
+
+from msgspec import Struct
 
 from reconciler.model.harmless import harmless as harmless
 
@@ -20,8 +21,7 @@ SHOW_CURSOR = "\x1b[?25h"
 _ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
+class Style(Struct, frozen=True, kw_only=True):
     """Paints text when `colour`, and hands it back as it is otherwise."""
 
     colour: bool = False

@@ -6,15 +6,16 @@ Knows nothing of what the columns mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.cli.views.style import Style, cells, fit_middle, harmless, pad
 
 _GAP = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """`weight` says how long a column is kept: the lightest goes first, the heaviest stays whatever happens.
     `least` is the width it may be shortened to; None is never shortened. `codes` colours each value; `right` aligns
     numbers."""

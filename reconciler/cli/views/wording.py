@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.cli.views.grouping import named, split, together
 from reconciler.cli.views.style import harmless
@@ -31,8 +32,7 @@ _RUNGS: Mapping[Rung, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoveRow:
+class MoveRow(Struct, frozen=True, kw_only=True):
     """Records that move alike: one, or all of a group."""
 
     source: str
@@ -40,8 +40,7 @@ class MoveRow:
     place: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaveRow:
+class WaveRow(Struct, frozen=True, kw_only=True):
     """One wave of a rollout, or a run of those that were cut out of the middle: then `label` is an ellipsis."""
 
     label: str

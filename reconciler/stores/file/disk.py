@@ -161,9 +161,10 @@ def sweep(directory: Path, *, prefix: str) -> None:
                 os.unlink(directory / name)
 
 
-def append_bytes(path: Path, data: bytes, *, at: int) -> bool:
-    """Adds `data` durably to a file that is `at` bytes long; False, untouched, when it is another length. What a
-    failed write leaves behind is cut off again as far as the system lets us."""
+def append_bytes(path: Path, data: bytes, *, at: int, synced: bool) -> bool:
+    """Adds `data` to a file that is `at` bytes long, on the medium if it is to be `synced`, else in the system's hands;
+    False, untouched, when it is another length. What a failed write leaves behind is cut off again as far as the
+    system lets us."""
     with translated("append to", path):
         try:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | _SAFE)
@@ -174,7 +175,8 @@ def append_bytes(path: Path, data: bytes, *, at: int) -> bool:
                 return False
             try:
                 _write_all(fd, data)
-                sync(fd)
+                if synced:
+                    sync(fd)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, at)

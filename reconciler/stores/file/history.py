@@ -12,8 +12,9 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
 from reconciler.model.state import State
@@ -28,8 +29,7 @@ _ANOTHER = "`reconciler state history` shows what else there is"
 _NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.json", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(Struct, frozen=True, kw_only=True):
     """The versions in `directory`, sealed as snapshots are. `prefix` names temporary files. Writing is for the holder of
     the guard."""
 

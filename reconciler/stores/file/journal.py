@@ -18,12 +18,14 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.model.outcome import Entry, entry_from_dict
 from reconciler.stores.chain import Chain
+from reconciler.stores.encoding import compact
 from reconciler.stores.sealing import PLAIN, Sealer, is_sealed
 
 _FORMAT = "1.0"
@@ -31,8 +33,7 @@ _LINE = re.compile(rb'\{"crc":"([0-9a-f]{8})","entry":(.*)\}', re.DOTALL)
 _RESTORE = "restore the file from a backup, or move the journal away: what is live is found again by its labels at the next plan"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """What the entries build on: the snapshot of serial `base`."""
 
     stack: str
@@ -40,8 +41,7 @@ class Header:
     base: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True):
     """Where the next line hooks in: the checksum of the last, and the chain of all."""
 
     crc: int = 0
@@ -52,8 +52,7 @@ class Link:
         return Link(crc=zlib.crc32(text, self.crc), chain=self.chain.after(text))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+class Journal(Struct, frozen=True, kw_only=True):
     """A journal as read. `size` counts the bytes up to the end of its last whole entry, after which `link` goes on.
     `sealed` says whether its lines are, `fresh` whether they are as they would be written now."""
 
@@ -90,8 +89,7 @@ def encode_entries(entries: Iterable[Entry], link: Link, sealer: Sealer = PLAIN)
 
 
 def _line(data: Mapping[str, Any], link: Link, sealer: Sealer) -> tuple[bytes, Link]:
-    clear = json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
-    text = sealer.seal(link.chain.kind, clear)
+    text = sealer.seal(link.chain.kind, compact(data))
     after = link.after(text)
     return b'{"crc":"%08x","entry":%s}\n' % (after.crc, text), after
 

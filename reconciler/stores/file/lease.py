@@ -17,8 +17,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.stores.base import Lease, LockInfo, lease_lost, lock_held, nothing_to_unlock, other_lock
@@ -34,8 +36,7 @@ def _chance() -> float:
     return int.from_bytes(os.urandom(2)) / 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """Seconds, and where they come from: `now` since the epoch, `monotonic` for waiting. A lease lasts `lease`
     seconds and is renewed every `renew`; a waiting run looks every `poll`, give or take a half by `jitter`, which is in
     [0, 1), so that many of them do not come at once."""
@@ -75,8 +76,7 @@ class _Watch:
         return max(0.0, self._timing.lease - self._silent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockFile:
+class LockFile(Struct, frozen=True, kw_only=True):
     """The lock at `path`; `subject` is what it protects, for messages. `prefix` names temporary files; `tidy` removes
     those of killed runs that are elsewhere than beside the lock."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.stores.base import LockInfo
@@ -21,8 +22,7 @@ _LATEST = 1e11  # seconds since the epoch; the year 5138
 _MOST_BYTES = 64 * 1024  # a record has some hundred
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """A holder as recorded: what everybody is told, what only its own machine can make use of, and how often it has
     renewed its lease, which is the sign of life that others watch."""
 
@@ -37,8 +37,7 @@ class Holder:
         return self.info.id, self.info.fence, self.beats, self.info.expires
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     fence: int = 0
     holder: Holder | None = None
 

@@ -15,12 +15,14 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.fold import fold_all
 from reconciler.errors import StateCorrupt, StoreError
-from reconciler.model.outcome import Entry
+from reconciler.model.outcome import Entry, Intent
 from reconciler.model.state import State
 from reconciler.stores import keys, snapshot
 from reconciler.stores.base import Lease, LockInfo, Store, Version, no_place_for_key, no_version
@@ -35,8 +37,7 @@ from reconciler.stores.sealing import KEY, PLAIN, SNAPSHOT, Sealer, is_sealed
 _STACK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tail:
+class _Tail(Struct, frozen=True, kw_only=True):
     """Where the next entry goes, as long as nobody else has written: valid for one taking of the lock."""
 
     fence: int
@@ -44,8 +45,7 @@ class _Tail:
     link: Link
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
+class _Standing(Struct, frozen=True, kw_only=True):
     """The snapshot that a journal would build on. `sealed` says whether it is, `fresh` whether as it would be now."""
 
     header: Header
@@ -224,7 +224,8 @@ class FileStore(Store):
                 tail = self._find_tail(lease.info.fence)
             self._tail = None  # until the write is known to have worked
             data, link = journal.encode_entries(entries, tail.link, self._sealer)
-            if not disk.append_bytes(self._journal, data, at=tail.size):
+            announces = any(isinstance(entry, Intent) for entry in entries)
+            if not disk.append_bytes(self._journal, data, at=tail.size, synced=announces):
                 raise StateCorrupt(
                     f"{disk.shown(self._journal)} was changed by something that does not hold the lock",
                     hint="find out what else writes there, then run the command again",

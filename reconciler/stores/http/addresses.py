@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from reconciler.errors import ConfigError
 
@@ -12,8 +13,7 @@ _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
 _TYPED = re.compile(r"[!-~]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
+class Addresses(Struct, frozen=True, kw_only=True):
     """Where the state is read and written, locked and unlocked, and by which methods."""
 
     state: str

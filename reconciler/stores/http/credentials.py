@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.errors import ConfigError
 from reconciler.model.desired import Secret
@@ -19,8 +20,7 @@ PASSWORD = "RECONCILER_HTTP_PASSWORD"  # noqa: S105
 _PRINTABLE = re.compile(r"[ -~]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class Credentials(Struct, frozen=True, kw_only=True):
     """`header` is the value of Authorization, None without any; `kind` says for people what it is."""
 
     header: Secret | None

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.errors import StateCorrupt
 from reconciler.model.state import State
@@ -21,8 +22,7 @@ from reconciler.stores.sealing import SNAPSHOT, Sealer, as_sealed, is_sealed
 _KEYS = {"serial", "lineage", "state"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wrapped:
+class _Wrapped(Struct, frozen=True, kw_only=True):
     """A sealed snapshot, and what stands beside it: anything, for anybody may have put it there."""
 
     serial: object

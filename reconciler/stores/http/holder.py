@@ -12,10 +12,11 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler import __version__
 from reconciler.stores.base import LockInfo
@@ -30,8 +31,7 @@ _LONGEST = 255  # characters of anything that is told about a holder
 _LATEST = 1e11  # seconds since the epoch; the year 5138
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Myself:
+class Myself(Struct, frozen=True, kw_only=True):
     """This process, as a holder. `stack` is what it locks."""
 
     host: Host

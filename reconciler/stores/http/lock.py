@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.errors import LeaseLost, StoreError
 from reconciler.stores.base import Lease, LockInfo, lease_lost, lock_held, nothing_to_unlock, other_lock
@@ -24,8 +25,7 @@ _LOOK_POLL = 0.05
 _BREAKS = 5  # of dead holders in a row, before something else is wrong
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpLock:
+class HttpLock(Struct, frozen=True, kw_only=True):
     """The lock of one state; `subject` is what it protects, for messages."""
 
     wire: Wire

@@ -12,8 +12,10 @@ The protocol has no journal, so every append is a whole state with a serial of i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.errors import LeaseLost, StateCorrupt, StoreError
 from reconciler.model.state import State
@@ -32,8 +34,7 @@ _USED = frozenset(
 _LATER = "run it again: the server has what was meant, and what is live is found by its labels"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where one stack's state is, and what seals it: `name` for people."""
 
     wire: Wire
@@ -75,8 +76,7 @@ class Place:
         return "look at the versions that the server keeps, or give this stack a `url` where nothing else is kept"
 
 
-@dataclass(slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, kw_only=True):
     """What one holder of the lock has seen and written. `base` is the serial that a state has to have at least in order
     to be newer; appends go further than that."""
 

@@ -14,9 +14,10 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+
+from msgspec import Struct, field
 
 from reconciler.errors import StoreError
 from reconciler.stores.http.addresses import shown
@@ -29,8 +30,7 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(Struct, frozen=True, kw_only=True):
     """Seconds, and where they come from: `now` since the epoch, `monotonic` for waiting. What fails in passing is tried
     `tries` times, `first` apart, then twice that; a waiting run asks for the lock every `poll`."""
 
@@ -42,8 +42,7 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """`headers` by their names in lower case."""
 
     status: int
@@ -75,8 +74,7 @@ class NoAnswer(StoreError):
     """Nothing that can be used came back; nobody knows whether the request was carried out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
+class Wire(Struct, frozen=True, kw_only=True):
     """`timeout` in seconds bounds one request; it also bounds how long after the first try another may begin. `most` are
     the bytes of an answer that are read."""
 

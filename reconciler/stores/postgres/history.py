@@ -7,8 +7,9 @@ hand, serials begin again lower down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
 from reconciler.stores import snapshot

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from msgspec import Struct
 
 from reconciler.errors import StateCorrupt
 from reconciler.model.outcome import Entry, entry_from_dict
 from reconciler.stores.base import LockInfo
 from reconciler.stores.chain import Chain
+from reconciler.stores.encoding import compact
 from reconciler.stores.postgres.layout import Tables
 from reconciler.stores.postgres.session import Connection
 from reconciler.stores.postgres.snapshots import Row
@@ -30,8 +31,7 @@ _AWAY = "delete the rows of this stack there: what is live is found again by its
 _RESTORE = f"restore the table from a backup, or {_AWAY}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tail:
+class Tail(Struct, frozen=True, kw_only=True):
     """Where the next entry goes, as long as nobody else writes: valid for one taking of the lock."""
 
     fence: int
@@ -44,8 +44,7 @@ class Tail:
         return self.chain.count - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+class Journal(Struct, frozen=True, kw_only=True):
     """A journal as read. `chain` is what the next entry hooks into, `fresh` whether all are as they would be written now."""
 
     entries: Sequence[Entry]
@@ -62,8 +61,7 @@ def encode(entries: Iterable[Entry], chain: Chain, sealer: Sealer) -> tuple[list
     """The entries' texts that hook into `chain`, and what the next hooks into."""
     lines = []
     for entry in entries:
-        clear = json.dumps(entry.to_dict(), sort_keys=True, allow_nan=False, separators=(",", ":"))
-        text = sealer.seal(chain.kind, clear.encode())
+        text = sealer.seal(chain.kind, compact(entry.to_dict()))
         lines.append(text.decode())
         chain = chain.after(text)
     return lines, chain

@@ -12,8 +12,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.errors import LeaseLost, StoreError
 from reconciler.stores.base import Lease, LockInfo, lease_lost, lock_held, nothing_to_unlock, other_lock
@@ -30,8 +31,7 @@ _LOOK = """
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """Seconds. A lease lasts `lease` seconds by the server's clock and is renewed every `renew`; a waiting run looks
     every `poll`, by `monotonic`."""
 
@@ -42,8 +42,7 @@ class Timing:
     sleep: Callable[[float], None] = time.sleep
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class _Row(Struct, frozen=True, kw_only=True):
     """The lock as the server has it, at `now` by its clock. `late`: the holder's lease has run out."""
 
     fence: int
@@ -71,8 +70,7 @@ def _row(values: tuple[Any, ...]) -> _Row:
     return _Row(fence=fence, holder=holder, boot=boot or "", began=began or "", late=late is True, now=now)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
+class Lock(Struct, frozen=True, kw_only=True):
     """The lock of `stack`; `subject` is what it protects, for messages. `beside` makes a session of its own for a
     heartbeat."""
 

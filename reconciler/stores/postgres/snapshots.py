@@ -5,8 +5,9 @@ How many sandboxes a sealed snapshot records its row does not tell. Must never b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.errors import StateCorrupt
 from reconciler.model.state import State
@@ -21,8 +22,7 @@ Row = tuple[int, str, str]
 _UNTOLD = -1  # in place of a number of sandboxes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(Struct, frozen=True, kw_only=True):
     """A state, and the text of its row: sealed twice it would not be the same."""
 
     state: State

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.core.fold import fold_all
 from reconciler.errors import ConfigError, StateCorrupt, StoreError
@@ -28,8 +30,7 @@ from reconciler.stores.postgres.snapshots import Row, Written
 from reconciler.stores.sealing import KEY, PLAIN, SNAPSHOT, Sealer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Found(Struct, frozen=True, kw_only=True):
     """What one look saw: the snapshot's row, the journal's rows from it on, and whether anything else is there."""
 
     row: Row | None

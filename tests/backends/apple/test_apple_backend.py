@@ -178,7 +178,7 @@ def test_an_error_shows_no_value(engine: Engine, backend: AppleBackend) -> None:
 
 
 def test_a_secret_without_a_value_is_refused(backend: AppleBackend) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     spec = SandboxSpec(secrets={"TOKEN": replace(secret("x"), value=None)})
     with pytest.raises(Permanent, match="TOKEN has no value"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import string
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.backends.kubernetes.manifests import Order
 from reconciler.model.desired import (

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 _MOST_BENDS = 4000  # beyond, long arrows go straight, whatever they cross
 _SWEEPS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layered:
+class Layered(Struct, frozen=True, kw_only=True):
     """Numbers below the number of boxes are boxes, those from there on are bends of long arrows. `chains` are the arrows in
     the order they were given: box, bends, box. `before` and `after` are neighbours in the layer to the left and right."""
 

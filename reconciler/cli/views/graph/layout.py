@@ -7,9 +7,10 @@ is that of Sugiyama: break circles, assign layers, order them by barycentres, th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 from statistics import fmean, median_high
+
+from msgspec import Struct
 
 from reconciler.cli.views.graph.layers import Layered, layered
 
@@ -22,8 +23,7 @@ _LANE = 8.0  # what an arrow needs that passes between boxes
 _SETTLING = 6  # sweeps; more moves nothing that an eye would see
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """`corners` are the upper left ones of the boxes, in the order of the sizes. `routes` are the points that the arrow of
     each pair goes through, in the order of the pairs, from the right edge of one box to the left edge of another."""
 
@@ -87,8 +87,7 @@ class _Shelf:
         return corner
 
 
-@dataclass(slots=True, kw_only=True)
-class _Part:
+class _Part(Struct, kw_only=True):
     """Boxes that hang together, and the pairs between them, by index."""
 
     boxes: list[int]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.cli.views.grouping import split
 from reconciler.model.address import Address
@@ -47,8 +48,7 @@ DOING: Mapping[Action, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True):
     """A group on one backend. `count` is of its declared sandboxes, 0 when none is declared any more; `replicas` says
     whether it has instances at all. `actions` counts what a plan does to them."""
 
@@ -75,8 +75,7 @@ class Node:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+class Edge(Struct, frozen=True, kw_only=True):
     """`source` needs `target`: indexes into the nodes."""
 
     source: int
@@ -84,8 +83,7 @@ class Edge:
     kind: Arrow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class Graph(Struct, frozen=True, kw_only=True):
     """`planned`: nodes are coloured by what a plan does."""
 
     stack: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.plan import Action
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paint:
+class Paint(Struct, frozen=True, kw_only=True):
     """Fill and line on light ground, and both on dark ground. Dark text reads on `fill`, light text on `dark_fill`."""
 
     fill: str
