@@ -20,7 +20,9 @@ def main() -> int:
     gc.set_threshold(50_000, 20, 50)
     from reconciler.cli.main import run
 
-    return run(sys.argv[1:])
+    code = run(sys.argv[1:])
+    gc.freeze()  # the process ends: what is left is given back at once, and nobody need look for rubbish in it
+    return code
 
 
 def _open_closed_streams() -> None:

@@ -5,7 +5,6 @@ Imports no backend before it is asked for, and scans no entry points for our own
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -79,6 +78,8 @@ def _class(config: BackendConfig) -> type:
         if point.name == kind:
             return _from_path(config, point.value)
     known = backend_types()
+    import difflib  # only who mistyped something pays for it
+
     close = difflib.get_close_matches(kind, known, n=1)
     hint = (
         f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}, or package.module:Class"
@@ -140,6 +141,8 @@ def _check_options(config: BackendConfig, made: type) -> None:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for option in sorted(config.options):
             if option not in valid:
+                import difflib
+
                 close = difflib.get_close_matches(option, valid, n=1)
                 hint = f"did you mean {close[0]!r}? {listed}" if close else listed
                 raise _wrong(config, f"has no option {option!r}", hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -49,6 +48,8 @@ class LazyGroup(click.Group):
         if not ctx.resilient_parsing and name not in self.list_commands(ctx) and not name.startswith("-"):
             if name in LATER:
                 ctx.fail(f"`{name}` is not there yet: it comes in a later release.")
+            import difflib  # only who mistyped something pays for it
+
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(f'`{word}`' for word in close)}?" if close else ""
             ctx.fail(f"There is no command `{name}`.{hint}")

@@ -5,7 +5,6 @@ Imports of the floors below happen in here, each in the function that needs it, 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
@@ -175,6 +174,8 @@ def _refuse_lost_key(store: Store) -> None:
 def run_secret_command(argv: Sequence[str]) -> str:
     """The standard output of a secret's command. Raises OSError or a subprocess error; whoever reports it must not
     quote what the command printed."""
+    import subprocess  # only who has such a secret pays for it
+
     done = subprocess.run(
         list(argv), capture_output=True, text=True, timeout=_SECRET_COMMAND_TIMEOUT, check=True
     )

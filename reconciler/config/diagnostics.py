@@ -5,7 +5,6 @@ Must never show a value that may be a secret, nor let a control character of a f
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -74,6 +73,8 @@ def closest(word: str, choices: Iterable[str]) -> str:
     """The choice that was probably meant, "" when none is close."""
     known = sorted(choices)
     lowered = {choice.lower(): choice for choice in known}
+    import difflib  # only who mistyped something pays for it
+
     found = difflib.get_close_matches(word.lower()[:80], lowered, n=1, cutoff=0.6)
     return lowered[found[0]] if found else ""
 

@@ -6,7 +6,6 @@ carries our labels for ever, and must not be taken for an orphan.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -125,6 +124,8 @@ def _without(record: SandboxRecord, gone: frozenset[Address]) -> SandboxRecord:
 
 def _nothing(state: State, name: str) -> NotFound:
     known = sorted(state.sandboxes, key=address_order)
+    import difflib  # only who mistyped something pays for it
+
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         hint = f"did you mean {' or '.join(close)}?"

@@ -6,7 +6,6 @@ Must never put a value, a file's content or what a command printed into a messag
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +76,8 @@ def _of_file(path: Path, what: str) -> str:
 
 
 def _of_command(words: Sequence[str], what: str) -> str:
+    import subprocess  # only who has such a reference pays for it
+
     try:
         done = subprocess.run(list(words), capture_output=True, timeout=_TIMEOUT, check=True)
     except (OSError, ValueError, subprocess.SubprocessError) as error:

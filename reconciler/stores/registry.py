@@ -9,7 +9,6 @@ that has a keyword `sealer`: it is given one where the configuration asks for en
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Iterable, Mapping
@@ -154,6 +153,8 @@ def _refuse_unknown(name: str, options: Mapping[str, object], accepted: tuple[st
 
 def _suggest(word: str, known: Iterable[str]) -> str:
     known = tuple(known)
+    import difflib  # only who mistyped something pays for it
+
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else _choose(known)
 
