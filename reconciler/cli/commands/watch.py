@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -117,6 +118,9 @@ def watch(
     from reconciler.engine.stop import StopRequest
     from reconciler.engine.watch import Watch, WatchOptions
 
+    gc.set_threshold(
+        700, 10, 10
+    )  # it lives for months: what goes in circles must not pile up as in a short command
     stop = StopRequest()
     heard, remarks = _Heard(), _Remarks(call)
     files = Files(call, remarks)
