@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from reconciler.backends.kubernetes import websocket
-from reconciler.backends.kubernetes.failures import Refusal
-from reconciler.backends.kubernetes.kubeconfig import Access
-from reconciler.backends.kubernetes.paced import PacedSocket
 from reconciler.errors import BackendError, Permanent, Unavailable
+from reconciler.kubeapi import websocket
+from reconciler.kubeapi.failures import Refusal
+from reconciler.kubeapi.kubeconfig import Access
+from reconciler.kubeapi.paced import PacedSocket
 from reconciler.transport.connection import connection_to
 
 _LARGEST = 64 * 2**20  # bytes of one answer
@@ -242,7 +242,7 @@ class Client:
                 f"{told} wants a client certificate", hint="check the user of the kubeconfig's context"
             )
         if isinstance(error, TimeoutError):
-            hint = "it may be overloaded: try again, or raise `timeout:` of the backend"
+            hint = "it may be overloaded: try again, or raise `timeout:`"
             return Unavailable(f"{told} did not answer within {self.timeout:g}s", hint=hint)
         if isinstance(error, ConnectionRefusedError):
             return Unavailable(f"{told} refuses connections", hint="is it running? `kubectl cluster-info`")
