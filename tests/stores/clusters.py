@@ -17,6 +17,8 @@ from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK
 from tests.stores.contender import hold
 
+NAME = f"reconciler-state-{STACK}"  # of the head, and of the Lease
+
 
 def a_store(
     kubeconfig: Path,

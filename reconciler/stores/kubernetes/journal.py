@@ -18,8 +18,11 @@ from reconciler.stores.kubernetes import index
 from reconciler.stores.sealing import Sealer, is_sealed
 
 SEGMENT = 64 * 1024  # bytes of the journal that the head itself holds, and with it each append sends
-_AWAY = "what is live is found again by its labels at the next plan"
-_RESTORE = f"restore it from a backup, or write the state anew (`reconciler state push`): {_AWAY}"
+_AWAY = (
+    "move the journal away: take `journal` out of the head's data (`kubectl edit secret`); what is live is found again by "
+    "its labels at the next plan"
+)
+_RESTORE = f"restore it from a backup, or {_AWAY}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def _refuse_unlike(text: bytes, first: bytes, snapshot: bytes, sealer: Sealer, w
     if sealer.seals and is_sealed(snapshot) and not sealed:
         raise StateCorrupt(
             f"{where} is not encrypted, but the snapshot, which it continues, is",
-            hint=f"nothing of ours writes that; {_RESTORE}, and find out what did",
+            hint=f"nothing of ours writes that; {_AWAY}, and find out what did",
         )
 
 
