@@ -137,4 +137,24 @@ class WatchStopped:
     why: str = ""
 
 
-WatchEvent = WatchStarted | Looked | Corrected | IncidentOpened | IncidentClosed | Reloaded | WatchStopped
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadershipChanged:
+    """Of several watches of one stack this one looks and acts from now on, or it does not. `leader` is who does, for people,
+    "" where nobody is known; `why` says what ended ours, or keeps us from knowing."""
+
+    at: float
+    leads: bool
+    leader: str = ""
+    why: str = ""
+
+
+WatchEvent = (
+    WatchStarted
+    | Looked
+    | Corrected
+    | IncidentOpened
+    | IncidentClosed
+    | Reloaded
+    | LeadershipChanged
+    | WatchStopped
+)

@@ -32,12 +32,14 @@ _TRIES = 20  # of a change that somebody else's comes in between of
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """Seconds. A Lease lasts `lasts` and is renewed every `renew`; a waiting run looks every `poll`. `deadline`, if it is not 0,
-    is after how long without a renewal the holder itself takes it for lost, by `monotonic`. `now` only dates things."""
+    is after how long without a renewal the holder itself takes it for lost, by `monotonic`; together with `patience`, which
+    bounds one renewal then, it is less than `lasts`, so that nobody else has it before. `now` only dates things."""
 
     lasts: float = 30.0
     renew: float = 10.0
     poll: float = 0.5
     deadline: float = 0.0
+    patience: float = 3.0
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -95,7 +97,12 @@ class Lock:
         return f"{self._host.name}_{uuid.uuid4().hex}"
 
     def attempt(
-        self, identity: str, operation: str, *, on_broken: _Heard | None = None
+        self,
+        identity: str,
+        operation: str,
+        *,
+        on_broken: _Heard | None = None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> tuple[KubernetesLease | None, LockInfo | None, float]:
         """Take it if that may be done now: the held lease, or who has it (None when that has just changed) and for how many
         seconds it is to be left to him, should he not renew it."""
@@ -103,10 +110,10 @@ class Lock:
         found = self._objects.get(LEASE, self.name)
         if found is None:
             made = self._objects.create(LEASE, self._taken({}, identity, operation))
-            return (None if made is None else KubernetesLease(self, made, asked)), None, 0.0
+            return (None if made is None else KubernetesLease(self, made, asked, on_lost)), None, 0.0
         decision, holder = self._judged(found, identity)
         if decision.answer is Answer.MINE:
-            return KubernetesLease(self, found, asked), None, 0.0
+            return KubernetesLease(self, found, asked, on_lost), None, 0.0
         if not decision.takes:
             return None, holder, decision.left
         try:
@@ -115,7 +122,7 @@ class Lock:
             return None, None, 0.0
         if holder is not None and on_broken is not None:
             on_broken(holder)
-        return KubernetesLease(self, made, asked), None, 0.0
+        return KubernetesLease(self, made, asked, on_lost), None, 0.0
 
     def _judged(self, found: Json, identity: str) -> tuple[Decision, LockInfo | None]:
         now = self.timing.monotonic()
@@ -278,11 +285,11 @@ class KubernetesLease(Lease):
     """A held Lease. A daemon thread renews it until `release`; once it is found to be another's, or the deadline for a renewal has
     gone by, `lost` says so and `on_lost` is called, on that thread."""
 
-    def __init__(self, lock: Lock, made: Json, asked: float) -> None:
+    def __init__(self, lock: Lock, made: Json, asked: float, on_lost: Callable[[], None]) -> None:
         info = holder_of(made)
         assert info is not None
         self.info = info
-        self.on_lost: Callable[[], None] = lambda: None
+        self._on_lost = on_lost
         self.lost: LeaseLost | None = None
         self.record = record_of(made)
         self._lock = lock
@@ -294,7 +301,7 @@ class KubernetesLease(Lease):
     def _live(self) -> None:
         while not self._released.wait(self._lock.timing.renew):
             if not self.beat():
-                self.on_lost()
+                self._on_lost()
                 return
 
     def beat(self) -> bool:

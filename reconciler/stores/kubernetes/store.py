@@ -17,12 +17,13 @@ from reconciler.errors import ConfigError, StateCorrupt, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 from reconciler.stores import keys, snapshot
-from reconciler.stores.base import Lease, LockInfo, Store, Version, lease_lost, no_version
+from reconciler.stores.base import Candidate, Lease, LockInfo, Store, Version, lease_lost, no_version
 from reconciler.stores.chain import Chain
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.kubernetes import checks, index, journal
+from reconciler.stores.kubernetes.candidate import KubernetesCandidate
 from reconciler.stores.kubernetes.index import Head, checked_name, content, marks
-from reconciler.stores.kubernetes.lease import KubernetesLease, Lock, Timing
+from reconciler.stores.kubernetes.lease import LEADING, KubernetesLease, Lock, Timing
 from reconciler.stores.kubernetes.objects import SECRET, Moved, Objects
 from reconciler.stores.kubernetes.shelf import Gone, Shelf
 from reconciler.stores.kubernetes.versions import ANOTHER, Versions
@@ -58,6 +59,7 @@ class KubernetesStore(Store):
         sealer: Sealer = PLAIN,
         timing: Timing | None = None,
         host: Host | None = None,
+        leading: Timing = LEADING,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         if not 0 <= versions <= 200:
@@ -65,6 +67,7 @@ class KubernetesStore(Store):
         self.stack = stack
         self.name = checked_name(name, stack)
         self._timing = timing or Timing()
+        self._leading = leading
         self._sealer = sealer
         self._environ = os.environ if environ is None else environ
         self._where = (kubeconfig, context, namespace)
@@ -74,7 +77,15 @@ class KubernetesStore(Store):
         self._shelf = Shelf(self._objects, name=self.name, stack=stack, place=self.describe())
         self._versions = Versions(self._shelf, sealer, place=self.describe(), limit=int(versions))
         self._heartbeat = self._new_objects(min(self._timeout, self._timing.renew / 2))
-        self._lock = self._new_lock(self.name, f"the state {self.describe()}")
+        self._lock = Lock(
+            self._objects,
+            beside=self._heartbeat,
+            name=self.name,
+            labels=marks(self.name, stack, "lock"),
+            subject=f"the state {self.describe()}",
+            host=self._host,
+            timing=self._timing,
+        )
         self._at: _At | None = None
 
     def _new_objects(self, timeout: float) -> Objects:
@@ -87,17 +98,6 @@ class KubernetesStore(Store):
             timeout=timeout,
             monotonic=timing.monotonic,
             sleep=timing.sleep,
-        )
-
-    def _new_lock(self, name: str, subject: str) -> Lock:
-        return Lock(
-            self._objects,
-            beside=self._heartbeat,
-            name=name,
-            labels=marks(self.name, self.stack, "lock"),
-            subject=subject,
-            host=self._host,
-            timing=self._timing,
         )
 
     def describe(self) -> str:
@@ -146,6 +146,20 @@ class KubernetesStore(Store):
 
     def force_unlock(self, lock_id: str) -> LockInfo:
         return self._lock.break_by_force(lock_id)
+
+    def candidate(self, *, on_lost: Callable[[], None]) -> Candidate | None:
+        timing = self._leading
+        objects = self._new_objects(timing.patience)
+        lock = Lock(
+            objects,
+            beside=objects,
+            name=f"{self.name}.watch",
+            labels=marks(self.name, self.stack, "leadership"),
+            subject=f"the watches of {self.describe()}",
+            host=self._host,
+            timing=timing,
+        )
+        return KubernetesCandidate(lock, on_lost=on_lost, close=objects.close)
 
     def _checked(self, lease: Lease) -> KubernetesLease:
         """Raises LeaseLost unless it is ours, and still held."""
