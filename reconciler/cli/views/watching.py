@@ -38,7 +38,7 @@ class WatchLines:
         self._last: tuple[object, ...] = ()
 
     def __call__(self, event: WatchEvent) -> None:
-        if self._quiet and isinstance(event, WatchStarted | WatchStopped | Looked):
+        if self._quiet and isinstance(event, WatchStarted | WatchStopped | Looked | LeadershipChanged):
             return
         for line in self._lines(event):
             self._write(line)
