@@ -157,6 +157,7 @@ class Metrics:
                 gauge.clear()
             self._backend_up.clear()
             self._backends.clear()
+            self._last_look.clear()
 
     def notified(self, outcome: str) -> None:
         """One notification came to its end; what `Notifier` calls as `counted`."""

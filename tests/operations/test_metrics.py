@@ -109,7 +109,10 @@ def test_who_stands_by_says_nothing_of_the_fleet_and_of_incidents() -> None:
     assert value(found, "incidents_open", kind="drift") == 0
     assert value(found, "incidents_total", kind="drift") == 1
     there = {name for name, _ in found}
-    assert there.isdisjoint(f"reconciler_{name}" for name in ("desired", "ready", "drifted", "backend_up"))
+    assert there.isdisjoint(
+        f"reconciler_{name}"
+        for name in ("desired", "ready", "drifted", "backend_up", "last_look_timestamp_seconds")
+    )
     again = after(*led, lost, leads, looked())
     assert (value(again, "leader"), value(again, "desired")) == (1, 5)
     assert "reconciler_leader" not in {name for name, _ in after(looked())}, "nobody asked for an election"
