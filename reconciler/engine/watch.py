@@ -230,7 +230,7 @@ class Watch:
                 )
         except ReconcilerError as error:
             fresh.close()
-            self._refuse(error, at)
+            self._refuse(error, at, asked=asked)
             return context
         except BaseException:
             fresh.close()
@@ -246,13 +246,14 @@ class Watch:
         self._listen(opened)
         return opened
 
-    def _refuse(self, error: ReconcilerError, at: float) -> None:
+    def _refuse(self, error: ReconcilerError, at: float, *, asked: bool) -> None:
+        """Told once, and again to who asks again: a reload that somebody began has an end."""
         found = [item for item in getattr(error, "diagnostics", ()) if isinstance(item, Diagnostic)]
         problems = tuple(item for item in found if item.severity is Severity.ERROR) or (
             Diagnostic(severity=Severity.ERROR, code="not-loaded", summary=error.message, fix=error.hint),
         )
-        told = "; ".join(_in_short(problem) for problem in problems[:3])
-        if told == self._broken:
+        told = "; ".join(problem.in_short for problem in problems[:3])
+        if told == self._broken and not asked:
             return
         self._broken = told
         self._tell(Reloaded(at=at, problems=problems))
@@ -479,7 +480,3 @@ def _with_answers(seen: DriftView, first: DriftView) -> DriftView:
 
 def _refused(refused: PlanRefused, at: float) -> Incident:
     return Incident(kind=IncidentKind.REFUSED, subject="", summary=refused.message, at=at, fix=refused.hint)
-
-
-def _in_short(problem: Diagnostic) -> str:
-    return f"{problem.position.short}: {problem.summary}" if problem.position else problem.summary

@@ -185,6 +185,16 @@ class TestLines:
         assert len(self.told(EVENTS[1], EVENTS[1])) == 1
         assert len(self.told(EVENTS[1], EVENTS[1], all_looks=True)) == 2
 
+    def test_a_configuration_that_still_cannot_be_used_is_told_to_who_asks_again(self) -> None:
+        refused = Reloaded(at=NOW, problems=(PROBLEM,))
+        again = [
+            "2026-11-26T08:00:00Z  ! the configuration was read again, and still cannot be used",
+            "    sandboxes.yaml:12: it is wrong",
+        ]
+        assert self.told(refused) == [], "it is an incident, which is told"
+        assert self.told(refused, refused) == self.told(refused, refused, quiet=True) == again
+        assert len(self.told(refused, Reloaded(at=NOW, summary="x"), refused)) == 1
+
     def test_quiet_tells_only_what_is_wrong_and_over(self) -> None:
         assert [line[22:23] for line in self.told(*EVENTS, quiet=True) if line[0] != " "] == [
             "!",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -89,7 +90,7 @@ def test_every_counter_of_a_watch_that_has_just_begun_is_there(here: Folder) -> 
         for family in families
         if family.type == "counter" and family.samples
     }
-    assert counted.pop("reconciler_looks") >= 1
+    del counted["reconciler_looks"]  # the first one may be over
     assert counted == {
         "reconciler_corrections": 0,
         "reconciler_incidents": 0,
@@ -117,29 +118,68 @@ def test_a_port_that_is_taken_is_an_error_with_what_to_do(here: Folder) -> None:
     assert "--listen" in told or "another" in told
 
 
-def test_systemd_hears_of_it_all(here: Folder, tmp_path: Path) -> None:
-    place = Path(f"/tmp/rs-{time.monotonic_ns()}.sock")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(place))
+class Notified:
+    """The socket that systemd would listen on; `heard` is what came, in order."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self.heard: list[dict[str, str]] = []
+
+    def until(self, name: str) -> dict[str, str]:
+        """The next datagram that sets this."""
+        while True:
+            text = self._listening.recv(4096).decode()
+            self.heard.append(dict(line.partition("=")[::2] for line in text.splitlines()))
+            if name in self.heard[-1]:
+                return self.heard[-1]
+
+
+@pytest.fixture
+def notified(here: Folder) -> Iterator[Notified]:
+    with (
+        tempfile.TemporaryDirectory(prefix="rs") as name,  # a socket's path must not be long
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening,
+    ):
+        listening.bind(f"{name}/notify")
         listening.settimeout(30)
-        here.environ |= {"NOTIFY_SOCKET": str(place), "WATCHDOG_USEC": "1000000"}
+        here.environ |= {"NOTIFY_SOCKET": f"{name}/notify", "WATCHDOG_USEC": "1000000"}
         here.environ.pop("WATCHDOG_PID", None)
-        heard: list[str] = []
-        try:
-            with watching(here) as watch:
-                while not any("READY=1" in text for text in heard):
-                    heard.append(listening.recv(4096).decode())
-                while not any("WATCHDOG=1" in text for text in heard):
-                    heard.append(listening.recv(4096).decode())
-                watch.signal(signal.SIGHUP)
-                watch.until("reloaded")
-            listening.settimeout(0.5)
-            while not any("STOPPING=1" in text for text in heard):
-                heard.append(listening.recv(4096).decode())
-        finally:
-            place.unlink()
-    assert any(text.startswith("RELOADING=1\nMONOTONIC_USEC=") for text in heard)
-    assert any("STATUS=1 of 1 ready" in text for text in heard)
+        yield Notified(listening)
+
+
+def test_systemd_hears_of_it_all(here: Folder, notified: Notified) -> None:
+    with watching(here):
+        notified.until("READY")
+        while notified.until("STATUS")["STATUS"] != "1 of 1 ready":
+            pass
+        notified.until("WATCHDOG")
+    notified.until("STOPPING")
+
+
+def test_systemd_is_told_the_end_of_every_reload_that_it_was_told_the_beginning_of(
+    here: Folder, notified: Notified
+) -> None:
+    """Where a reload has no end, `systemctl reload` waits for it, and the unit never runs again."""
+    with watching(here, interval="60s") as watch:
+        notified.until("READY")
+
+        def reload() -> str:
+            asked = time.monotonic_ns() // 1000
+            watch.signal(signal.SIGHUP)
+            begun = notified.until("RELOADING")
+            assert asked <= int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+            return notified.until("READY")["STATUS"]
+
+        assert [reload(), reload()] == ["reloaded", "reloaded"], "nothing has changed in between"
+        here.write("nonsense")
+        watch.until("incident_opened", kind="configuration")
+        assert "not valid" in notified.until("READY")["STATUS"], "as it was found to be without being asked"
+        assert ["not valid" in reload() for _ in range(2)] == [True, True]
+        here.write(TEXT)
+        assert reload() == "reloaded"
+        watch.until("incident_closed", kind="configuration")
+        assert len(watch.of("reloaded", ok=False)) == 3
+        assert len(watch.of("incident_opened")) == 1
 
 
 def test_one_look_tells_webhooks_and_the_audit_log(here: Folder) -> None:

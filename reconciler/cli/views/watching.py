@@ -35,6 +35,7 @@ class WatchLines:
         self._all = all_looks
         self._quiet = quiet
         self._last: tuple[object, ...] = ()
+        self._refused = False  # whether the configuration could not be used when it was last read
 
     def __call__(self, event: WatchEvent) -> None:
         if self._quiet and isinstance(event, WatchStarted | WatchStopped | Looked):
@@ -93,10 +94,15 @@ class WatchLines:
         return f"{name}: {style.paint(f'{event.action} failed', RED)}: {harmless(event.error)}; {then}"
 
     def _reloaded(self, event: Reloaded) -> list[str]:
-        """What is wrong with it is an incident, and told as that."""
-        if event.ok and not self._quiet:
-            return [self._said(event.at, f"the configuration was read again: {harmless(event.summary)}")]
-        return []
+        """That it cannot be used is an incident, and told as that; that it still cannot is not."""
+        still, self._refused = self._refused and not event.ok, not event.ok
+        if event.ok:
+            said = f"the configuration was read again: {harmless(event.summary)}"
+            return [] if self._quiet else [self._said(event.at, said)]
+        if not still:
+            return []
+        head = f"{self._style.paint('!', RED)} the configuration was read again, and still cannot be used"
+        return [self._said(event.at, head), *(f"    {harmless(one.in_short)}" for one in event.problems[:3])]
 
 
 def _started(event: WatchStarted) -> str:
