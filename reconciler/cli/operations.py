@@ -25,8 +25,10 @@ JSON_HOOKS, SLACK_HOOKS = "RECONCILER_NOTIFY", "RECONCILER_NOTIFY_SLACK"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the command line asks for. `listen` is an address, or None."""
+    """What the command line asks for. `listen` is an address, or None. `once`: one look, which is no service that could be
+    ready, be reloaded or hang, so systemd is told nothing of it."""
 
+    once: bool = False
     listen: str | None = None
     audit: str | None = None
     notify: tuple[str, ...] = ()
@@ -99,14 +101,19 @@ def _operations(
         notifier = Notifier(hooks, stack=stack, version=__version__, told=told, counted=counted)
         ends.callback(notifier.close)
         yield notifier
-    yield from _around(call, stack, made, ends, told)
+    yield from _around(call, asked, stack, made, ends, told)
 
 
 def _around(
-    call: Invocation, stack: str, made: Beside, ends: ExitStack, told: Callable[[str], None]
+    call: Invocation,
+    asked: Asked,
+    stack: str,
+    made: Beside,
+    ends: ExitStack,
+    told: Callable[[str], None],
 ) -> Iterator[Listener]:
     """What the environment asks for."""
-    if call.environ.get("NOTIFY_SOCKET"):
+    if call.environ.get("NOTIFY_SOCKET") and not asked.once:
         from reconciler.operations.systemd import Systemd
 
         systemd = Systemd(call.environ)

@@ -145,7 +145,7 @@ class Watch:
         """One look, as thorough as it takes to be certain who answers, what it asks for, and another look at that. Raises
         LockHeld when somebody else is at work where something is to be done, and what keeps a look from being made."""
         with self._source.open() as context:
-            self._begin(context, listens=False)
+            self._begin(context, once=True)
             try:
                 self._look_and_act(context, Trigger.ONCE)
                 while not self._stop.requested and self._is_unfinished(context):
@@ -167,15 +167,15 @@ class Watch:
     def _hear_stop(self) -> None:
         self._stop.attach(lambda: self._wishes.put("stop"))
 
-    def _begin(self, context: Context, *, listens: bool = True) -> None:
-        if listens:
+    def _begin(self, context: Context, *, once: bool = False) -> None:
+        if not once:
             self._listen(context)
         names = {wanted.backend for wanted in context.desired.sandboxes.values()}
         self._tell(
             WatchStarted(
                 at=context.clock.now(),
                 stack=context.desired.stack,
-                interval=self._options.interval,
+                interval=0.0 if once else self._options.interval,
                 backends={name: name in self._listening for name in sorted(names)},
             )
         )

@@ -61,7 +61,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchStarted:
-    """`interval` between two looks, `backends` by name to whether it tells events."""
+    """`interval` between two looks, 0 when there is but one; `backends` by name to whether it tells events."""
 
     at: float
     stack: str

@@ -181,6 +181,10 @@ class TestLines:
             "2026-11-26T08:00:00Z  stopped: asked to stop",
         ]
 
+    def test_one_look_promises_no_other(self) -> None:
+        once = WatchStarted(at=NOW, stack="research", interval=0.0, backends={"local": False})
+        assert self.told(once) == ["2026-11-26T08:00:00Z  one look at stack research"]
+
     def test_a_look_that_shows_nothing_new_is_not_told_again_unless_asked(self) -> None:
         assert len(self.told(EVENTS[1], EVENTS[1])) == 1
         assert len(self.told(EVENTS[1], EVENTS[1], all_looks=True)) == 2

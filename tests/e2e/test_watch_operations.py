@@ -133,6 +133,12 @@ class Notified:
             if name in self.heard[-1]:
                 return self.heard[-1]
 
+    def nothing(self) -> None:
+        """Nothing has come: whoever could have sent something has ended."""
+        self._listening.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            self._listening.recv(4096)
+
 
 @pytest.fixture
 def notified(here: Folder) -> Iterator[Notified]:
@@ -182,9 +188,27 @@ def test_systemd_is_told_the_end_of_every_reload_that_it_was_told_the_beginning_
         assert len(watch.of("incident_opened")) == 1
 
 
+def test_one_look_is_no_service_that_systemd_could_wait_for(here: Folder, notified: Notified) -> None:
+    here("watch", "--once")
+    notified.nothing()
+
+
+def test_one_look_serves_no_metrics(here: Folder) -> None:
+    before = here.state()
+    here.kill(id_of(here, "web"))
+    told = here("watch", "--once", "--listen", "0", code=64).stderr
+    assert "--listen" in told
+    assert "leave one of them out" in told
+    assert here.state() == before
+
+
 def test_one_look_tells_webhooks_and_the_audit_log(here: Folder) -> None:
     with receiver() as there:
         here.kill(id_of(here, "web"))
         here("watch", "--once", "-q", "--audit", "audit.log", environ={"RECONCILER_NOTIFY_SLACK": there.url})
         assert [bool(one.body["blocks"]) for one in there.asked] == [True, True]
-    assert "correction" in (here.path / "audit.log").read_text()
+    audit = [json.loads(line) for line in (here.path / "audit.log").read_text().splitlines()]
+    assert [line["type"] for line in audit if line["type"] != "incident_closed"] == [
+        "started", "incident_opened", "correction", "stopped",
+    ]  # fmt: skip
+    assert audit[0]["interval"] == 0

@@ -111,6 +111,12 @@ def watch(
     SIGTERM and Ctrl-C stop in good order. SIGHUP reads the configuration again, opens the audit log anew, and tries again
     what was given up. systemd is told of it all by itself.
     """
+    if once and asked["listen"] is not None:
+        raise click.UsageError(
+            "--listen is for a watch that goes on, and --once leaves before anybody could ask: leave one of them out "
+            "(--audit and --notify go with --once)",
+            click.get_current_context(),
+        )
     from reconciler.cli.operations import Asked, beside
     from reconciler.cli.watched import Files
     from reconciler.core.damping import Damping
@@ -131,7 +137,7 @@ def watch(
         name = load(call).desired.stack
         listeners: list[Callable[[WatchEvent], None]] = [_told(call), heard]
         others = stack.enter_context(
-            beside(call, Asked(**asked), stack=name, listeners=listeners, scrub=files.scrub)
+            beside(call, Asked(once=once, **asked), stack=name, listeners=listeners, scrub=files.scrub)
         )
         remarks.moved = others.alive
         loop = Watch(

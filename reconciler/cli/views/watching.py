@@ -106,6 +106,8 @@ class WatchLines:
 
 
 def _started(event: WatchStarted) -> str:
+    if not event.interval:
+        return f"one look at stack {harmless(event.stack)}"
     told = [harmless(name) for name, tells in sorted(event.backends.items()) if tells]
     events = (
         f", and at once when {', '.join(told)} {'tells' if len(told) == 1 else 'tell'} of something"
