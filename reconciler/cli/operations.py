@@ -5,6 +5,7 @@ Each is imported when it is asked for, and none of them when it is not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ def _operations(
 
         health, metrics = Health(), Metrics(stack=stack, version=__version__)
         at = ends.enter_context(Endpoints(asked.listen, health=health, metrics=metrics.render))
-        call.note(f"metrics and health are at http://{at.address}")
+        _tell_where(call, at.address, asked.listen)
         made.moved.append(health.tick)
         counted = metrics.notified
         yield health
@@ -102,6 +103,16 @@ def _operations(
         ends.callback(notifier.close)
         yield notifier
     yield from _around(call, asked, stack, made, ends, told)
+
+
+def _tell_where(call: Invocation, address: str, asked: str) -> None:
+    """A port that was chosen can be known from nowhere else, so `-q` does not hide it."""
+    if call.settings.json:
+        from reconciler.cli.views.drift_json import listening_dict
+
+        call.events.emit(listening_dict(address, time.time()))
+    elif not call.settings.quiet or address.rpartition(":")[2] != asked.rpartition(":")[2]:
+        call.terminal.tell(f"metrics and health are at http://{address}")
 
 
 def _around(

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from reconciler.cli.views.drift import drift_text
-from reconciler.cli.views.drift_json import drift_dicts, watch_dict
+from reconciler.cli.views.drift_json import drift_dicts, listening_dict, watch_dict
 from reconciler.cli.views.drift_markdown import drift_markdown
 from reconciler.cli.views.style import PLAIN
 from reconciler.cli.views.watching import WatchLines
@@ -147,12 +147,13 @@ class TestJson:
             *drift_dicts(
                 FOUND, stack="research", fleet=6, pending={Address("a"): "new"}, failures={"far": "x"}
             ),
+            listening_dict("127.0.0.1:9464", NOW),
             *map(watch_dict, EVENTS),
         ]
         for line in told:
             validator.validate(line)
         assert {line["type"] for line in told} == {
-            "drift", "drift_summary", "watch_started", "look", "correction", "incident_opened", "incident_closed",
+            "drift", "drift_summary", "watch_listening", "watch_started", "look", "correction", "incident_opened", "incident_closed",
             "reloaded", "watch_stopped",
         }  # fmt: skip
 

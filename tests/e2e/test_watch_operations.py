@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import tempfile
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.test_watch import id_of
 from tests.operations.receiver import receiver
 from tests.support.cli import Folder, folder
+from tests.support.docker import eventually
 from tests.support.watching import watching
 
 CANARY = "canary-5f2e9c-hush"
@@ -109,6 +111,32 @@ def test_readiness_follows_the_configuration(here: Folder) -> None:
         here.write(TEXT)
         watch.until("incident_closed", kind="configuration")
         watch.until_that(lambda: status(port, "/readyz") == 200, "readiness")
+
+
+@pytest.mark.parametrize("address", ["0", "127.0.0.1:0"])
+def test_a_port_that_was_chosen_is_told_to_programs(here: Folder, address: str) -> None:
+    with watching(here, "--listen", address) as watch:
+        told = watch.until("watch_listening")
+        with urllib.request.urlopen(f"{told['url']}/healthz", timeout=10) as answer:
+            assert answer.read() == b"ok\n"
+        assert watch.told.index(told) < watch.told.index(watch.until("watch_started"))
+    assert "metrics" not in watch.errors
+
+
+@pytest.mark.parametrize("how", [(), ("-q",)], ids=["loud", "quiet"])
+def test_a_port_that_was_chosen_is_told_to_people(here: Folder, how: tuple[str, ...]) -> None:
+    watch = here.start("watch", "--listen", "127.0.0.1:0", *how)
+    assert watch.stderr is not None
+    try:
+        told = watch.stderr.readline()
+        address = re.fullmatch(r"metrics and health are at (http://127\.0\.0\.1:[1-9]\d+)\n", told)
+        assert address, told
+        port = int(address[1].rpartition(":")[2])
+        eventually(lambda: status(port, "/readyz") == 200)
+    finally:
+        watch.terminate()
+        watch.communicate(timeout=60)
+    assert watch.returncode == 0
 
 
 def test_a_port_that_is_taken_is_an_error_with_what_to_do(here: Folder) -> None:

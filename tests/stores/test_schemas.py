@@ -43,6 +43,7 @@ EVENTS = [
     "drift_summary",
     *(
         WATCH := [
+            "watch_listening",
             "watch_started",
             "look",
             "correction",

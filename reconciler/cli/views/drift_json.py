@@ -62,6 +62,11 @@ def _drift(drift: Drift) -> dict[str, Any]:
     }
 
 
+def listening_dict(address: str, at: float) -> dict[str, Any]:
+    """Where a watch serves its metrics and its health."""
+    return {"type": "watch_listening", "at": at, "address": address, "url": f"http://{address}"}
+
+
 def watch_dict(event: WatchEvent) -> dict[str, Any]:
     """One event of a watch."""
     match event:
