@@ -19,6 +19,7 @@ from reconciler.model.watching import WatchEvent
 
 if TYPE_CHECKING:
     from reconciler.operations.audience import Listener, Scrub
+    from reconciler.operations.audit import Entry
     from reconciler.operations.webhook import Webhook
 
 JSON_HOOKS, SLACK_HOOKS = "RECONCILER_NOTIFY", "RECONCILER_NOTIFY_SLACK"
@@ -75,7 +76,8 @@ def _operations(
     ends: ExitStack,
     told: Callable[[str], None],
 ) -> Iterator[Listener]:
-    counted: Callable[[str], None] = _nobody
+    notified: Callable[[str], None] = _nobody
+    audited: Callable[[Entry, int], None] = _nobody
     if asked.listen is not None:
         from reconciler.operations.endpoints import Endpoints
         from reconciler.operations.health import Health
@@ -85,21 +87,23 @@ def _operations(
         at = ends.enter_context(Endpoints(asked.listen, health=health, metrics=metrics.render))
         _tell_where(call, at.address, asked.listen)
         made.moved.append(health.tick)
-        counted = metrics.notified
+        notified, audited = metrics.notified, metrics.audited
         yield health
         yield metrics
     if asked.audit is not None:
         from reconciler.operations.audit import AuditLog
 
-        audit = AuditLog(Path(call.settings.path(asked.audit)), stack=stack, version=__version__, told=told)
+        path = Path(call.settings.path(asked.audit))
+        audit = AuditLog(path, stack=stack, version=__version__, told=told, counted=audited)
         ends.callback(audit.close)
+        made.moved.append(audit.sync)
         made.on_reload.append(audit.reopen)
         yield audit
     hooks = _webhooks(call, asked)
     if hooks:
         from reconciler.operations.notify import Notifier
 
-        notifier = Notifier(hooks, stack=stack, version=__version__, told=told, counted=counted)
+        notifier = Notifier(hooks, stack=stack, version=__version__, told=told, counted=notified)
         ends.callback(notifier.close)
         yield notifier
     yield from _around(call, asked, stack, made, ends, told)
@@ -142,7 +146,7 @@ def _around(
             yield traces
 
 
-def _nobody(_: object) -> None:
+def _nobody(*_: object) -> None:
     """Where nothing was asked for, nobody hears of it."""
 
 

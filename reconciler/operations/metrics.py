@@ -26,6 +26,7 @@ from reconciler.model.watching import (
     WatchStarted,
     WatchStopped,
 )
+from reconciler.operations.audit import Entry
 from reconciler.operations.notify import Outcome
 
 if TYPE_CHECKING:
@@ -101,7 +102,11 @@ class Metrics:
         )
         _begin(self._open, (self._stack,), IncidentKind)
         _begin(self._opened, (self._stack,), IncidentKind)
+        self._entries = self._counter(
+            "audit_entries", "Lines of the audit log, by what became of them", "outcome"
+        )
         _begin(self._notifications, (self._stack,), Outcome)
+        _begin(self._entries, (self._stack,), Entry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         from prometheus_client import Gauge
@@ -145,6 +150,10 @@ class Metrics:
     def notified(self, outcome: str) -> None:
         """One notification came to its end; what `Notifier` calls as `counted`."""
         self._notifications.labels(self._stack, outcome).inc()
+
+    def audited(self, outcome: Entry, lines: int) -> None:
+        """That became of so many lines of the audit log; what `AuditLog` calls as `counted`."""
+        self._entries.labels(self._stack, outcome).inc(lines)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics in the format that an `Accept` header asks for, and its content type. For any thread."""

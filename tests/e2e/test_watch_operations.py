@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.crash.test_damage import fill, small_disk
 from tests.e2e.test_watch import id_of
 from tests.operations.receiver import receiver
 from tests.support.cli import Folder, folder
@@ -98,7 +100,48 @@ def test_every_counter_of_a_watch_that_has_just_begun_is_there(here: Folder) -> 
         "reconciler_incidents": 0,
         "reconciler_reloads": 0,
         "reconciler_notifications": 0,
+        "reconciler_audit_entries": 0,
     }
+
+
+def entries(port: int) -> dict[str, float]:
+    """How many lines of the audit log came to which end."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for family in text_string_to_metric_families(got(port, "/metrics"))
+        for sample in family.samples
+        if sample.name == "reconciler_audit_entries_total"
+    }
+
+
+def test_a_full_disk_of_the_audit_log_is_told_once_and_counted_and_all_is_put_back(here: Folder) -> None:
+    port = free_port()
+    place = here.path / "audit"
+    place.mkdir()
+    with small_disk(place):
+        with watching(here, "--listen", str(port), "--audit", "audit/audit.log") as watch:
+            watch.until_that(lambda: entries(port)["written"] == 1, "the line that a watch begins")
+            filler = fill(place, but=0)
+            (place / "audit.log").write_bytes(
+                b"\n" * os.stat(place).st_blksize
+            )  # the page it has is full, too
+            for count in (1, 2):
+                here.kill(id_of(here, "web"))
+                watch.until("incident_closed", subject="web", count=count)
+            watch.until_that(lambda: entries(port)["lost"] == 6, "two incidents, corrections and ends")
+            filler.unlink()
+            here.kill(id_of(here, "web"))
+            watch.until_that(
+                lambda: entries(port) == {"written": 4, "unsynced": 0, "lost": 6}, "what followed"
+            )
+        kept = [json.loads(line) for line in (place / "audit.log").read_text().split("\n") if line]
+    assert [line["type"] for line in kept] == [
+        "gap", "incident_opened", "correction", "incident_closed", "stopped",
+    ]  # fmt: skip
+    assert kept[0]["lost"] == 6
+    assert watch.errors.count("No space left on device") == 1
+    assert watch.errors.count("can be written again") == 1
+    assert len(watch.of("correction", ok=True)) == 3
 
 
 def test_readiness_follows_the_configuration(here: Folder) -> None:

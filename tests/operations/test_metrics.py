@@ -24,6 +24,7 @@ from reconciler.model.watching import (
     WatchEvent,
     WatchStarted,
 )
+from reconciler.operations.audit import Entry
 from reconciler.operations.metrics import Metrics
 from reconciler.operations.notify import Outcome
 from tests.support.required import required
@@ -104,13 +105,15 @@ def test_incidents_are_open_until_they_are_over() -> None:
     )
 
 
-def test_reloads_and_notifications_count_by_outcome() -> None:
+def test_reloads_notifications_and_lines_of_the_audit_log_count_by_outcome() -> None:
     metrics = Metrics(stack="research", version="9.9")
     metrics(Reloaded(at=1.0))
     metrics.notified("delivered")
+    metrics.audited(Entry.LOST, 3)
     text = metrics.render()[0].decode()
     assert 'reconciler_reloads_total{outcome="done",stack="research"} 1.0' in text
     assert 'reconciler_notifications_total{outcome="delivered",stack="research"} 1.0' in text
+    assert 'reconciler_audit_entries_total{outcome="lost",stack="research"} 3.0' in text
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,7 @@ def test_reloads_and_notifications_count_by_outcome() -> None:
         ("incidents_total", {"kind": IncidentKind}),
         ("reloads_total", {"outcome": ("done", "refused")}),
         ("notifications_total", {"outcome": Outcome}),
+        ("audit_entries_total", {"outcome": Entry}),
     ],
 )
 def test_what_never_happened_is_zero_and_not_absent(name: str, labels: dict[str, Iterable[str]]) -> None:
@@ -143,7 +147,7 @@ def test_every_counter_and_histogram_is_there_before_anything_happens() -> None:
         text_string_to_metric_families(Metrics(stack="research", version="1").render()[0].decode())
     )
     counting = [family for family in families if family.type in ("counter", "histogram")]
-    assert len(counting) == 7
+    assert len(counting) == 8
     for family in counting:
         assert family.samples, family.name
         assert {sample.value for sample in family.samples} == {0}, family.name
