@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -257,6 +258,40 @@ def test_systemd_is_told_the_end_of_every_reload_that_it_was_told_the_beginning_
         watch.until("incident_closed", kind="configuration")
         assert len(watch.of("reloaded", ok=False)) == 3
         assert len(watch.of("incident_opened")) == 1
+
+
+def test_a_receiver_that_does_not_answer_holds_nothing_up(here: Folder) -> None:
+    """It answers once two sandboxes were put back, and hears of both in order, each once."""
+    answers = threading.Event()
+    with receiver() as there:
+        there.before = lambda: answers.wait(120) and None
+        here.environ["RECONCILER_NOTIFY"] = there.url
+        with watching(here) as watch:
+            for count in (1, 2):
+                here.kill(id_of(here, "web"))
+                watch.until("incident_closed", subject="web", count=count)
+            assert there.asked == []
+            answers.set()
+            there.took(4)
+    assert [one.body["type"] for one in there.asked] == ["incident_opened", "incident_closed"] * 2
+    assert len({one.headers["Idempotency-Key"] for one in there.asked}) == 4
+
+
+def test_a_receiver_that_is_in_trouble_hears_of_each_incident_once(here: Folder) -> None:
+    with receiver() as there:
+        there.answers = [503]
+        here.environ["RECONCILER_NOTIFY"] = there.url
+        with watching(here, "--listen", "0") as watch:
+            here.kill(id_of(here, "web"))
+            watch.until("incident_closed", subject="web")
+            there.took(3)
+            delivered = 'reconciler_notifications_total{outcome="delivered",stack="beside"} 2.0'
+            port = int(watch.until("watch_listening")["address"].rpartition(":")[2])
+            watch.until_that(lambda: delivered in got(port, "/metrics"), "the count of both")
+    keys = [one.headers["Idempotency-Key"] for one in there.asked]
+    assert keys[0] == keys[1], "the same delivery again"
+    assert len(set(keys)) == 2
+    assert watch.errors.count("it answers 503; it is tried again") == 1
 
 
 def test_one_look_is_no_service_that_systemd_could_wait_for(here: Folder, notified: Notified) -> None:
