@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class TestJson:
 
 
 class TestLines:
-    def told(self, *events: WatchEvent, **how: bool) -> list[str]:
+    def told(self, *events: WatchEvent, **how: Any) -> list[str]:
         lines: list[str] = []
         view = WatchLines(lines.append, PLAIN, **how)
         for event in events:
@@ -174,13 +175,40 @@ class TestLines:
             "2026-11-26T08:00:00Z  watching stack research: a look every 30s, and at once when local tells of something",
             "2026-11-26T08:00:00Z  3 of 4 ready, 1 drifted, far not seen",
             "2026-11-26T08:00:00Z  ! web[0]: it was killed",
-            "    look",
+            "                        look",
             "2026-11-26T08:00:00Z  web[0]: repair failed: it ended again; again in 4s",
             "2026-11-26T08:00:00Z  web[0]: repaired after 6.2s, attempt 3",
             "2026-11-26T08:00:06Z  ✓ web[0] is well again after 6.0s: put back",
             "2026-11-26T08:00:00Z  the configuration was read again: 4 sandboxes are declared",
             "2026-11-26T08:00:00Z  stopped: asked to stop",
         ]
+
+    def test_on_a_terminal_it_is_broken_to_its_width_below_where_it_began(self) -> None:
+        why = "web[0]: it was killed (exit code 137 (SIGKILL); when memory ran out the kernel does so too)"
+        wide = IncidentOpened(
+            incident=replace(INCIDENT, summary=why, fix="look at `reconciler logs web[0]`, and mend it")
+        )
+        assert self.told(wide, width=80) == [
+            "2026-11-26T08:00:00Z  ! web[0]: it was killed (exit code 137 (SIGKILL); when",
+            "                        memory ran out the kernel does so too)",
+            "                        look at `reconciler logs web[0]`, and mend it",
+        ]
+        assert max(len(line) for line in self.told(*EVENTS, width=60)) <= 60
+        assert len(self.told(wide)) == 2, "elsewhere an event is a line"
+
+    @pytest.mark.parametrize(
+        ("kind", "subject", "about"),
+        [
+            (IncidentKind.DRIFT, "web[0]", "web[0]"),
+            (IncidentKind.BACKEND, "local", "backend local"),
+            (IncidentKind.CONFIGURATION, "", "the configuration"),
+            (IncidentKind.STORE, "", "the state's store"),
+            (IncidentKind.FLEET, "", "the fleet"),
+        ],
+    )
+    def test_what_is_well_again_is_named(self, kind: IncidentKind, subject: str, about: str) -> None:
+        over = IncidentClosed(incident=replace(INCIDENT, kind=kind, subject=subject), at=NOW + 6)
+        assert self.told(over) == [f"2026-11-26T08:00:06Z  ✓ {about} is well again after 6.0s"]
 
     def test_one_look_promises_no_other(self) -> None:
         once = WatchStarted(at=NOW, stack="research", interval=0.0, backends={"local": False})
@@ -194,7 +222,7 @@ class TestLines:
         refused = Reloaded(at=NOW, problems=(PROBLEM,))
         again = [
             "2026-11-26T08:00:00Z  ! the configuration was read again, and still cannot be used",
-            "    sandboxes.yaml:12: it is wrong",
+            "                        sandboxes.yaml:12: it is wrong",
         ]
         assert self.told(refused) == [], "it is an incident, which is told"
         assert self.told(refused, refused) == self.told(refused, refused, quiet=True) == again

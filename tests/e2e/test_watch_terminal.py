@@ -81,7 +81,7 @@ def sitting(here: Folder, *args: str) -> Iterator[Sitting]:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Folder]:
-    with folder(tmp_path) as made:
+    with folder(tmp_path, COLUMNS="200") as made:
         made.environ["RECONCILER_VAR_token"] = ANSWER
         made.write(TEXT)
         made("apply", "--auto-approve")

@@ -164,7 +164,11 @@ def _told(call: Invocation) -> Callable[[WatchEvent], None]:
 
     terminal = call.terminal
     return WatchLines(
-        terminal.line, terminal.style, all_looks=call.settings.verbose, quiet=call.settings.quiet
+        terminal.line,
+        terminal.style,
+        width=terminal.width if terminal.out.isatty() else None,
+        all_looks=call.settings.verbose,
+        quiet=call.settings.quiet,
     )
 
 
