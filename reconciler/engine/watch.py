@@ -264,7 +264,7 @@ class Watch:
                     subject="",
                     summary=f"the new configuration cannot be used, so the one before goes on: {told}",
                     at=at,
-                    fix="mend it: it is read again when it changes",
+                    fix=f"{_how_to_mend(problems)}; it is read again when it changes",
                 )
             )
         )
@@ -480,3 +480,11 @@ def _with_answers(seen: DriftView, first: DriftView) -> DriftView:
 
 def _refused(refused: PlanRefused, at: float) -> Incident:
     return Incident(kind=IncidentKind.REFUSED, subject="", summary=refused.message, at=at, fix=refused.hint)
+
+
+def _how_to_mend(problems: tuple[Diagnostic, ...]) -> str:
+    return (
+        problems[0].fix or "mend it"
+        if len(problems) == 1
+        else "`reconciler validate` says of each what to do"
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.applied import Applied, as_applied
-from reconciler.core.drift import corrections, drifts, explained
+from reconciler.core.drift import corrections, drifts, explained, held_by
 from reconciler.core.planner import make_plan
 from reconciler.core.references import mark
 from reconciler.model.desired import Address, Desired, Lifecycle
@@ -184,6 +184,18 @@ class TestCorrections:
         plan, applied, _ = looked(desired(web, db), state(record(web), record(db)))
         assert corrections(plan, applied, [WEB]).empty
         assert len(corrections(plan, applied, [WEB, DB]).steps) == 2
+
+    def test_what_waits_is_told_with_what_it_waits_for(self) -> None:
+        """Down to the one that somebody has to look after."""
+        db = replace(wanted("db"), drift=DriftPolicy.REPORT)
+        web, front = wanted("web", depends_on=["db"]), wanted("front", depends_on=["web"])
+        declared, was = desired(web, db, front), state(record(web), record(db), record(front))
+        _, applied, found = looked(declared, was)
+        assert held_by(found.values(), applied.desired) == {WEB: DB, Address("front"): DB}
+        _, applied, found = looked(declared, was, seen(web))
+        assert held_by(found.values(), applied.desired) == {}, "what needs one that runs does not wait"
+        _, applied, found = looked(desired(web, wanted("db"), front), was)
+        assert held_by(found.values(), applied.desired) == {}, "all of them are put back"
 
     def test_too_many_at_once_are_refused(self) -> None:
         all_of_them = [wanted(f"web[{n}]") for n in range(4)]

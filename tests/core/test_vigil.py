@@ -37,6 +37,16 @@ def wrong(*drifts: Drift, **more: object) -> Sight:
     return Sight(drifts=drifts, **more)  # type: ignore[arg-type]
 
 
+def test_what_is_not_put_back_is_told_with_why() -> None:
+    def fixes(sight: Sight) -> list[str]:
+        told = Vigil(damping=DAMPING).looked(sight, 0.0, 0.0).told
+        return [event.incident.fix for event in told if isinstance(event, IncidentOpened)]
+
+    assert fixes(wrong(drift())) == [""]
+    assert "drift: report" in fixes(wrong(drift(policy=DriftPolicy.REPORT)))[0]
+    assert "it waits for db" in fixes(wrong(drift(), held={WEB: DB}))[0]
+
+
 @dataclass
 class Watched:
     """A vigil with a clock of its own; `told` are "+kind:subject" and "-kind:subject"."""
