@@ -126,9 +126,8 @@ def correctable(drift: Drift) -> bool:
     return drift.action is not None and drift.policy is DriftPolicy.CORRECT
 
 
-def held_by(found: Collection[Drift], desired: Desired) -> dict[Address, Address]:
-    """What may be put back and is not, because something that it needs does not run any more and is left alone; with what that
-    is."""
+def with_waits(found: Collection[Drift], desired: Desired) -> tuple[Drift, ...]:
+    """The drifts, and of those that may be put back and are not, because something that they need is left alone: what that is."""
     left = {
         drift.address: drift.address
         for drift in found
@@ -144,7 +143,7 @@ def held_by(found: Collection[Drift], desired: Desired) -> dict[Address, Address
             if need in left
         }
         if not more:
-            return held
+            return tuple(replace(drift, waits_for=held.get(drift.address)) for drift in found)
         held |= more
         left |= {
             drift.address: more[drift.address]

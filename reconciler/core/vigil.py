@@ -24,15 +24,13 @@ _OF_DRIFT = (IncidentKind.DRIFT, IncidentKind.REFUSED)
 class Sight:
     """What one look showed. `drifts` are all there are, `there` the objects that are as they were applied, by address to
     sandbox id. `unseen` are addresses nobody can tell anything of: a backend did not answer, `failures` says which and why.
-    `refusals` are reasons why nothing may be corrected in one go (too many at once), each in a sentence. `held` waits for what
-    it needs and nobody puts back."""
+    `refusals` are reasons why nothing may be corrected in one go (too many at once), each in a sentence."""
 
     drifts: Sequence[Drift] = ()
     there: Mapping[Address, str] = field(default_factory=dict)
     unseen: Collection[Address] = frozenset()
     failures: Mapping[str, str] = field(default_factory=dict)
     refusals: Sequence[str] = ()
-    held: Mapping[Address, Address] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +222,7 @@ class Vigil:
             )
         for drift in sight.drifts:
             if drift.policy is not DriftPolicy.IGNORE:
-                yield _of_drift(drift, at, sight.held.get(drift.address))
+                yield _of_drift(drift, at)
                 if self.patients[drift.address].gave_up and correctable(drift):
                     yield self._of_giving_up(drift, at)
 
@@ -270,9 +268,7 @@ class Vigil:
         return self.patients.setdefault(address, Patient(self.damping))
 
 
-def _of_drift(drift: Drift, at: float, needs: Address | None) -> Incident:
-    """`needs` is what it waits for and nobody puts back. That something is put back goes without saying; that it is not does
-    not."""
+def _of_drift(drift: Drift, at: float) -> Incident:
     why = f" ({drift.detail})" if drift.detail else ""
     fields = ", ".join(change.path for change in drift.changes[:3])
     what = f": {fields}" if fields and drift.cause in (Cause.EDITED, Cause.UNKNOWN, Cause.FOLLOWS) else ""
@@ -284,13 +280,14 @@ def _of_drift(drift: Drift, at: float, needs: Address | None) -> Incident:
         + (f"; {drift.why_not}" if drift.why_not else ""),
         at=drift.at or at,
         cause=drift.cause,
-        fix=_left_alone(drift, needs),
+        fix=_left_alone(drift),
     )
 
 
-def _left_alone(drift: Drift, needs: Address | None) -> str:
+def _left_alone(drift: Drift) -> str:
+    """Why, where it is: that it is put back goes without saying."""
     if drift.policy is DriftPolicy.REPORT and drift.action is not None:
         return "it is only reported (`drift: report`); `reconciler apply` puts it back"
-    if needs is not None:
-        return f"it waits for {needs}, which it needs and which is not put back"
+    if drift.waits_for is not None:
+        return f"it waits for {drift.waits_for}, which it needs and which is not put back"
     return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.backends.base import ProbeAnswer
 from reconciler.core.applied import Applied, as_applied
 from reconciler.core.damping import Damping
-from reconciler.core.drift import asks_why, correctable, drifts, explained, foreseen, held_by
+from reconciler.core.drift import asks_why, correctable, drifts, explained, foreseen, with_waits
 from reconciler.core.policy import refusals, too_much_drift
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.vigil import Sight, Vigil
@@ -62,7 +62,6 @@ class DriftView:
             unseen={*self.applied.unseen, *self.applied.lost, *untold},
             failures=self.failures,
             refusals=self.refusals(),
-            held=held_by(self.drifts, self.applied.desired),
         )
 
     def _stands(self, drift: Drift) -> bool:
@@ -125,7 +124,7 @@ def look_for_drift(
         return DriftView(
             applied=applied,
             view=view,
-            drifts=explained(found, known),
+            drifts=with_waits(explained(found, known), applied.desired),
             failures=failures,
             live=view.live(),
             origins=known,

@@ -116,6 +116,11 @@ class TestReport:
         told = text(FOUND, width=width, pending={Address(f"web[{n}]"): "image changed" for n in range(9)})
         assert max(map(len, told.splitlines())) <= width
 
+    def test_what_waits_for_another_says_for_which_and_promises_nothing(self) -> None:
+        told = text((drift("near", waits_for=Address("db")), drift("web")))
+        assert "to be repaired; it waits for db, which it needs and which is not put back" in told
+        assert "to be repaired, restart ~2s" in told
+
     def test_nothing_drifted(self) -> None:
         assert text(()) == "Stack research. No drift: all 6 are as last applied.\n"
         assert "Nothing was applied yet" in text((), fleet=0)

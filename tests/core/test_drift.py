@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.applied import Applied, as_applied
-from reconciler.core.drift import corrections, drifts, explained, held_by
+from reconciler.core.drift import corrections, drifts, explained, with_waits
 from reconciler.core.planner import make_plan
 from reconciler.core.references import mark
 from reconciler.model.desired import Address, Desired, Lifecycle
@@ -166,6 +166,11 @@ class TestReferences:
         assert [step.address for step in corrections(plan, applied, [DB]).steps] == [DB, WEB]
 
 
+def waits(_: Plan, applied: Applied, found: dict[Address, Drift]) -> dict[Address, Address]:
+    told = with_waits(found.values(), applied.desired)
+    return {drift.address: drift.waits_for for drift in told if drift.waits_for is not None}
+
+
 class TestCorrections:
     def test_only_what_is_asked_for(self) -> None:
         web, db = wanted("web"), wanted("db")
@@ -190,12 +195,9 @@ class TestCorrections:
         db = replace(wanted("db"), drift=DriftPolicy.REPORT)
         web, front = wanted("web", depends_on=["db"]), wanted("front", depends_on=["web"])
         declared, was = desired(web, db, front), state(record(web), record(db), record(front))
-        _, applied, found = looked(declared, was)
-        assert held_by(found.values(), applied.desired) == {WEB: DB, Address("front"): DB}
-        _, applied, found = looked(declared, was, seen(web))
-        assert held_by(found.values(), applied.desired) == {}, "what needs one that runs does not wait"
-        _, applied, found = looked(desired(web, wanted("db"), front), was)
-        assert held_by(found.values(), applied.desired) == {}, "all of them are put back"
+        assert waits(*looked(declared, was)) == {WEB: DB, Address("front"): DB}
+        assert waits(*looked(declared, was, seen(web))) == {}, "what needs one that runs does not wait"
+        assert waits(*looked(desired(web, wanted("db"), front), was)) == {}, "all of them are put back"
 
     def test_too_many_at_once_are_refused(self) -> None:
         all_of_them = [wanted(f"web[{n}]") for n in range(4)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.damping import Damping
 from reconciler.core.vigil import Sight, Told, Verdict, Vigil
@@ -44,7 +44,7 @@ def test_what_is_not_put_back_is_told_with_why() -> None:
 
     assert fixes(wrong(drift())) == [""]
     assert "drift: report" in fixes(wrong(drift(policy=DriftPolicy.REPORT)))[0]
-    assert "it waits for db" in fixes(wrong(drift(), held={WEB: DB}))[0]
+    assert "it waits for db" in fixes(wrong(replace(drift(), waits_for=DB)))[0]
 
 
 @dataclass

@@ -109,6 +109,21 @@ def test_what_waits_for_one_that_is_only_reported_says_so(here: Folder) -> None:
         assert not watch.of("correction")
 
 
+def test_a_report_promises_no_correction_of_what_waits(here: Folder) -> None:
+    here.write(THREE.replace("db: {}", "db: {drift: report}") + "  near: {depends_on: [db]}\n")
+    here("apply", "--auto-approve")
+    for address in ("db", "near"):
+        here.kill(id_of(here, address))
+    told = here("drift")
+    assert "it waits for db" in told.stdout
+    assert "--correct" not in told.stderr
+    found = {
+        line["address"]: line for line in lines(here("drift", "--json").stdout) if line["type"] == "drift"
+    }
+    assert (found["near"]["waits_for"], found["db"]["waits_for"]) == ("db", None)
+    here("drift", "--correct", "--fail-on-drift", code=2)
+
+
 def test_two_watches_of_one_stack_put_back_once(here: Folder) -> None:
     before = here.sandboxes()
     with watching(here) as one, watching(here) as other:

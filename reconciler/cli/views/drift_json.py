@@ -59,6 +59,7 @@ def _drift(drift: Drift) -> dict[str, Any]:
         "policy": str(drift.policy),
         "correction": None if drift.action is None else str(drift.action),
         "why_not": drift.why_not,
+        "waits_for": drift.waits_for,
     }
 
 
