@@ -5,6 +5,7 @@ Each is imported when it is asked for, and none of them when it is not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,14 +20,17 @@ from reconciler.model.watching import WatchEvent
 
 if TYPE_CHECKING:
     from reconciler.operations.audience import Listener, Scrub
+    from reconciler.operations.audit import Entry
     from reconciler.operations.webhook import Webhook
 
 JSON_HOOKS, SLACK_HOOKS = "RECONCILER_NOTIFY", "RECONCILER_NOTIFY_SLACK"
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What the command line asks for. `listen` is an address, or None."""
+    """What the command line asks for. `listen` is an address, or None. `once`: one look, which is no service that could be
+    ready, be reloaded or hang, so systemd is told nothing of it."""
 
+    once: bool = False
     listen: str | None = None
     audit: str | None = None
     notify: tuple[str, ...] = ()
@@ -71,7 +75,8 @@ def _operations(
     ends: ExitStack,
     told: Callable[[str], None],
 ) -> Iterator[Listener]:
-    counted: Callable[[str], None] = _nobody
+    notified: Callable[[str], None] = _nobody
+    audited: Callable[[Entry, int], None] = _nobody
     if asked.listen is not None:
         from reconciler.operations.endpoints import Endpoints
         from reconciler.operations.health import Health
@@ -79,33 +84,50 @@ def _operations(
 
         health, metrics = Health(), Metrics(stack=stack, version=__version__)
         at = ends.enter_context(Endpoints(asked.listen, health=health, metrics=metrics.render))
-        call.note(f"metrics and health are at http://{at.address}")
+        _tell_where(call, at.address, asked.listen)
         made.moved.append(health.tick)
-        counted = metrics.notified
+        notified, audited = metrics.notified, metrics.audited
         yield health
         yield metrics
     if asked.audit is not None:
         from reconciler.operations.audit import AuditLog
 
-        audit = AuditLog(Path(call.settings.path(asked.audit)), stack=stack, version=__version__, told=told)
+        path = Path(call.settings.path(asked.audit))
+        audit = AuditLog(path, stack=stack, version=__version__, told=told, counted=audited)
         ends.callback(audit.close)
+        made.moved.append(audit.sync)
         made.on_reload.append(audit.reopen)
         yield audit
     hooks = _webhooks(call, asked)
     if hooks:
         from reconciler.operations.notify import Notifier
 
-        notifier = Notifier(hooks, stack=stack, version=__version__, told=told, counted=counted)
+        notifier = Notifier(hooks, stack=stack, version=__version__, told=told, counted=notified)
         ends.callback(notifier.close)
         yield notifier
-    yield from _around(call, stack, made, ends, told)
+    yield from _around(call, asked, stack, made, ends, told)
+
+
+def _tell_where(call: Invocation, address: str, asked: str) -> None:
+    """A port that was chosen can be known from nowhere else, so `-q` does not hide it."""
+    if call.settings.json:
+        from reconciler.cli.views.drift_json import listening_dict
+
+        call.events.emit(listening_dict(address, time.time()))
+    elif not call.settings.quiet or address.rpartition(":")[2] != asked.rpartition(":")[2]:
+        call.terminal.tell(f"metrics and health are at http://{address}")
 
 
 def _around(
-    call: Invocation, stack: str, made: Beside, ends: ExitStack, told: Callable[[str], None]
+    call: Invocation,
+    asked: Asked,
+    stack: str,
+    made: Beside,
+    ends: ExitStack,
+    told: Callable[[str], None],
 ) -> Iterator[Listener]:
     """What the environment asks for."""
-    if call.environ.get("NOTIFY_SOCKET"):
+    if call.environ.get("NOTIFY_SOCKET") and not asked.once:
         from reconciler.operations.systemd import Systemd
 
         systemd = Systemd(call.environ)
@@ -123,7 +145,7 @@ def _around(
             yield traces
 
 
-def _nobody(_: object) -> None:
+def _nobody(*_: object) -> None:
     """Where nothing was asked for, nobody hears of it."""
 
 

@@ -63,12 +63,14 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """What a command's function is called with: options, terminal and environment of this run."""
+    """What a command's function is called with: options, terminal and environment of this run. `answers` are the variables
+    that a person was asked for, so that nobody asks for them again."""
 
     operation: str
     settings: Settings
     terminal: Terminal
     environ: Mapping[str, str]
+    answers: dict[str, str] = field(default_factory=dict, repr=False)
 
     @functools.cached_property
     def events(self) -> JsonLines:

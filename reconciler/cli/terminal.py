@@ -98,7 +98,8 @@ def _width(environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     for stream in (out, err):
         if stream.isatty():
             try:
-                return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns)
+                columns = os.get_terminal_size(stream.fileno()).columns
             except OSError:
                 break
+            return max(_NARROWEST, columns) if columns else _WIDTH_OF_A_PIPE  # 0 where nobody has said
     return _WIDTH_OF_A_PIPE

@@ -21,7 +21,8 @@ _AT_REST = 0.5  # seconds without a further change: a checkout writes one file a
 
 
 class Files:
-    """`emit` gets what happens while something is put back."""
+    """`emit` gets what happens while something is put back. Nobody is asked for a variable: whoever began the watch was, and
+    may not sit there any more, while the loop would wait for him."""
 
     def __init__(self, call: Invocation, emit: Callable[[Event], None]) -> None:
         self._call = call
@@ -40,7 +41,7 @@ class Files:
         self._opened = self._seen = self._now()
         from reconciler.engine.perform import Scrubber
 
-        with opened(self._call, emit=self._emit, writes=True) as context:
+        with opened(self._call, emit=self._emit, writes=True, asks=False) as context:
             self._scrubber = Scrubber(context.desired, before=self._scrubber)
             yield context
 

@@ -30,8 +30,9 @@ _SECRET_COMMAND_TIMEOUT = 60.0
 _JUDGE_THE_CONFIGURATION = ("validate", "plan", "apply")  # elsewhere a warning about it is in the way
 
 
-def load(call: Invocation) -> Configuration:
-    """The configuration of this run, expanded; its warnings are said where they are asked for. Raises ConfigError."""
+def load(call: Invocation, *, asks: bool = True) -> Configuration:
+    """The configuration of this run, expanded; its warnings are said where they are asked for. `asks` False asks nobody for a
+    variable, and knows what was answered before. Raises ConfigError."""
     from reconciler.config.configure import configure
 
     settings = call.settings
@@ -41,7 +42,8 @@ def load(call: Invocation) -> Configuration:
         var=settings.var,
         var_files=[Path(settings.path(name)) for name in settings.var_files],
         environ=call.environ,
-        ask=_asker(call),
+        answers=call.answers,
+        ask=_asker(call) if asks else None,
     )
     if call.operation in _JUDGE_THE_CONFIGURATION:
         failure.show_diagnostics(configuration.warnings, call)
@@ -97,10 +99,11 @@ def opened(
     secrets: bool = True,
     writes: bool = False,
     keys: bool = True,
+    asks: bool = True,
 ) -> Iterator[Context]:
     """Everything a workflow needs. `secrets` False leaves them unread, for looks that compare no settings; `keys` False
-    those of the backends, for runs that ask none. `writes`
-    makes the key of their digests if there is none yet, which only a run that may write is allowed to."""
+    those of the backends, for runs that ask none. `writes` makes the key of their digests if there is none yet, which only a
+    run that may write is allowed to. `asks` as in `load`."""
     from reconciler.backends.registry import open_backend
     from reconciler.config.inputs import inputs_of
     from reconciler.config.references import without_key
@@ -111,7 +114,7 @@ def opened(
     with ExitStack() as stack:
         # Whatever a third party's backend prints is no part of our answer, which may be JSON for a program.
         stack.enter_context(redirect_stdout(Aside(call.terminal.err)))
-        configuration = load(call)
+        configuration = load(call, asks=asks)
         stack.enter_context(_illustrated(configuration))
         desired = configuration.desired
         store = store_of(desired, call)
@@ -191,6 +194,7 @@ def _asker(call: Invocation) -> Callable[[str, bool], str] | None:
         import click
 
         answer: str = click.prompt(f"variable {name}", hide_input=sensitive, err=True)
+        call.answers[name] = answer
         return answer
 
     return ask

@@ -46,15 +46,18 @@ def configure(
     var: Sequence[str] = (),
     var_files: Sequence[Path] = (),
     environ: Mapping[str, str],
+    answers: Mapping[str, str] | None = None,
     ask: Callable[[str, bool], str] | None = None,
 ) -> Configuration:
     """Read, validate and expand. `paths` and `var_files` are relative to `directory`; `var` are `name=value` texts;
-    `ask(name, sensitive)` asks a person for a variable that nothing sets, None where nobody is there.
+    `ask(name, sensitive)` asks a person for a variable that nothing sets, None where nobody is there; `answers` are those that
+    he gave before.
 
     Raises ConfigError with every problem found, in file order, and nothing else for any text.
     """
     with collector_at_rest():
-        return _configure(paths, directory, Given(var=var, var_files=var_files, environ=environ, ask=ask))
+        given = Given(var=var, var_files=var_files, environ=environ, answers=answers or {}, ask=ask)
+        return _configure(paths, directory, given)
 
 
 def _configure(paths: Sequence[Path], directory: Path, given: Given) -> Configuration:

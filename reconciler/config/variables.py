@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from reconciler.config import load, syntax
 from reconciler.config.advice import describe
@@ -30,11 +30,13 @@ Ask = Callable[[str, bool], str]
 
 
 class Given(Struct, frozen=True, kw_only=True):
-    """Where values come from. `var` are `k=v` texts; `ask(name, sensitive)` asks a person, None where nobody is."""
+    """Where values come from. `var` are `k=v` texts; `answers` is what a person answered before, and `ask(name, sensitive)` asks
+    him, None where nobody is there."""
 
     var: Sequence[str] = ()
     var_files: Sequence[Path] = ()
     environ: Mapping[str, str]
+    answers: Mapping[str, str] = field(default_factory=dict)
     ask: Ask | None = None
 
 
@@ -56,12 +58,12 @@ def resolve(section: Section, given: Given, problems: Problems, *, directory: Pa
     resolved = {name: Variable(known=False) for name in section.mentioned}
     for name, node in declared.items():
         value = options.get(name) or files.get(name) or _from_environ(name, given.environ)
-        resolved[name] = _resolve_one(name, node, value, given.ask, problems)
+        resolved[name] = _resolve_one(name, node, value, given, problems)
     return resolved
 
 
 def _resolve_one(
-    name: str, declared: Node, candidate: _Candidate | None, ask: Ask | None, problems: Problems
+    name: str, declared: Node, candidate: _Candidate | None, given: Given, problems: Problems
 ) -> Variable:
     sensitive = (node := declared.get("sensitive")) is not None and node.data is True
     default = declared.get("default")
@@ -77,8 +79,10 @@ def _resolve_one(
         candidate = _Candidate(default, "the default")
     if candidate is None and declared.damaged:
         return Variable(sensitive=sensitive, known=False)
-    if candidate is None and ask is not None:
-        candidate = _Candidate(ask(name, sensitive), "the answer")
+    if candidate is None and name in given.answers:
+        candidate = _Candidate(given.answers[name], "the answer")
+    if candidate is None and given.ask is not None:
+        candidate = _Candidate(given.ask(name, sensitive), "the answer")
     if candidate is None:
         problems.error(
             declared, "missing-variable", f"the variable {quote(name)} has no value",

@@ -127,6 +127,32 @@ def correctable(drift: Drift) -> bool:
     return drift.action is not None and drift.policy is DriftPolicy.CORRECT
 
 
+def with_waits(found: Collection[Drift], desired: Desired) -> tuple[Drift, ...]:
+    """The drifts, and of those that may be put back and are not, because something that they need is left alone: what that is."""
+    left = {
+        drift.address: drift.address
+        for drift in found
+        if not correctable(drift) and drift.reason not in _STANDS
+    }
+    held: dict[Address, Address] = {}
+    while True:
+        more = {
+            drift.address: left[need]
+            for drift in found
+            if correctable(drift) and drift.address not in held and drift.address in desired.sandboxes
+            for need in reversed(_needs(desired, drift.address))
+            if need in left
+        }
+        if not more:
+            return tuple(replace(drift, waits_for=held.get(drift.address)) for drift in found)
+        held |= more
+        left |= {
+            drift.address: more[drift.address]
+            for drift in found
+            if drift.address in more and drift.reason not in _STANDS
+        }
+
+
 def foreseen(drift: Drift) -> bool:
     """Whether nothing can be told of it until what it refers to is put back: whether that will be another one by then."""
     refers = drift.reason is Reason.CONFIG_CHANGED  # what is dead is that, whatever it refers to

@@ -280,4 +280,14 @@ def _of_drift(drift: Drift, at: float) -> Incident:
         + (f"; {drift.why_not}" if drift.why_not else ""),
         at=drift.at or at,
         cause=drift.cause,
+        fix=_left_alone(drift),
     )
+
+
+def _left_alone(drift: Drift) -> str:
+    """Why, where it is: that it is put back goes without saying."""
+    if drift.policy is DriftPolicy.REPORT and drift.action is not None:
+        return "it is only reported (`drift: report`); `reconciler apply` puts it back"
+    if drift.waits_for is not None:
+        return f"it waits for {drift.waits_for}, which it needs and which is not put back"
+    return ""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from reconciler.backends.base import ProbeAnswer
 from reconciler.core.applied import Applied, as_applied
 from reconciler.core.damping import Damping
-from reconciler.core.drift import asks_why, correctable, drifts, explained, foreseen
+from reconciler.core.drift import asks_why, correctable, drifts, explained, foreseen, with_waits
 from reconciler.core.policy import refusals, too_much_drift
 from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.core.vigil import Sight, Vigil
@@ -125,7 +125,7 @@ def look_for_drift(
         return DriftView(
             applied=applied,
             view=view,
-            drifts=explained(found, known),
+            drifts=with_waits(explained(found, known), applied.desired),
             failures=failures,
             live=view.live(),
             origins=known,

@@ -36,6 +36,7 @@ from reconciler.model.watching import (
     IncidentKind,
     Looked,
     Reloaded,
+    Trigger,
     WatchEvent,
     WatchStarted,
     WatchStopped,
@@ -133,8 +134,8 @@ class Watch:
             try:
                 while not self._stop.requested:
                     trigger = self._wait(context)
-                    if trigger in ("reload", "changed"):
-                        context = self._reload(session, context, asked=trigger == "reload")
+                    if trigger in (Trigger.RELOAD, Trigger.CHANGED):
+                        context = self._reload(session, context, asked=trigger is Trigger.RELOAD)
                     if trigger and not self._stop.requested:
                         self._round(context, trigger)
             finally:
@@ -145,11 +146,11 @@ class Watch:
         """One look, as thorough as it takes to be certain who answers, what it asks for, and another look at that. Raises
         LockHeld when somebody else is at work where something is to be done, and what keeps a look from being made."""
         with self._source.open() as context:
-            self._begin(context, listens=False)
+            self._begin(context, once=True)
             try:
-                self._look_and_act(context, "once")
+                self._look_and_act(context, Trigger.ONCE)
                 while not self._stop.requested and self._is_unfinished(context):
-                    self._look_and_act(context, "once")
+                    self._look_and_act(context, Trigger.ONCE)
             finally:
                 self._tell(WatchStopped(at=context.clock.now(), why="one look was asked for"))
 
@@ -167,22 +168,22 @@ class Watch:
     def _hear_stop(self) -> None:
         self._stop.attach(lambda: self._wishes.put("stop"))
 
-    def _begin(self, context: Context, *, listens: bool = True) -> None:
-        if listens:
+    def _begin(self, context: Context, *, once: bool = False) -> None:
+        if not once:
             self._listen(context)
         names = {wanted.backend for wanted in context.desired.sandboxes.values()}
         self._tell(
             WatchStarted(
                 at=context.clock.now(),
                 stack=context.desired.stack,
-                interval=self._options.interval,
+                interval=0.0 if once else self._options.interval,
                 backends={name: name in self._listening for name in sorted(names)},
             )
         )
         self._next_look = context.clock.monotonic()
 
-    def _wait(self, context: Context) -> str:
-        """Sleep until there is a reason to look, at most for a moment; the reason, "" for none."""
+    def _wait(self, context: Context) -> Trigger | None:
+        """Sleep until there is a reason to look, at most for a moment; the reason, None for none."""
         self._alive()
         clock = context.clock
         now = clock.monotonic()
@@ -192,28 +193,28 @@ class Watch:
             wakes.append(due)
         wishes = self._wishes.wait(max(0.0, min(wakes) - now))
         if "stop" in wishes:
-            return ""
+            return None
         if "reload" in wishes:
-            return "reload"
+            return Trigger.RELOAD
         if self._source.changed():
-            return "changed"
+            return Trigger.CHANGED
         now = clock.monotonic()
         if (
             now >= self._next_look
         ):  # before events: where something happens all the time, it is looked all the same
-            return "interval"
+            return Trigger.INTERVAL
         if due is not None and now >= due:
-            return "pause"
-        return self._gathered(context) if "event" in wishes else ""
+            return Trigger.PAUSE
+        return self._gathered(context) if "event" in wishes else None
 
-    def _gathered(self, context: Context) -> str:
+    def _gathered(self, context: Context) -> Trigger:
         """What comes together is looked at together, and what comes all the time not all the time."""
         soonest = self._last_look + _SOONEST - context.clock.monotonic()
         wishes = self._wishes.wait(max(0.0, soonest)) if soonest > _GATHER else set()
         wishes |= self._wishes.wait(_GATHER)
         for wish in wishes & {"stop", "reload"}:
             self._wishes.put(wish)
-        return "event"
+        return Trigger.EVENT
 
     # -- the configuration
 
@@ -230,7 +231,7 @@ class Watch:
                 )
         except ReconcilerError as error:
             fresh.close()
-            self._refuse(error, at)
+            self._refuse(error, at, asked=asked)
             return context
         except BaseException:
             fresh.close()
@@ -246,13 +247,14 @@ class Watch:
         self._listen(opened)
         return opened
 
-    def _refuse(self, error: ReconcilerError, at: float) -> None:
+    def _refuse(self, error: ReconcilerError, at: float, *, asked: bool) -> None:
+        """Told once, and again to who asks again: a reload that somebody began has an end."""
         found = [item for item in getattr(error, "diagnostics", ()) if isinstance(item, Diagnostic)]
         problems = tuple(item for item in found if item.severity is Severity.ERROR) or (
             Diagnostic(severity=Severity.ERROR, code="not-loaded", summary=error.message, fix=error.hint),
         )
-        told = "; ".join(_in_short(problem) for problem in problems[:3])
-        if told == self._broken:
+        told = "; ".join(problem.in_short for problem in problems[:3])
+        if told == self._broken and not asked:
             return
         self._broken = told
         self._tell(Reloaded(at=at, problems=problems))
@@ -263,7 +265,7 @@ class Watch:
                     subject="",
                     summary=f"the new configuration cannot be used, so the one before goes on: {told}",
                     at=at,
-                    fix="mend it: it is read again when it changes",
+                    fix=f"{_how_to_mend(problems)}; it is read again when it changes",
                 )
             )
         )
@@ -290,7 +292,7 @@ class Watch:
 
     # -- a round
 
-    def _round(self, context: Context, trigger: str) -> None:
+    def _round(self, context: Context, trigger: Trigger) -> None:
         """Look and act; what keeps it from that is told, and does not end the loop."""
         try:
             self._look_and_act(context, trigger)
@@ -302,7 +304,7 @@ class Watch:
             self._cannot(context, error)
         self._listen(context)  # to backends that could not be listened to before
 
-    def _look_and_act(self, context: Context, trigger: str) -> None:
+    def _look_and_act(self, context: Context, trigger: Trigger) -> None:
         """Look; where something is to be done or told, look again under the lock, and do it."""
         started = context.clock.monotonic()
         self._schedule(started, trigger)
@@ -316,18 +318,18 @@ class Watch:
             self._unsaved = self._unsaved or not isinstance(error, LockHeld)
             raise
 
-    def _schedule(self, started: float, trigger: str) -> None:
+    def _schedule(self, started: float, trigger: Trigger) -> None:
         """When the clock has it look again. Events put that off for nobody: they ask no one whether he answers."""
         self._last_look = started
-        if trigger == "event":
+        if trigger is Trigger.EVENT:
             return
         spread = 1.0 + self._options.jitter * (2.0 * self._chance() - 1.0)
         self._next_look = started + self._options.interval * spread
 
-    def _look(self, context: Context, trigger: str) -> DriftView:
+    def _look(self, context: Context, trigger: Trigger) -> DriftView:
         self._vigil.recorded(_recorded(context))
         seen = look_for_drift(context, silent=self._vigil.silent)
-        if trigger == "event":
+        if trigger is Trigger.EVENT:
             return seen  # about what happened; whether the others answer is asked by the clock
         before = self._vigil.silent
         seen = probed(context, seen, self._vigil)
@@ -336,7 +338,7 @@ class Watch:
         again = look_for_drift(context, silent=self._vigil.silent)
         return _with_answers(again, seen)
 
-    def _under_lock(self, context: Context, first: DriftView, trigger: str, started: float) -> None:
+    def _under_lock(self, context: Context, first: DriftView, trigger: Trigger, started: float) -> None:
         """What was seen while nobody else was at work is certain. Raises LockHeld when somebody is."""
         with locked(context, "watch", 0.0) as lease:
             again = look_for_drift(context, silent=self._vigil.silent, origins=first.origins)
@@ -367,7 +369,7 @@ class Watch:
         if correction.results:
             self._next_look = context.clock.monotonic()  # whether it worked is seen, not believed
 
-    def _judge(self, context: Context, seen: DriftView, trigger: str, started: float) -> Verdict:
+    def _judge(self, context: Context, seen: DriftView, trigger: Trigger, started: float) -> Verdict:
         now, at = context.clock.monotonic(), context.clock.now()
         verdict = self._vigil.looked(seen.sight(), now, at)
         if not verdict.due and (seen.refusals() or not self._vigil.hopes(verdict.waiting)):
@@ -481,5 +483,9 @@ def _refused(refused: PlanRefused, at: float) -> Incident:
     return Incident(kind=IncidentKind.REFUSED, subject="", summary=refused.message, at=at, fix=refused.hint)
 
 
-def _in_short(problem: Diagnostic) -> str:
-    return f"{problem.position.short}: {problem.summary}" if problem.position else problem.summary
+def _how_to_mend(problems: tuple[Diagnostic, ...]) -> str:
+    return (
+        problems[0].fix or "mend it"
+        if len(problems) == 1
+        else "`reconciler validate` says of each what to do"
+    )

@@ -28,3 +28,8 @@ class Diagnostic(Struct, frozen=True, kw_only=True):
     snippet: str = ""
     width: int = 1
     related: tuple[tuple[str, Position], ...] = ()  # ("first declared here", …)
+
+    @property
+    def in_short(self) -> str:
+        """Place and summary, in one line of a log."""
+        return f"{self.position.short}: {self.summary}" if self.position else self.summary

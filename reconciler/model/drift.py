@@ -75,6 +75,7 @@ class Drift(Struct, frozen=True, kw_only=True):
 
     `reason` is what a plan says of it, `action` what a correction does, None when there is none (`why_not` says why).
     `changes` are the fields that differ, each from what is there to what was applied. `policy` is what is done about it.
+    `waits_for` is what it needs, does not run any more, and is left alone, so that this one is, too.
     """
 
     address: Address
@@ -89,4 +90,5 @@ class Drift(Struct, frozen=True, kw_only=True):
     changes: tuple[FieldChange, ...] = ()
     cost: str = ""
     why_not: str = ""
+    waits_for: Address | None = None
     position: Position | None = None

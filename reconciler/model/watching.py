@@ -31,6 +31,18 @@ class IncidentKind(StrEnum):
     REFUSED = "refused"
 
 
+class Trigger(StrEnum):
+    """Why a look is made. INTERVAL: the clock. EVENT: a backend told of something. PAUSE: one between two corrections is over.
+    RELOAD: a signal asked for it. CHANGED: the configuration is another one. ONCE: it is the only one."""
+
+    INTERVAL = "interval"
+    EVENT = "event"
+    PAUSE = "pause"
+    RELOAD = "reload"
+    CHANGED = "changed"
+    ONCE = "once"
+
+
 class Incident(Struct, frozen=True, kw_only=True):
     """Something that is wrong from `at` on, until it is told that it is over. `subject` is what it is about: an address, a
     backend's name, or "". Kind and subject are its identity."""
@@ -48,7 +60,7 @@ class Incident(Struct, frozen=True, kw_only=True):
 
 
 class WatchStarted(Struct, frozen=True, kw_only=True):
-    """`interval` between two looks, `backends` by name to whether it tells events."""
+    """`interval` between two looks, 0 when there is but one; `backends` by name to whether it tells events."""
 
     at: float
     stack: str
@@ -60,7 +72,7 @@ class Looked(Struct, frozen=True, kw_only=True):
     """One look at the whole fleet, of `seconds`. `drifted` counts what is not as applied whatever its policy says,
     `waiting` those of them that are not to be put back yet (backoff) or any more, `pending` the changes of the
     configuration that wait for an apply. `failures` are backends that could not be seen, each with why: then the counts
-    are of what could. `trigger` says what caused it ("interval", "event", "reload", "correction")."""
+    are of what could."""
 
     at: float
     seconds: float
@@ -71,7 +83,7 @@ class Looked(Struct, frozen=True, kw_only=True):
     waiting: int = 0
     pending: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)
-    trigger: str = "interval"
+    trigger: Trigger = Trigger.INTERVAL
 
 
 class Corrected(Struct, frozen=True, kw_only=True):

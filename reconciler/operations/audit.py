@@ -1,6 +1,7 @@
 """The audit log: a JSON line per correction, incident, reload, start and stop (`schemas/audit.v1.schema.json`).
 
-Only ever appended to, by one write a line. What cannot be written is counted, and the log itself says so when it goes on.
+Only ever appended to, by one write a line, and synced before the loop moves on: one sync for all lines of a round. What cannot be
+written is counted, and the log itself says so when it goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError
@@ -37,12 +39,23 @@ from reconciler.operations.documents import (
 
 _FORMAT = "1.0"
 _MODE = 0o600
+_HINT = "name a regular file, no link, in a directory that this user may write to"
+_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there, or name a file on another disk")
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Entry(StrEnum):
+    """What became of a line. WRITTEN: it is on the disk. UNSYNCED: it was written, and may not outlive a power cut. LOST: it
+    could not be written, and the log has a gap."""
+
+    WRITTEN = "written"
+    UNSYNCED = "unsynced"
+    LOST = "lost"
 
 
 class AuditLog:
     """Raises ReconcilerError when the file cannot be opened now. A later failure goes to `told`, once until it works again,
-    and that is told too. `now` in seconds since the epoch."""
+    and that is told too; `counted` gets what became of how many lines. `now` in seconds since the epoch, `sync` as fsync(2)."""
 
     def __init__(
         self,
@@ -51,15 +64,20 @@ class AuditLog:
         stack: str,
         version: str,
         told: Callable[[str], None],
+        counted: Callable[[Entry, int], None] = lambda _outcome, _lines: None,
         now: Callable[[], float] = time.time,
+        sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self._path = path
         self._stack = stack
         self._version = version
         self._told = told
+        self._counted = counted
         self._now = now
-        self._lost = 0
-        self._failing = False
+        self._sync = sync
+        self._lost = 0  # since the last line that was written
+        self._unsynced = 0
+        self._failing: set[str] = set()  # what was told since it last worked
         self._torn = False  # the file ends within a line
         self._asked = False  # to reopen; a plain flag, as a handler of signals may wait for no lock
         self._fd = -1
@@ -68,19 +86,36 @@ class AuditLog:
         except OSError as error:
             raise ReconcilerError(
                 f"the audit log {harmless(str(path))} cannot be written: {_why(error)}",
-                hint="name a regular file, no link, in a directory that this user may write to",
+                hint=_HINTS.get(error.errno or 0, _HINT),
             ) from error
 
     def __call__(self, event: WatchEvent) -> None:
         document = self._document(event)
         if document is not None:
-            self._append(document, sync=isinstance(event, Corrected))
+            self._append(document)
 
     def reopen(self) -> None:
         """Open the file anew before the next line, after a rotation. From a signal handler or another thread too."""
         self._asked = True
 
+    def sync(self) -> None:
+        """Whenever the loop moves: have on the disk what was written since. What one sync failed to bring there none will."""
+        if not self._unsynced:
+            return
+        lines, self._unsynced = self._unsynced, 0
+        try:
+            self._sync(self._fd)
+        except OSError as error:
+            self._counted(Entry.UNSYNCED, lines)
+            self._fail(f"synced: {_why(error)}; its last lines may not outlive a power cut")
+            return
+        self._counted(Entry.WRITTEN, lines)
+        if self._failing and not self._lost:
+            self._failing.clear()
+            self._told(f"the audit log {harmless(str(self._path))} can be written again")
+
     def close(self) -> None:
+        self.sync()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -129,7 +164,7 @@ class AuditLog:
 
     # -- how it is written
 
-    def _append(self, document: Document, *, sync: bool) -> None:
+    def _append(self, document: Document) -> None:
         try:
             self._follow()
             if self._lost:
@@ -138,17 +173,10 @@ class AuditLog:
             self._write(line_of(document))
         except OSError as error:
             self._lost += 1
-            self._fail(error)
-            return
-        try:
-            if sync:
-                os.fsync(self._fd)
-        except OSError as error:  # the line is there for now, and may not outlive a power cut
-            self._fail(error)
-            return
-        if self._failing:
-            self._failing = False
-            self._told(f"the audit log {harmless(str(self._path))} can be written again")
+            self._counted(Entry.LOST, 1)
+            self._fail(f"written: {_why(error)}; what happens meanwhile is missing in it")
+        else:
+            self._unsynced += 1
 
     def _write(self, line: bytes) -> None:
         """All of it or an error. What a full disk left of a line ends there, so that the next one can be read."""
@@ -160,13 +188,10 @@ class AuditLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._torn = False
 
-    def _fail(self, error: OSError) -> None:
-        if not self._failing:
-            self._failing = True
-            self._told(
-                f"the audit log {harmless(str(self._path))} cannot be written: {_why(error)}; what happens "
-                "meanwhile is missing in it"
-            )
+    def _fail(self, said: str) -> None:
+        if said not in self._failing:
+            self._failing.add(said)
+            self._told(f"the audit log {harmless(str(self._path))} cannot be {said}")
 
     def _follow(self) -> None:
         """Have the file open that is at the path now: the one before may have been rotated away."""
@@ -189,10 +214,20 @@ class AuditLog:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(errno.EINVAL, "it is no regular file")
             self._torn = _is_torn(self._path, fd)
+            self._sync_name()
         except OSError:
             os.close(fd)
             raise
         self._fd = fd
+
+    def _sync_name(self) -> None:
+        """A new file outlives a power cut once its directory is synced, too. Not every disk can do that."""
+        with suppress(OSError):
+            place = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._sync(place)
+            finally:
+                os.close(place)
 
 
 def _is_torn(path: Path, fd: int) -> bool:

@@ -45,6 +45,13 @@ class Pace(Struct, frozen=True, kw_only=True):
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
 
+    def pause(self, tries: int, asked: float | None = None) -> float:
+        """Seconds until the next try, after so many in vain. `asked` is what the receiver asks for, and no reason to come
+        sooner."""
+        doubled = min(self.first * 2.0 ** min(tries - 1, 60), self.longest)
+        pause = doubled * (1 - self.chance() / 2)
+        return pause if asked is None else min(max(asked, pause), self.longest)
+
 
 class _Sender(Struct, frozen=True, kw_only=True):
     """What all couriers have in common."""
@@ -140,7 +147,7 @@ class _Courier:
 
     def _deliver(self, notification: Notification) -> None:
         """Until it is taken, refused for good, too old, or everything ends."""
-        wait = self._pace.first
+        tries = 0
         while (timeout := self._time_for_a_try()) > 0:
             reply = self._try(notification, timeout)
             if reply.ok:
@@ -149,15 +156,13 @@ class _Courier:
             if not reply.passing:
                 self._count(Outcome.REFUSED, f"refused: {reply.said}")
                 return
-            pause = wait * (1 - self._pace.chance() / 2)
-            if reply.retry_after is not None:
-                pause = min(max(reply.retry_after, pause), self._pace.longest)
+            tries += 1
+            pause = self._pace.pause(tries, reply.retry_after)
             if self._pace.monotonic() + pause > notification.put + self._pace.keep:
                 self._count(Outcome.EXPIRED, f"given up: {reply.said}")
                 return
             self._tell_away(reply)
             self._sleep(pause)
-            wait = min(wait * 2, self._pace.longest)
         self._count(Outcome.DROPPED, "dropped: the watch ends")
 
     def _try(self, notification: Notification, timeout: float) -> Reply:

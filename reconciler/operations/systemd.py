@@ -1,7 +1,7 @@
 """Tells systemd how the loop is, where systemd started it; nothing at all elsewhere.
 
-The protocol is that of sd_notify(3): datagrams of `NAME=value` lines to the socket that the environment names. Nobody answers,
-and what cannot be sent is not sent again.
+The protocol is that of sd_notify(3): datagrams of `NAME=value` lines to the socket that the environment names. Nobody answers.
+What does not fit into the socket now is not sent again, but for `READY=1`: a start or a reload waits for that.
 """
 
 from __future__ import annotations
@@ -46,20 +46,21 @@ class Systemd:
         mine = os.getpid() if pid is None else pid
         self.watchdog = _watchdog(environ, mine) if self._place else 0.0
         self._fed = float("-inf")
+        self._owed: tuple[str, ...] = ()  # what could not be sent, and is waited for
 
     def __call__(self, event: WatchEvent) -> None:
         match event:
             case WatchStarted():
-                self._send("READY=1", f"STATUS=watching {harmless(event.stack)}, first look")
+                self._ready(f"STATUS=watching {harmless(event.stack)}, first look")
             case Looked():
                 self._send(f"STATUS={_status(event)}")
             case Reloaded():
                 said = (
                     "reloaded" if event.ok else "the new configuration is not valid; the one before is kept"
                 )
-                self._send("READY=1", f"STATUS={said}")
+                self._ready(f"STATUS={said}")
             case LeadershipChanged():
-                self._send("READY=1", f"STATUS={'leads' if event.leads else 'stands by'}")
+                self._ready(f"STATUS={'leads' if event.leads else 'stands by'}")
             case WatchStopped():
                 self._send("STOPPING=1", "STATUS=stopped")
             case Corrected() | IncidentOpened() | IncidentClosed():
@@ -68,6 +69,8 @@ class Systemd:
 
     def tick(self) -> None:
         """The loop moved. Tells the watchdog, twice as often as it asks for."""
+        if self._owed:
+            self._ready(*self._owed)
         now = self._monotonic()
         if self.watchdog and now - self._fed >= self.watchdog / 2:
             self._fed = now
@@ -86,10 +89,24 @@ class Systemd:
             self._socket.close()
             self._socket = None
 
+    def _ready(self, *lines: str) -> None:
+        """Whatever was begun is over."""
+        try:
+            self._put("READY=1", *lines)
+        except BlockingIOError:
+            self._owed = lines
+        except OSError:
+            self._owed = ()  # there is nobody
+        else:
+            self._owed = ()
+
     def _send(self, *lines: str) -> None:
+        with suppress(OSError):
+            self._put(*lines)
+
+    def _put(self, *lines: str) -> None:
         if self._socket is not None:
-            with suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(errors="replace"), self._place)
+            self._socket.sendto("\n".join(lines).encode(errors="replace"), self._place)
 
 
 def _place(named: str) -> str:

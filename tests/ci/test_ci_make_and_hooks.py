@@ -71,7 +71,7 @@ class TestMake:
         make(here, "apply", "APPROVE=--auto-approve")
         make(here, "drift")
         here.kill(here.sandboxes()[0])
-        assert "it is not running any more" in make(here, "drift", fails=2)
+        assert "it was killed" in make(here, "drift", fails=2)
         assert "1 to repair" in make(here, "plan")
 
     def test_a_configuration_that_is_wrong_stops_every_target_that_checks_it(self, here: Folder) -> None:

@@ -20,6 +20,7 @@ from tests.support.required import required
 
 pytestmark = [required("jq"), required("curl")]
 MARK = "<!-- reconciler plan ci -->"
+DRIFT = "<!-- reconciler drift ci -->"
 _VALUES = {
     "github.token": TOKEN,
     "secrets.API_TOKEN": "token-of-the-tests",
@@ -131,14 +132,24 @@ def test_on_github_drift_is_one_issue_that_closes_when_it_is_gone(pipeline: Pipe
     for _ in range(2):
         ended(pipeline.github("drift"), 2, "Look")
     [issue] = pipeline.forge.issues[1:]
-    assert issue["title"] == "The sandboxes are not as declared"
-    assert "it is not running any more" in issue["body"]
+    assert issue["title"] == "The sandboxes are not as they were applied"
+    assert issue["body"].startswith(f"{DRIFT}\n")
+    assert "it was killed" in issue["body"]
     assert [method for method, _ in pipeline.forge.writes] == ["POST", "PATCH"]
 
     ended(pipeline.github("apply"), 0)
     ended(pipeline.github("drift"), 0)
     assert issue["state"] == "closed"
     assert pipeline.forge.issues[0]["state"] == "open"
+
+
+def test_what_was_merged_and_not_applied_yet_is_no_drift(pipeline: Pipeline) -> None:
+    ended(pipeline.github("apply"), 0)
+    pipeline.edit("LOG_LEVEL: info", "LOG_LEVEL: debug")
+    ended(pipeline.github("drift"), 0)
+    ended(pipeline.gitlab("drift"), 0)
+    assert "Waiting for an apply" in (pipeline.here.path / "drift.md").read_text(encoding="utf-8")
+    assert pipeline.forge.issues == []
 
 
 def test_on_github_an_apply_at_work_is_not_taken_for_drift(pipeline: Pipeline) -> None:
@@ -158,7 +169,7 @@ def test_on_github_an_apply_at_work_is_not_taken_for_drift(pipeline: Pipeline) -
 
 
 def test_a_look_that_fails_is_neither_drift_nor_its_end(pipeline: Pipeline, tmp_path: Path) -> None:
-    issue = {"number": 3, "user": BOT, "state": "open", "body": f"{MARK}\nof before"}
+    issue = {"number": 3, "user": BOT, "state": "open", "body": f"{DRIFT}\nof before"}
     pipeline.forge.issues.append(issue)
     ended(pipeline.github("apply"), 0)
     elsewhere = {**pipeline.here.environ, "XDG_STATE_HOME": str(tmp_path / "elsewhere")}
@@ -185,7 +196,7 @@ def test_on_gitlab_the_whole_way(pipeline: Pipeline) -> None:
     ended(pipeline.gitlab("drift"), 0)
     pipeline.here.kill(pipeline.here.sandboxes()[0])
     ended(pipeline.gitlab("drift"), 2)
-    assert "it is not running any more" in (pipeline.here.path / "drift.md").read_text(encoding="utf-8")
+    assert "it was killed" in (pipeline.here.path / "drift.md").read_text(encoding="utf-8")
 
 
 def test_an_invalid_configuration_ends_with_3_and_is_no_comment(pipeline: Pipeline) -> None:

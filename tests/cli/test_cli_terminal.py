@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -69,6 +73,21 @@ def test_nobody_can_be_asked_through_a_pipe():
 )
 def test_the_width_comes_from_columns_and_never_gets_absurd(columns, width):
     assert terminal({"COLUMNS": columns}, tty=False).width == width
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [(0, 120), (100, 100), (7, 40)], ids=["nobody has said", "usual", "tiny"]
+)
+def test_the_width_is_that_of_the_terminal(columns, width):
+    """A terminal that nobody looks at, as `script` and `docker run -t` make them, may not know."""
+    other, own = pty.openpty()
+    try:
+        fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        with open(own, "w", encoding="utf-8") as stream:
+            made = terminal_of(out=stream, err=stream, stdin=stream, environ={})
+            assert made.width == width
+    finally:
+        os.close(other)
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------

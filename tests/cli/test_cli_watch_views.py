@@ -8,9 +8,10 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from msgspec.structs import replace
 
 from reconciler.cli.views.drift import drift_text
-from reconciler.cli.views.drift_json import drift_dicts, watch_dict
+from reconciler.cli.views.drift_json import drift_dicts, listening_dict, watch_dict
 from reconciler.cli.views.drift_markdown import drift_markdown
 from reconciler.cli.views.style import PLAIN
 from reconciler.cli.views.watching import WatchLines
@@ -119,6 +120,11 @@ class TestReport:
         told = text(FOUND, width=width, pending={Address(f"web[{n}]"): "image changed" for n in range(9)})
         assert max(map(len, told.splitlines())) <= width
 
+    def test_what_waits_for_another_says_for_which_and_promises_nothing(self) -> None:
+        told = text((drift("near", waits_for=Address("db")), drift("web")))
+        assert "to be repaired; it waits for db, which it needs and which is not put back" in told
+        assert "to be repaired, restart ~2s" in told
+
     def test_nothing_drifted(self) -> None:
         assert text(()) == "Stack research. No drift: all 6 are as last applied.\n"
         assert "Nothing was applied yet" in text((), fleet=0)
@@ -151,12 +157,13 @@ class TestJson:
             *drift_dicts(
                 FOUND, stack="research", fleet=6, pending={Address("a"): "new"}, failures={"far": "x"}
             ),
+            listening_dict("127.0.0.1:9464", NOW),
             *map(watch_dict, EVENTS),
         ]
         for line in told:
             validator.validate(line)
         assert {line["type"] for line in told} == {
-            "drift", "drift_summary", "watch_started", "look", "correction", "incident_opened", "incident_closed",
+            "drift", "drift_summary", "watch_listening", "watch_started", "look", "correction", "incident_opened", "incident_closed",
             "reloaded", "leadership", "watch_stopped",
         }  # fmt: skip
 
@@ -165,7 +172,7 @@ class TestJson:
 
 
 class TestLines:
-    def told(self, *events: WatchEvent, **how: bool) -> list[str]:
+    def told(self, *events: WatchEvent, **how: Any) -> list[str]:
         lines: list[str] = []
         view = WatchLines(lines.append, PLAIN, **how)
         for event in events:
@@ -177,7 +184,7 @@ class TestLines:
             "2026-11-26T08:00:00Z  watching stack research: a look every 30s, and at once when local tells of something",
             "2026-11-26T08:00:00Z  3 of 4 ready, 1 drifted, far not seen",
             "2026-11-26T08:00:00Z  ! web[0]: it was killed",
-            "    look",
+            "                        look",
             "2026-11-26T08:00:00Z  web[0]: repair failed: it ended again; again in 4s",
             "2026-11-26T08:00:00Z  web[0]: repaired after 6.2s, attempt 3",
             "2026-11-26T08:00:06Z  ✓ web[0] is well again after 6.0s: put back",
@@ -188,9 +195,50 @@ class TestLines:
             "2026-11-26T08:00:00Z  stopped: asked to stop",
         ]
 
+    def test_on_a_terminal_it_is_broken_to_its_width_below_where_it_began(self) -> None:
+        why = "web[0]: it was killed (exit code 137 (SIGKILL); when memory ran out the kernel does so too)"
+        wide = IncidentOpened(
+            incident=replace(INCIDENT, summary=why, fix="look at `reconciler logs web[0]`, and mend it")
+        )
+        assert self.told(wide, width=80) == [
+            "2026-11-26T08:00:00Z  ! web[0]: it was killed (exit code 137 (SIGKILL); when",
+            "                        memory ran out the kernel does so too)",
+            "                        look at `reconciler logs web[0]`, and mend it",
+        ]
+        assert max(len(line) for line in self.told(*EVENTS, width=60)) <= 60
+        assert len(self.told(wide)) == 2, "elsewhere an event is a line"
+
+    @pytest.mark.parametrize(
+        ("kind", "subject", "about"),
+        [
+            (IncidentKind.DRIFT, "web[0]", "web[0]"),
+            (IncidentKind.BACKEND, "local", "backend local"),
+            (IncidentKind.CONFIGURATION, "", "the configuration"),
+            (IncidentKind.STORE, "", "the state's store"),
+            (IncidentKind.FLEET, "", "the fleet"),
+        ],
+    )
+    def test_what_is_well_again_is_named(self, kind: IncidentKind, subject: str, about: str) -> None:
+        over = IncidentClosed(incident=replace(INCIDENT, kind=kind, subject=subject), at=NOW + 6)
+        assert self.told(over) == [f"2026-11-26T08:00:06Z  ✓ {about} is well again after 6.0s"]
+
+    def test_one_look_promises_no_other(self) -> None:
+        once = WatchStarted(at=NOW, stack="research", interval=0.0, backends={"local": False})
+        assert self.told(once) == ["2026-11-26T08:00:00Z  one look at stack research"]
+
     def test_a_look_that_shows_nothing_new_is_not_told_again_unless_asked(self) -> None:
         assert len(self.told(EVENTS[1], EVENTS[1])) == 1
         assert len(self.told(EVENTS[1], EVENTS[1], all_looks=True)) == 2
+
+    def test_a_configuration_that_still_cannot_be_used_is_told_to_who_asks_again(self) -> None:
+        refused = Reloaded(at=NOW, problems=(PROBLEM,))
+        again = [
+            "2026-11-26T08:00:00Z  ! the configuration was read again, and still cannot be used",
+            "                        sandboxes.yaml:12: it is wrong",
+        ]
+        assert self.told(refused) == [], "it is an incident, which is told"
+        assert self.told(refused, refused) == self.told(refused, refused, quiet=True) == again
+        assert len(self.told(refused, Reloaded(at=NOW, summary="x"), refused)) == 1
 
     def test_quiet_tells_only_what_is_wrong_and_over(self) -> None:
         assert [line[22:23] for line in self.told(*EVENTS, quiet=True) if line[0] != " "] == [

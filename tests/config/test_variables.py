@@ -65,6 +65,13 @@ def test_a_person_is_asked_only_for_what_nothing_sets(tmp_path: Path) -> None:
     assert asked == [("image", False), ("token", True)]
 
 
+def test_an_answer_is_used_again_where_nothing_else_sets_it(tmp_path: Path) -> None:
+    write(tmp_path, HEAD + "variables: {image: {}}\nsandboxes: {box: {image: '${var.image}'}}\n")
+    answers = {"image": "answered"}
+    assert image_of(tmp_path, answers=answers) == "answered"
+    assert image_of(tmp_path, answers=answers, var=["image=given"]) == "given"
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "written"),
     [

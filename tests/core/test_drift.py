@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.core.applied import Applied, as_applied
-from reconciler.core.drift import corrections, drifts, explained
+from reconciler.core.drift import corrections, drifts, explained, with_waits
 from reconciler.core.planner import make_plan
 from reconciler.core.references import mark
 from reconciler.model.desired import Address, Desired, Lifecycle
@@ -165,6 +165,11 @@ class TestReferences:
         assert [step.address for step in corrections(plan, applied, [DB]).steps] == [DB, WEB]
 
 
+def waits(_: Plan, applied: Applied, found: dict[Address, Drift]) -> dict[Address, Address]:
+    told = with_waits(found.values(), applied.desired)
+    return {drift.address: drift.waits_for for drift in told if drift.waits_for is not None}
+
+
 class TestCorrections:
     def test_only_what_is_asked_for(self) -> None:
         web, db = wanted("web"), wanted("db")
@@ -183,6 +188,15 @@ class TestCorrections:
         plan, applied, _ = looked(desired(web, db), state(record(web), record(db)))
         assert corrections(plan, applied, [WEB]).empty
         assert len(corrections(plan, applied, [WEB, DB]).steps) == 2
+
+    def test_what_waits_is_told_with_what_it_waits_for(self) -> None:
+        """Down to the one that somebody has to look after."""
+        db = replace(wanted("db"), drift=DriftPolicy.REPORT)
+        web, front = wanted("web", depends_on=["db"]), wanted("front", depends_on=["web"])
+        declared, was = desired(web, db, front), state(record(web), record(db), record(front))
+        assert waits(*looked(declared, was)) == {WEB: DB, Address("front"): DB}
+        assert waits(*looked(declared, was, seen(web))) == {}, "what needs one that runs does not wait"
+        assert waits(*looked(desired(web, wanted("db"), front), was)) == {}, "all of them are put back"
 
     def test_too_many_at_once_are_refused(self) -> None:
         all_of_them = [wanted(f"web[{n}]") for n in range(4)]

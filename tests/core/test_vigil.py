@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from reconciler.core.damping import Damping
 from reconciler.core.vigil import Sight, Told, Verdict, Vigil
 from reconciler.model.desired import Address
@@ -35,6 +37,16 @@ def well(*addresses: Address) -> Sight:
 
 def wrong(*drifts: Drift, **more: object) -> Sight:
     return Sight(drifts=drifts, **more)  # type: ignore[arg-type]
+
+
+def test_what_is_not_put_back_is_told_with_why() -> None:
+    def fixes(sight: Sight) -> list[str]:
+        told = Vigil(damping=DAMPING).looked(sight, 0.0, 0.0).told
+        return [event.incident.fix for event in told if isinstance(event, IncidentOpened)]
+
+    assert fixes(wrong(drift())) == [""]
+    assert "drift: report" in fixes(wrong(drift(policy=DriftPolicy.REPORT)))[0]
+    assert "it waits for db" in fixes(wrong(replace(drift(), waits_for=DB)))[0]
 
 
 @dataclass

@@ -61,11 +61,11 @@ def refused(world: World, operation: Operation, *words: str) -> None:
 
 
 @contextmanager
-def small_disk(directory: Path) -> Iterator[None]:
-    """What is in the directory, on a disk of its own. Skips where nobody may mount; in CI that fails."""
+def small_disk(directory: Path, *more: str) -> Iterator[None]:
+    """What is in the directory, on a disk of its own, with `more` options of a mount. Skips where nobody may mount; in CI that fails."""
     aside = directory.with_name("aside")
     shutil.copytree(directory, aside)
-    options = f"size={ROOM * PAGE},mode=0700"
+    options = ",".join((f"size={ROOM * PAGE}", "mode=0700", *more))
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], capture_output=True, text=True
     )

@@ -95,6 +95,35 @@ def test_an_edit_waits_for_its_apply_and_that_gets_in(here: Folder) -> None:
     assert here.state()["sandboxes"]["web[0]"]["spec"]["environment.LEVEL"] == "debug"
 
 
+def test_what_waits_for_one_that_is_only_reported_says_so(here: Folder) -> None:
+    here.write(THREE.replace("db: {}", "db: {drift: report}") + "  near: {depends_on: [db]}\n")
+    here("apply", "--auto-approve")
+    with watching(here) as watch:
+        here.kill(id_of(here, "db"))
+        assert "drift: report" in watch.until("incident_opened", subject="db")["fix"]
+        here.kill(id_of(here, "near"))
+        assert "waits for db" in watch.until("incident_opened", subject="near")["fix"]
+        here("apply", "--auto-approve", "--lock-timeout", "20s")
+        for address in ("db", "near"):
+            watch.until("incident_closed", subject=address)
+        assert not watch.of("correction")
+
+
+def test_a_report_promises_no_correction_of_what_waits(here: Folder) -> None:
+    here.write(THREE.replace("db: {}", "db: {drift: report}") + "  near: {depends_on: [db]}\n")
+    here("apply", "--auto-approve")
+    for address in ("db", "near"):
+        here.kill(id_of(here, address))
+    told = here("drift")
+    assert "it waits for db" in told.stdout
+    assert "--correct" not in told.stderr
+    found = {
+        line["address"]: line for line in lines(here("drift", "--json").stdout) if line["type"] == "drift"
+    }
+    assert (found["near"]["waits_for"], found["db"]["waits_for"]) == ("db", None)
+    here("drift", "--correct", "--fail-on-drift", code=2)
+
+
 def test_two_watches_of_one_stack_put_back_once(here: Folder) -> None:
     before = here.sandboxes()
     with watching(here) as one, watching(here) as other:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema_rs
@@ -28,7 +31,7 @@ from reconciler.model.watching import (
     WatchStarted,
     WatchStopped,
 )
-from reconciler.operations.audit import AuditLog
+from reconciler.operations.audit import AuditLog, Entry
 from tests.crash.test_damage import fill, small_disk
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "audit.v1.schema.json"
@@ -52,14 +55,32 @@ EVENTS: tuple[WatchEvent, ...] = (
 
 
 class Kept:
+    """A log, what it told, what it counted, and how many lines were in the file at each sync. `disk` may refuse to sync."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.told: list[str] = []
-        self.log = AuditLog(path, stack="research", version="1", told=self.told.append, now=lambda: 2000.0)
+        self.counted: Counter[Entry] = Counter()
+        self.synced: list[int] = []
+        self.disk: Callable[[int], None] = os.fsync
+        self.log = AuditLog(
+            path, stack="research", version="1", told=self.told.append, counted=self._count, now=lambda: 2000.0,
+            sync=self._sync,
+        )  # fmt: skip
+
+    def _count(self, outcome: Entry, lines: int) -> None:
+        self.counted[outcome] += lines
+
+    def _sync(self, fd: int) -> None:
+        self.disk(fd)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            self.synced.append(self.path.read_bytes().count(b"\n"))
 
     def hear(self, *events: WatchEvent) -> None:
+        """As the loop tells them in one round, after which it moves on."""
         for event in events:
             self.log(event)
+        self.log.sync()
 
     def lines(self, path: Path | None = None) -> list[dict[str, object]]:
         return [json.loads(line) for line in (path or self.path).read_text().splitlines() if line]
@@ -155,12 +176,60 @@ def test_a_full_disk_is_told_once_and_so_is_what_is_missing(tmp_path: Path) -> N
         kept.hear(*[DONE] * 200)
         assert len(kept.told) == 1
         assert "No space left" in kept.told[0]
+        assert kept.counted[Entry.LOST] > 100
+        assert kept.counted[Entry.WRITTEN] + kept.counted[Entry.LOST] == 201
         filler.unlink()
         kept.hear(DONE)
+        assert "can be written again" in kept.told[1]
         kept.log.close()
         lines = [json.loads(line) for line in kept.path.read_text().splitlines() if line.endswith("}")]
         gap = next(line for line in lines if line["type"] == "gap")
         written = sum(line["type"] == "correction" for line in lines)
-        assert written + gap["lost"] == 202
+        assert written == kept.counted[Entry.WRITTEN]
+        assert gap["lost"] == kept.counted[Entry.LOST] == 202 - written
         assert lines[-1]["type"] == "correction"
-        assert "can be written again" in kept.told[1]
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """Where not even a name fits in."""
+    place = tmp_path / "log"
+    place.mkdir()
+    with small_disk(place, "nr_inodes=2"):
+        (place / "the last one").touch()
+        with pytest.raises(ReconcilerError, match="No space left") as raised:
+            Kept(place / "audit.log")
+    assert "make room" in raised.value.hint
+
+
+def test_the_lines_of_a_round_are_on_the_disk_before_the_loop_moves_on(kept: Kept) -> None:
+    """By one sync: a fleet that is put back must not wait for the disk once a sandbox."""
+    kept.hear(IncidentOpened(incident=INCIDENT), *[DONE] * 50)
+    kept.log.sync()
+    assert kept.synced == [51]
+    kept.log(EVENTS[-1])
+    kept.log.close()
+    assert kept.synced == [51, 52], "nothing is left behind at the end"
+    assert kept.counted == {Entry.WRITTEN: 52}
+
+
+def test_what_was_rotated_away_is_on_the_disk_first(kept: Kept) -> None:
+    kept.log(DONE)
+    kept.log.reopen()
+    kept.log(DONE)
+    assert kept.synced == [1]
+
+
+def test_a_disk_that_cannot_sync_is_told_once_and_the_lines_are_there(kept: Kept) -> None:
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    kept.disk = broken
+    kept.hear(DONE)
+    kept.hear(DONE, DONE)
+    assert kept.counted == {Entry.UNSYNCED: 3}
+    assert len(kept.lines()) == 3
+    assert [("cannot be synced" in line, "power cut" in line) for line in kept.told] == [(True, True)]
+    kept.disk = os.fsync
+    kept.hear(DONE)
+    assert "can be written again" in kept.told[1]
+    assert kept.counted == {Entry.UNSYNCED: 3, Entry.WRITTEN: 1}

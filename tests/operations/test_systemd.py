@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -61,6 +61,34 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_asks_for() -> None:
         systemd.close()
     assert all(text == b"WATCHDOG=1" for _, text in fed)
     assert 3 <= len(fed) <= 5
+
+
+def test_the_end_of_a_reload_is_sent_as_soon_as_there_is_room_for_it() -> None:
+    """systemd waits for it, and takes nothing else for it."""
+    with listening(abstract=False) as (there, place):
+        systemd = Systemd({"NOTIFY_SOCKET": place})
+        there.setblocking(False)
+        look = Looked(at=1.0, seconds=0.1, desired=3, observed=3, ready=3, drifted=0)
+        for _ in range(2000):  # more than any system lets wait in one socket
+            systemd(look)
+        systemd(Reloaded(at=1.0, summary="fine"))
+        systemd.tick()
+        full = everything(there)
+        systemd.tick()
+        after = everything(there)
+        systemd.tick()
+        assert set(full) == {"STATUS=3 of 3 ready"}
+        assert after == ["READY=1\nSTATUS=reloaded"]
+        assert everything(there) == []
+        systemd.close()
+
+
+def everything(there: socket.socket) -> list[str]:
+    heard: list[str] = []
+    with suppress(BlockingIOError):
+        while True:
+            heard.append(there.recv(1000).decode())
+    return heard
 
 
 @pytest.mark.parametrize(

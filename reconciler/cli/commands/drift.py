@@ -47,6 +47,7 @@ def drift(call: Invocation, *, correct: bool, fail_on_drift: bool, lock_timeout:
     if correct:
         return _correct(call, form, fail_on_drift=fail_on_drift, lock_timeout=lock_timeout)
     from reconciler.core.damping import Damping
+    from reconciler.core.drift import correctable
     from reconciler.engine.drift import look_thoroughly
     from reconciler.engine.inspect import with_recorded_secrets
 
@@ -58,7 +59,7 @@ def drift(call: Invocation, *, correct: bool, fail_on_drift: bool, lock_timeout:
     if seen.failures:
         return ExitCode.ERROR
     left = [found for found in seen.drifts if found.policy is not DriftPolicy.IGNORE]
-    if form == "text" and any(found.action and found.policy is DriftPolicy.CORRECT for found in left):
+    if form == "text" and any(correctable(found) and found.waits_for is None for found in left):
         call.note("Run `reconciler drift --correct` to put it back.")
     return ExitCode.CHANGES if fail_on_drift and left else ExitCode.DONE
 

@@ -124,6 +124,12 @@ def watch(
         raise click.UsageError(
             "--once looks and leaves, so there is nothing to lead: leave --leader-elect out"
         )
+    if once and asked["listen"] is not None:
+        raise click.UsageError(
+            "--listen is for a watch that goes on, and --once leaves before anybody could ask: leave one of them out "
+            "(--audit and --notify go with --once)",
+            click.get_current_context(),
+        )
     from reconciler.cli.operations import Asked, beside
     from reconciler.cli.watched import Files
     from reconciler.core.damping import Damping
@@ -147,7 +153,7 @@ def watch(
         name = load(call).desired.stack
         listeners: list[Callable[[WatchEvent], None]] = [_told(call), heard]
         others = stack.enter_context(
-            beside(call, Asked(**asked), stack=name, listeners=listeners, scrub=files.scrub)
+            beside(call, Asked(once=once, **asked), stack=name, listeners=listeners, scrub=files.scrub)
         )
         remarks.moved = others.alive
         options = WatchOptions(interval=interval, events=events, damping=damping)
@@ -177,7 +183,11 @@ def _told(call: Invocation) -> Callable[[WatchEvent], None]:
 
     terminal = call.terminal
     return WatchLines(
-        terminal.line, terminal.style, all_looks=call.settings.verbose, quiet=call.settings.quiet
+        terminal.line,
+        terminal.style,
+        width=terminal.width if terminal.out.isatty() else None,
+        all_looks=call.settings.verbose,
+        quiet=call.settings.quiet,
     )
 
 

@@ -81,6 +81,7 @@ def grouped(found: Iterable[Drift]) -> list[list[Drift]]:
             drift.detail,
             tuple((c.path, c.before, c.after) for c in drift.changes),
             drift.why_not,
+            drift.waits_for,
         )
         groups.setdefault(key, []).append(drift)
     return list(groups.values())
@@ -124,6 +125,8 @@ def what_then(drift: Drift) -> str:
     verb = _VERBS[drift.action]
     cost = f", {drift.cost}" if drift.cost else ""
     match drift.policy:
+        case DriftPolicy.CORRECT if drift.waits_for is not None:
+            return f"to be {verb}; it waits for {harmless(drift.waits_for)}, which it needs and which is not put back"
         case DriftPolicy.CORRECT:
             return f"to be {verb}{cost}"
         case DriftPolicy.REPORT:

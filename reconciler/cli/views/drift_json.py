@@ -60,7 +60,13 @@ def _drift(drift: Drift) -> dict[str, Any]:
         "policy": str(drift.policy),
         "correction": None if drift.action is None else str(drift.action),
         "why_not": drift.why_not,
+        "waits_for": drift.waits_for,
     }
+
+
+def listening_dict(address: str, at: float) -> dict[str, Any]:
+    """Where a watch serves its metrics and its health."""
+    return {"type": "watch_listening", "at": at, "address": address, "url": f"http://{address}"}
 
 
 def watch_dict(event: WatchEvent) -> dict[str, Any]:
