@@ -30,6 +30,8 @@ from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
 from reconciler.model.state import SandboxRecord, Status
 
+_ASLEEP = (Phase.PAUSED, Phase.TERMINATING, Phase.UNKNOWN)
+
 
 @dataclass(slots=True)
 class _Canonical:
@@ -80,7 +82,7 @@ class _Case:
         record, current = self.record, self.current
         if record is None or current is None or not self.is_recorded:
             return False
-        asleep = current.phase.is_dead or current.phase in (Phase.PAUSED, Phase.UNKNOWN)
+        asleep = current.phase.is_dead or current.phase in _ASLEEP
         return record.status is Status.READY and not asleep
 
 
@@ -223,7 +225,7 @@ class Judge:
                 record.sandbox_id,
             )
             made_so = bool(digest) and seen.owner is not None and seen.owner.spec_hash == digest
-            asleep = seen.phase.is_dead or seen.phase in (Phase.PAUSED, Phase.UNKNOWN)
+            asleep = seen.phase.is_dead or seen.phase in _ASLEEP
             better = unproven and not recorded and made_so and not asleep and seen.backend == backend
             generation = seen.owner.generation if seen.owner else 0
             return (better, recorded, seen.backend == backend, generation, seen.info.sandbox_id)
@@ -324,12 +326,12 @@ class Judge:
             sandbox_id=identity,
             generation=generation,
             desired=wanted,
-            current=current,
+            current=None if rule.action is Action.CREATE else current,  # of what goes nothing is expected
             recorded_spec_hash="" if record is None else record.spec_hash,
             spec=spec,
             kept=None if case.kept is case.flat else case.kept,
             ignored=differing(case.kept, case.flat) if stays and case.kept is not case.flat else (),
-            changes=changes if current is not None else (),
+            changes=changes if current is not None and rule.action is not Action.CREATE else (),
             unchanged=len(spec) - sum(change.path in spec for change in changes),
             detail=self._detail(rule, case),
             because=rule.why,

@@ -23,6 +23,7 @@ from reconciler.model.state import SandboxRecord, State
 
 _PROBE_TIMEOUT = 2.0  # seconds one sandbox may take to answer a look
 _PROBES_AT_ONCE = 32
+_SILENT = (Phase.PAUSED, Phase.TERMINATING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ def _row(
 
 def probe_all(context: Context, live: Mapping[Address, ObservedSandbox]) -> Mapping[Address, ProbeAnswer]:
     """One probe each, side by side, of everything that may answer."""
-    asked = {a: seen for a, seen in live.items() if not seen.phase.is_dead and seen.phase is not Phase.PAUSED}
+    asked = {a: seen for a, seen in live.items() if not seen.phase.is_dead and seen.phase not in _SILENT}
     answers: SimpleQueue[tuple[Address, ProbeAnswer]] = SimpleQueue()
     workers = Workers("status", _PROBES_AT_ONCE)
     for address, seen in asked.items():

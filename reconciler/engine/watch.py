@@ -34,6 +34,7 @@ from reconciler.model.watching import (
     IncidentKind,
     Looked,
     Reloaded,
+    Trigger,
     WatchEvent,
     WatchStarted,
     WatchStopped,
@@ -132,8 +133,8 @@ class Watch:
             try:
                 while not self._stop.requested:
                     trigger = self._wait(context)
-                    if trigger in ("reload", "changed"):
-                        context = self._reload(session, context, asked=trigger == "reload")
+                    if trigger in (Trigger.RELOAD, Trigger.CHANGED):
+                        context = self._reload(session, context, asked=trigger is Trigger.RELOAD)
                     if trigger and not self._stop.requested:
                         self._round(context, trigger)
             finally:
@@ -146,9 +147,9 @@ class Watch:
         with self._source.open() as context:
             self._begin(context, listens=False)
             try:
-                self._look_and_act(context, "once")
+                self._look_and_act(context, Trigger.ONCE)
                 while not self._stop.requested and self._is_unfinished(context):
-                    self._look_and_act(context, "once")
+                    self._look_and_act(context, Trigger.ONCE)
             finally:
                 self._tell(WatchStopped(at=context.clock.now(), why="one look was asked for"))
 
@@ -180,8 +181,8 @@ class Watch:
         )
         self._next_look = context.clock.monotonic()
 
-    def _wait(self, context: Context) -> str:
-        """Sleep until there is a reason to look, at most for a moment; the reason, "" for none."""
+    def _wait(self, context: Context) -> Trigger | None:
+        """Sleep until there is a reason to look, at most for a moment; the reason, None for none."""
         self._alive()
         clock = context.clock
         now = clock.monotonic()
@@ -191,28 +192,28 @@ class Watch:
             wakes.append(due)
         wishes = self._wishes.wait(max(0.0, min(wakes) - now))
         if "stop" in wishes:
-            return ""
+            return None
         if "reload" in wishes:
-            return "reload"
+            return Trigger.RELOAD
         if self._source.changed():
-            return "changed"
+            return Trigger.CHANGED
         now = clock.monotonic()
         if (
             now >= self._next_look
         ):  # before events: where something happens all the time, it is looked all the same
-            return "interval"
+            return Trigger.INTERVAL
         if due is not None and now >= due:
-            return "pause"
-        return self._gathered(context) if "event" in wishes else ""
+            return Trigger.PAUSE
+        return self._gathered(context) if "event" in wishes else None
 
-    def _gathered(self, context: Context) -> str:
+    def _gathered(self, context: Context) -> Trigger:
         """What comes together is looked at together, and what comes all the time not all the time."""
         soonest = self._last_look + _SOONEST - context.clock.monotonic()
         wishes = self._wishes.wait(max(0.0, soonest)) if soonest > _GATHER else set()
         wishes |= self._wishes.wait(_GATHER)
         for wish in wishes & {"stop", "reload"}:
             self._wishes.put(wish)
-        return "event"
+        return Trigger.EVENT
 
     # -- the configuration
 
@@ -289,7 +290,7 @@ class Watch:
 
     # -- a round
 
-    def _round(self, context: Context, trigger: str) -> None:
+    def _round(self, context: Context, trigger: Trigger) -> None:
         """Look and act; what keeps it from that is told, and does not end the loop."""
         try:
             self._look_and_act(context, trigger)
@@ -301,7 +302,7 @@ class Watch:
             self._cannot(context, error)
         self._listen(context)  # to backends that could not be listened to before
 
-    def _look_and_act(self, context: Context, trigger: str) -> None:
+    def _look_and_act(self, context: Context, trigger: Trigger) -> None:
         """Look; where something is to be done or told, look again under the lock, and do it."""
         started = context.clock.monotonic()
         self._schedule(started, trigger)
@@ -315,18 +316,18 @@ class Watch:
             self._unsaved = self._unsaved or not isinstance(error, LockHeld)
             raise
 
-    def _schedule(self, started: float, trigger: str) -> None:
+    def _schedule(self, started: float, trigger: Trigger) -> None:
         """When the clock has it look again. Events put that off for nobody: they ask no one whether he answers."""
         self._last_look = started
-        if trigger == "event":
+        if trigger is Trigger.EVENT:
             return
         spread = 1.0 + self._options.jitter * (2.0 * self._chance() - 1.0)
         self._next_look = started + self._options.interval * spread
 
-    def _look(self, context: Context, trigger: str) -> DriftView:
+    def _look(self, context: Context, trigger: Trigger) -> DriftView:
         self._vigil.recorded(_recorded(context))
         seen = look_for_drift(context, silent=self._vigil.silent)
-        if trigger == "event":
+        if trigger is Trigger.EVENT:
             return seen  # about what happened; whether the others answer is asked by the clock
         before = self._vigil.silent
         seen = probed(context, seen, self._vigil)
@@ -335,7 +336,7 @@ class Watch:
         again = look_for_drift(context, silent=self._vigil.silent)
         return _with_answers(again, seen)
 
-    def _under_lock(self, context: Context, first: DriftView, trigger: str, started: float) -> None:
+    def _under_lock(self, context: Context, first: DriftView, trigger: Trigger, started: float) -> None:
         """What was seen while nobody else was at work is certain. Raises LockHeld when somebody is."""
         with locked(context, "watch", 0.0) as lease:
             again = look_for_drift(context, silent=self._vigil.silent, origins=first.origins)
@@ -366,7 +367,7 @@ class Watch:
         if correction.results:
             self._next_look = context.clock.monotonic()  # whether it worked is seen, not believed
 
-    def _judge(self, context: Context, seen: DriftView, trigger: str, started: float) -> Verdict:
+    def _judge(self, context: Context, seen: DriftView, trigger: Trigger, started: float) -> Verdict:
         now, at = context.clock.monotonic(), context.clock.now()
         verdict = self._vigil.looked(seen.sight(), now, at)
         if not verdict.due and (seen.refusals() or not self._vigil.hopes(verdict.waiting)):

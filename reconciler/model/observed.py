@@ -52,7 +52,8 @@ class SandboxInfo:
 
 
 class Phase(StrEnum):
-    """STARTING means up, not known to answer yet: a listing does not probe."""
+    """STARTING means up, not known to answer yet: a listing does not probe. TERMINATING means that somebody removes it: it may
+    run a while, and nothing keeps it."""
 
     PENDING = "pending"
     STARTING = "starting"
@@ -61,6 +62,7 @@ class Phase(StrEnum):
     PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
+    TERMINATING = "terminating"
     UNKNOWN = "unknown"
 
     @property

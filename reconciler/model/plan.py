@@ -49,6 +49,7 @@ class Reason(StrEnum):
     DRIFTED = "drifted"
     MOVED_BACKEND = "moved_backend"
     DEAD = "dead"
+    TERMINATING = "terminating"
     PAUSED = "paused"
     SILENT = "silent"
     TAINTED = "tainted"
@@ -83,6 +84,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.DRIFTED: "changed outside",
     Reason.MOVED_BACKEND: "declared on another backend now",
     Reason.DEAD: "it is not running any more",
+    Reason.TERMINATING: "somebody is removing it",
     Reason.PAUSED: "it is paused",
     Reason.SILENT: "it runs, and does not answer any more",
     Reason.TAINTED: "it never became ready",

@@ -30,6 +30,18 @@ class IncidentKind(StrEnum):
     REFUSED = "refused"
 
 
+class Trigger(StrEnum):
+    """Why a look is made. INTERVAL: the clock. EVENT: a backend told of something. PAUSE: one between two corrections is over.
+    RELOAD: a signal asked for it. CHANGED: the configuration is another one. ONCE: it is the only one."""
+
+    INTERVAL = "interval"
+    EVENT = "event"
+    PAUSE = "pause"
+    RELOAD = "reload"
+    CHANGED = "changed"
+    ONCE = "once"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """Something that is wrong from `at` on, until it is told that it is over. `subject` is what it is about: an address, a
@@ -62,7 +74,7 @@ class Looked:
     """One look at the whole fleet, of `seconds`. `drifted` counts what is not as applied whatever its policy says,
     `waiting` those of them that are not to be put back yet (backoff) or any more, `pending` the changes of the
     configuration that wait for an apply. `failures` are backends that could not be seen, each with why: then the counts
-    are of what could. `trigger` says what caused it ("interval", "event", "reload", "correction")."""
+    are of what could."""
 
     at: float
     seconds: float
@@ -73,7 +85,7 @@ class Looked:
     waiting: int = 0
     pending: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)
-    trigger: str = "interval"
+    trigger: Trigger = Trigger.INTERVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,14 @@ Labels come from closed lists and from the configuration, never from what went w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError
+from reconciler.model.drift import Cause
 from reconciler.model.harmless import harmless
+from reconciler.model.plan import Action
 from reconciler.model.watching import (
     Corrected,
     Incident,
@@ -18,6 +21,7 @@ from reconciler.model.watching import (
     IncidentOpened,
     Looked,
     Reloaded,
+    Trigger,
     WatchEvent,
     WatchStarted,
     WatchStopped,
@@ -29,10 +33,15 @@ if TYPE_CHECKING:
 
 _LOOKS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _CORRECTIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+_PUTS_BACK = (Action.CREATE, Action.UPDATE, Action.REPLACE, Action.REPAIR, Action.ADOPT)
+_PUT_BACK = tuple(
+    cause for cause in Cause if cause is not Cause.STRAY
+)  # nobody declared that, so nobody puts it back
 
 
 class Metrics:
-    """Raises ReconcilerError when `prometheus_client` is not installed."""
+    """What may be counted is 0 before it happens, so that an increase shows from the first time on. What a look finds is not
+    there before the first one: what nobody has seen is unknown. Raises ReconcilerError when `prometheus_client` is not installed."""
 
     def __init__(self, *, stack: str, version: str) -> None:
         try:
@@ -78,8 +87,11 @@ class Metrics:
             "time_to_correct_seconds", "From when a drift was seen until it was put back", _CORRECTIONS
         )
         self._reloads = self._counter("reloads", "Times that the configuration was read again", "outcome")
-        for outcome in ("done", "refused"):
-            self._reloads.labels(self._stack, outcome)
+        _begin(self._looks, (self._stack,), Trigger, ("true", "false"))
+        _begin(self._corrections, (self._stack,), _PUTS_BACK, ("done", "failed"), _PUT_BACK)
+        _begin(self._reloads, (self._stack,), ("done", "refused"))
+        _begin(self._look_seconds, (self._stack,))
+        _begin(self._time_to_correct, (self._stack,))
 
     def _trouble(self) -> None:
         self._open = self._gauge("incidents_open", "Incidents that are not over", "kind")
@@ -87,12 +99,9 @@ class Metrics:
         self._notifications = self._counter(
             "notifications", "Notifications that came to their end", "outcome"
         )
-        # What never happened is 0, not absent: an alert on an increase needs both ends.
-        for kind in IncidentKind:
-            self._open.labels(self._stack, kind)
-            self._opened.labels(self._stack, kind)
-        for outcome in Outcome:
-            self._notifications.labels(self._stack, outcome)
+        _begin(self._open, (self._stack,), IncidentKind)
+        _begin(self._opened, (self._stack,), IncidentKind)
+        _begin(self._notifications, (self._stack,), Outcome)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         from prometheus_client import Gauge
@@ -173,3 +182,9 @@ class Metrics:
     def _count_open(self, incident: Incident) -> None:
         count = sum(kind == incident.kind for kind in self._incidents.values())
         self._open.labels(self._stack, incident.kind).set(count)
+
+
+def _begin(metric: Counter | Gauge | Histogram, *labels: Iterable[str]) -> None:
+    """At 0, for each combination of these values."""
+    for values in product(*labels):
+        metric.labels(*values)

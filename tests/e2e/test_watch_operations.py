@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.test_watch import id_of
 from tests.operations.receiver import receiver
@@ -76,6 +77,25 @@ def test_one_killed_sandbox_shows_everywhere_and_no_secret_does(here: Folder) ->
     said = metrics + audit + watch.errors + watch.story() + json.dumps([one.body for one in taken])
     assert CANARY not in said
     assert "s3cret" not in said
+
+
+def test_every_counter_of_a_watch_that_has_just_begun_is_there(here: Folder) -> None:
+    """So that the first correction, incident or reload is an increase that an alert sees."""
+    port = free_port()
+    with watching(here, "--listen", str(port), interval="60s"):
+        families = list(text_string_to_metric_families(got(port, "/metrics")))
+    counted = {
+        family.name: sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+        for family in families
+        if family.type == "counter" and family.samples
+    }
+    assert counted.pop("reconciler_looks") >= 1
+    assert counted == {
+        "reconciler_corrections": 0,
+        "reconciler_incidents": 0,
+        "reconciler_reloads": 0,
+        "reconciler_notifications": 0,
+    }
 
 
 def test_readiness_follows_the_configuration(here: Folder) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
+from itertools import product
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,13 +20,17 @@ from reconciler.model.watching import (
     IncidentOpened,
     Looked,
     Reloaded,
+    Trigger,
     WatchEvent,
     WatchStarted,
 )
 from reconciler.operations.metrics import Metrics
+from reconciler.operations.notify import Outcome
 from tests.support.required import required
 
 INCIDENT = Incident(kind=IncidentKind.DRIFT, subject="web", summary="x", at=1000.0, cause=Cause.KILLED)
+SEEN = ("desired", "observed", "ready", "drifted", "waiting", "pending", "last_look_timestamp_seconds")
+NEVER_CORRECTED = {Action.DESTROY, Action.FORGET, Cause.STRAY}  # only an apply does that
 
 
 def looked(**fields: object) -> Looked:
@@ -107,11 +113,46 @@ def test_reloads_and_notifications_count_by_outcome() -> None:
     assert 'reconciler_notifications_total{outcome="delivered",stack="research"} 1.0' in text
 
 
-def test_what_never_happened_is_zero_and_not_absent() -> None:
-    found = after()
-    assert value(found, "incidents_open", kind="gave_up") == 0
-    assert value(found, "reloads_total", outcome="refused") == 0
-    assert value(found, "notifications_total", outcome="expired") == 0
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("looks_total", {"trigger": Trigger, "complete": ("true", "false")}),
+        (
+            "corrections_total",
+            {"action": tuple(Action), "outcome": ("done", "failed"), "cause": tuple(Cause)},
+        ),
+        ("incidents_open", {"kind": IncidentKind}),
+        ("incidents_total", {"kind": IncidentKind}),
+        ("reloads_total", {"outcome": ("done", "refused")}),
+        ("notifications_total", {"outcome": Outcome}),
+    ],
+)
+def test_what_never_happened_is_zero_and_not_absent(name: str, labels: dict[str, Iterable[str]]) -> None:
+    """Each combination that can come, and no other."""
+    combined = {frozenset(zip(labels, values, strict=True)) for values in product(*labels.values())}
+    if name == "corrections_total":
+        combined = {one for one in combined if not NEVER_CORRECTED & {value for _, value in one}}
+    found = {
+        with_labels: count for (each, with_labels), count in after().items() if each == f"reconciler_{name}"
+    }
+    assert found == dict.fromkeys(combined, 0)
+
+
+def test_every_counter_and_histogram_is_there_before_anything_happens() -> None:
+    families = list(
+        text_string_to_metric_families(Metrics(stack="research", version="1").render()[0].decode())
+    )
+    counting = [family for family in families if family.type in ("counter", "histogram")]
+    assert len(counting) == 7
+    for family in counting:
+        assert family.samples, family.name
+        assert {sample.value for sample in family.samples} == {0}, family.name
+
+
+def test_what_nobody_has_looked_at_yet_is_absent_and_not_zero() -> None:
+    found = {name for name, _ in after()}
+    assert found.isdisjoint({f"reconciler_{name}" for name in SEEN})
+    assert {f"reconciler_{name}" for name in SEEN} <= {name for name, _ in after(looked())}
 
 
 def test_the_version_is_told() -> None:

@@ -20,7 +20,7 @@ from reconciler.model.outcome import StepStatus
 from reconciler.model.plan import Action, Reason
 from reconciler.model.saved import Inputs, SavedPlan
 from reconciler.model.state import Status
-from reconciler.model.watching import IncidentKind
+from reconciler.model.watching import IncidentKind, Trigger
 from tests.support.build import desired, options, record, seen, state, wanted
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -100,6 +100,7 @@ ENUMS: list[tuple[str, tuple[str, ...], type[StrEnum]]] = [
     ("event", ("$defs", "reason"), Reason),
     ("event", ("$defs", "diagnostic", "properties", "severity"), Severity),
     ("event", ("$defs", "apply_progress", "properties", "activity"), Activity),
+    ("event", ("$defs", "look", "properties", "trigger"), Trigger),
     ("audit", ("$defs", "action"), Action),
     ("audit", ("$defs", "cause"), Cause),
     ("audit", ("$defs", "incident", "properties", "kind"), IncidentKind),

@@ -307,11 +307,7 @@ class KubernetesBackend(SandboxBackend):
 
 
 def _may_run(seen: ObservedSandbox) -> bool:
-    from reconciler.backends.kubernetes.explain import REMOVING
-
-    if seen.phase is Phase.UNKNOWN:
-        return seen.detail != REMOVING
-    return runs(seen)
+    return seen.phase is Phase.UNKNOWN or runs(seen)
 
 
 def _values(spec: SandboxSpec) -> dict[str, str]:

@@ -17,7 +17,6 @@ from reconciler.backends.kubernetes.manifests import CONTAINER, GATE, UNFINISHED
 from reconciler.model.observed import Phase
 
 NEVER_STARTED = "made, but never started"
-REMOVING = "the cluster is removing it"
 CRASHES = 3  # ends after which a pod that is started again and again is given up
 _LONGEST = 300  # characters of what a cluster says
 
@@ -66,9 +65,9 @@ class Explained:
 
 def explain(pod: Json, events: Sequence[Json] = ()) -> Explained:
     """Of a pod as the cluster shows it. `events` are the warnings about it, oldest first, as far as they were asked for."""
-    status = pod.get("status") or {}
-    if pod["metadata"].get("deletionTimestamp"):
-        return Explained(phase=Phase.UNKNOWN, detail=REMOVING, hopeless=True)
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    if metadata.get("deletionTimestamp"):
+        return Explained(phase=Phase.TERMINATING, detail=ending(metadata), hopeless=True)
     match status.get("phase"):
         case "Succeeded":
             return Explained(phase=Phase.STOPPED, detail=_end(status) or "exit code 0", hopeless=True)
@@ -94,6 +93,14 @@ def _living(pod: Json, status: Json, events: Sequence[Json]) -> Explained:
         return Explained(phase=Phase.STARTING)
     warning = _warning(events, ("Unhealthy",))
     return Explained(phase=Phase.STARTING, detail=f"the kubelet's probe: {warning}" if warning else "")
+
+
+def ending(metadata: Json) -> str:
+    """Of an object that somebody removes: what it waits for."""
+    holders = metadata.get("finalizers")
+    if holders:
+        return f"it is ending; {', '.join(holders)} must let go of it first"
+    return f"it is ending, and has until {str(metadata['deletionTimestamp'])[11:19]} UTC"
 
 
 def _waiting(status: Json, events: Sequence[Json]) -> Explained | None:
@@ -171,7 +178,7 @@ def explain_sandbox(sandbox: Json, pod: Json | None, events: Sequence[Json] = ()
     """Of a `Sandbox` of agent-sandbox and its pod. Its `Ready` counts only when it is about the present specification."""
     metadata, spec = sandbox["metadata"], sandbox.get("spec") or {}
     if metadata.get("deletionTimestamp"):
-        return Explained(phase=Phase.UNKNOWN, detail=REMOVING, hopeless=True)
+        return Explained(phase=Phase.TERMINATING, detail=ending(metadata), hopeless=True)
     suspended = spec.get("operatingMode") == "Suspended"
     if suspended and UNFINISHED in (metadata.get("annotations") or {}):
         return Explained(phase=Phase.FAILED, detail=NEVER_STARTED)

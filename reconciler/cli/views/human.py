@@ -19,7 +19,7 @@ from reconciler.model.address import Address
 from reconciler.model.plan import Action, Plan, Reason
 
 # What happened to the object itself, as opposed to one of its fields.
-HAPPENED_OUTSIDE = (Reason.MISSING, Reason.DEAD, Reason.PAUSED)
+HAPPENED_OUTSIDE = (Reason.MISSING, Reason.DEAD, Reason.TERMINATING, Reason.PAUSED)
 
 
 def plan_text(plan: Plan, *, width: int, style: Style) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.backends.kubernetes.explain import NEVER_STARTED, REMOVING, explain, explain_sandbox
+from reconciler.backends.kubernetes.explain import NEVER_STARTED, explain, explain_sandbox
 from reconciler.backends.kubernetes.manifests import GATE, UNFINISHED
 from reconciler.model.observed import Phase
 from tests.backends.kubernetes.pods import a_pod, a_sandbox, ended, running, said, waiting, warning
@@ -130,9 +130,11 @@ def test_a_probe_that_fails_is_told() -> None:
 
 def test_what_is_being_removed_is_neither_alive_nor_gone() -> None:
     pod = a_pod("Running", running(), conditions=[READY])
-    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert explain(pod).phase is Phase.UNKNOWN
-    assert explain(pod).detail == REMOVING
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T12:34:56Z"
+    assert explain(pod).phase is Phase.TERMINATING
+    assert explain(pod).detail == "it is ending, and has until 12:34:56 UTC"
+    pod["metadata"]["finalizers"] = ["example.test/backup"]
+    assert explain(pod).detail == "it is ending; example.test/backup must let go of it first"
 
 
 def test_what_an_earlier_run_left_half_made_never_started() -> None:
