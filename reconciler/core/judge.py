@@ -26,6 +26,7 @@ from reconciler.model.address import covers
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec, fingerprint
 from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.evidence import evidenced
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
 from reconciler.model.state import SandboxRecord, Status
@@ -488,12 +489,12 @@ class Judge:
             self.diagnostics.append(unread_note(case.wanted.address, case.current.info.sandbox_id, unread))
 
     def _warn_unknown(self, wanted: DesiredSandbox, current: ObservedSandbox) -> None:
-        why = f" ({current.detail})" if current.detail else ""
+        untold = evidenced("the backend cannot tell how it is", current.detail)
         self.diagnostics.append(
             Diagnostic(
                 severity=Severity.WARNING,
                 code="phase-unknown",
-                summary=f"{wanted.address}: the backend cannot tell how it is{why}; it is left alone",
+                summary=f"{wanted.address}: {untold}; it is left alone",
                 fix="look at it with `reconciler status`, then plan again",
                 position=wanted.position,
             )

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Output, Scalar
 from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.evidence import evidenced
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.position import Position
 
@@ -275,7 +276,7 @@ class Plan:
         lines += [f"refused: {refusal.summary}" for refusal in self.refusals]
         lines += [f"moved {move.source} -> {move.target}" for move in self.moves]
         for step in self.steps:
-            why = f"{step.reason}" + (f" ({step.detail})" if step.detail else "")
+            why = evidenced(str(step.reason), step.detail)
             lines.append(f"{step.symbol} {step.address} [{step.backend}] {why} -> {step.sandbox_id}")
             lines += [f"    {_change_text(change)}" for change in step.changes]
             if step.rungs:

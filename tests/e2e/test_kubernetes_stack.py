@@ -121,7 +121,7 @@ def test_a_pod_that_somebody_is_removing_is_drift_and_is_made_again_once_it_is_g
     kube_fake.api.delete(Call(resource=PODS, namespace="agents", name=name), {"gracePeriodSeconds": 3600})
 
     told = " ".join(here("drift", "--fail-on-drift", code=2).stdout.split())
-    assert "somebody removed it (it was evicted, as `kubectl drain` does (Eviction API: evicting)" in told
+    assert "somebody removed it (it was evicted, as `kubectl drain` does: Eviction API: evicting;" in told
     assert "it is ending, and has until" in told
     planned = " ".join(here("plan", "--detailed-exitcode", code=2).stdout.split())
     assert "somebody is removing it" in planned

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.backends.kubernetes.explain import condition, ending, explain, termination
+from reconciler.backends.kubernetes.explain import condition, disruption, ending, explain, termination
 from reconciler.backends.kubernetes.look import moment
 from reconciler.model.drift import Cause, Provenance
 
@@ -25,13 +25,6 @@ _CLUSTER_ENDED = {
     "Shutdown": Cause.HOST_RESTARTED,
     "Terminated": Cause.HOST_RESTARTED,
     "NodeShutdown": Cause.HOST_RESTARTED,
-}
-_DISRUPTED = {
-    "DeletionByPodGC": "its node is gone",
-    "DeletionByTaintManager": "its node was lost or is being emptied",
-    "EvictionByEvictionAPI": "it was evicted, as `kubectl drain` does",
-    "PreemptionByScheduler": "it had to make room for another pod",
-    "TerminationByKubelet": "its node ends it",
 }
 _REMOVALS = {
     "Killing": "its container was stopped",
@@ -79,14 +72,10 @@ def of_removal(main: Json, pod: Json | None) -> Provenance | None:
     by = moment(metadata.get("deletionTimestamp"))
     if by is None:
         return None
-    disrupted = condition((pod or {}).get("status") or {}, "DisruptionTarget")
-    why = ""
-    if disrupted.get("status") == "True":
-        reason = str(disrupted.get("reason"))
-        message = " ".join(str(disrupted.get("message") or "").split())[:200]
-        why = f"{_DISRUPTED.get(reason, reason)}{f' ({message})' if message else ''}; "
+    why = disruption((pod or {}).get("status") or {})
+    detail = "; ".join(filter(None, (why, ending(metadata))))
     asked = by - float(metadata.get("deletionGracePeriodSeconds") or 0)
-    return Provenance(cause=Cause.REMOVED, detail=why + ending(metadata), at=asked)
+    return Provenance(cause=Cause.REMOVED, detail=detail, at=asked)
 
 
 def edited(metadata: Json) -> Provenance | None:
