@@ -60,6 +60,7 @@ def an_object(made: object) -> ObservedSandbox:
     an_info(made.info)
     _need(isinstance(made.phase, Phase), "phase", "a Phase", made.phase)
     a_text(made.detail, "detail")
+    a_text(made.reach, "reach")
     if made.owner is not None:
         _check_owner(made.owner)
     if made.attributes is not None:

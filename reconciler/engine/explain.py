@@ -126,6 +126,8 @@ def _observed(seen: ObservedSandbox | None, *, relabels: bool) -> Iterator[str]:
         yield "nothing is there"
         return
     yield evidenced(f"{seen.phase} at {seen.info.sandbox_url or 'no URL'}", seen.detail)
+    if seen.reach:
+        yield f"reached by `{seen.reach}`"
     if seen.owner is not None:
         what = "spec" if relabels else "the fields that are fixed at creation"
         yield f"labelled generation {seen.owner.generation}, {what} {seen.owner.spec_hash[:12]}"

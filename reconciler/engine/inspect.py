@@ -146,7 +146,10 @@ def _row(
         url=seen.info.sandbox_url,
         age=max(0.0, context.clock.now() - created) if created else None,
         drift=tuple(change for change in step.changes if change.outside) if step else (),
-        detail=seen.detail or (answer.detail if answer else "") or (step.reason.text if step else ""),
+        detail=seen.detail
+        or (answer.detail if answer else "")
+        or (step.reason.text if step else "")
+        or seen.reach,
         sandbox_id=seen.info.sandbox_id,
         expires=view.plan.expiring.get(address),
     )

@@ -88,7 +88,7 @@ class ObservedSandbox:
 
     `owner` None means it carries no labels of ours, or the backend cannot carry any. `attributes` are the live
     values of the fields the backend can read back, by canonical path; None when it can read none. `detail` says
-    for people what the phase does not ("exit code 137").
+    for people what the phase does not ("exit code 137"); `reach` a command that reaches it, where it has no URL of its own.
     """
 
     info: SandboxInfo
@@ -97,6 +97,7 @@ class ObservedSandbox:
     owner: Owner | None = None
     attributes: FlatSpec | None = None
     detail: str = ""
+    reach: str = ""
     astray: tuple[Astray, ...] = ()
 
 

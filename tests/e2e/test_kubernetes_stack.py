@@ -160,3 +160,17 @@ def test_the_example_is_applied(kube_fake: Cluster, here: Folder) -> None:
     here("plan", "--detailed-exitcode")
     here("destroy", "--auto-approve")
     assert kube_fake.pods("sandboxes") == []
+
+
+def test_where_nothing_leads_to_a_sandbox_the_command_that_does_is_told(
+    kube_fake: Cluster, here: Folder
+) -> None:
+    written = config(kube_fake, here, "pod", "sandboxes: {one: {image: aio:1}}\n")
+    here.write(written.replace('"type": "kubernetes"', '"type": "kubernetes", "access": "port-forward"'))
+    here("apply", "--auto-approve")
+    [name] = uids(kube_fake)
+    told = f"--namespace agents port-forward pod/{name} 8080"
+    [row] = json.loads(here("status", "--json").stdout)["sandboxes"]
+    assert (row["url"], row["ready"]) == ("", True)
+    assert row["detail"].endswith(told)
+    assert told in " ".join(here("why", "one").stdout.split())

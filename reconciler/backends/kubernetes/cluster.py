@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from reconciler.backends.kubernetes.client import Client, Refused, Stream
 from reconciler.backends.kubernetes.failures import Exists, failure
 from reconciler.backends.kubernetes.manifests import API_VERSION, Json
 from reconciler.backends.kubernetes.provenance import MANAGER
+from reconciler.backends.kubernetes.websocket import FORWARDED
 from reconciler.errors import BackendError, Conflict, NotFound, Transient
 
 PAGE = 500  # objects of one answer
@@ -135,6 +136,13 @@ class Cluster:
         query += [("command", word) for word in command]
         with self._translated("pods", pod):
             return self._api.command(f"{self._path('Pod', pod)}/exec", query, timeout)
+
+    def forwarded(self, pod: str, port: int, sent: bytes, timeout: float) -> Generator[tuple[int, bytes]]:
+        """What comes back from a port of a pod: (`websocket.FORWARDED`, data) and (`FORWARD_FAILED`, words), each stream begun by the two
+        bytes of the port. Raises TimeoutError after `timeout` seconds."""
+        with self._translated("pods", pod):
+            path = f"{self._path('Pod', pod)}/portforward"
+            yield from self._api.messages(path, [("ports", str(port))], timeout, {FORWARDED: sent})
 
     def warnings(self, pod: str) -> list[Json]:
         """What the cluster noted of a pod, the warnings; none where events may not be read."""
