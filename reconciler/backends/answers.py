@@ -134,6 +134,7 @@ def a_usage(made: object) -> Usage:
     for name in ("cpu_seconds", "memory", "at"):
         value = getattr(made, name)
         _need(_is_number(value), name, "a number", value)
+    _need(made.cores is None or _is_number(made.cores), "cores", "a number", made.cores)
     return made
 
 

@@ -104,11 +104,12 @@ class ObservedSandbox:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What a sandbox takes right now. `cpu_seconds` is all the time it has computed so far, read at `at` (seconds of
-    any steady clock): two of them make a rate. `memory` in bytes."""
+    any steady clock): two of them make a rate. `memory` in bytes. `cores` is the rate where the backend knows it by itself."""
 
     cpu_seconds: float
     memory: int
     at: float
+    cores: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,11 @@ from reconciler.errors import Conflict, NotFound, Permanent, Unsupported
 from reconciler.model.capabilities import Support
 from reconciler.model.desired import Mount, Readiness, SandboxSpec
 from reconciler.model.drift import Provenance
-from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 
 if TYPE_CHECKING:
     from reconciler.backends.kubernetes.events import ClusterEvents
+    from reconciler.backends.kubernetes.metrics import Metrics
     from reconciler.backends.kubernetes.mirror import Mirror
 
 _LOOKS_AT_ONCE = 8
@@ -116,6 +117,7 @@ class KubernetesBackend(SandboxBackend):
         self._deeds = OwnDeeds()
         self._listening: list[ClusterEvents] = []
         self._mirror: Mirror | None = None
+        self._metrics: Metrics | None = None
 
     def _server(self) -> str:
         return self._cluster.server
@@ -290,6 +292,13 @@ class KubernetesBackend(SandboxBackend):
             raise NotFound(f"there is no sandbox {info.sandbox_id}")
         self._refuse_strangers(found, info)
         return found
+
+    def usage(self, info: SandboxInfo) -> Usage | None:
+        """By one listing for all; None on a cluster without a metrics API."""
+        from reconciler.backends.kubernetes.metrics import Metrics
+
+        self._metrics = self._metrics or Metrics(self._cluster)
+        return self._metrics.of(info)
 
     def listen(self, tell: Callable[[str], None]) -> Subscription:
         from reconciler.backends.kubernetes.events import ClusterEvents

@@ -20,9 +20,10 @@ from reconciler.backends.kubernetes.failures import Exists, failure
 from reconciler.backends.kubernetes.manifests import API_VERSION, Json
 from reconciler.backends.kubernetes.provenance import MANAGER
 from reconciler.backends.kubernetes.websocket import FORWARDED
-from reconciler.errors import BackendError, Conflict, NotFound, Transient
+from reconciler.errors import BackendError, Conflict, NotFound, Transient, Unsupported
 
 PAGE = 500  # objects of one answer
+_BRIEFLY = 2.0  # seconds for what one can do without
 _WATCHED = 300  # seconds after which the server ends a watch, to be taken up again
 _PATHS: Mapping[str, tuple[str, str]] = {
     "Event": ("/api/v1", "events"),
@@ -143,6 +144,23 @@ class Cluster:
         with self._translated("pods", pod):
             path = f"{self._path('Pod', pod)}/portforward"
             yield from self._api.messages(path, [("ports", str(port))], timeout, {FORWARDED: sent})
+
+    def pod_metrics(self, selector: str) -> list[Json]:
+        """What pods take, of the metrics API, in one answer. Raises Unsupported where there is none, or it is down: nobody waits
+        for that."""
+        asking = Client(self._api.access, min(self._how[2], _BRIEFLY))
+        path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{quote(self.namespace, safe='')}/pods"
+        try:
+            page = asking.request("GET", path, {"labelSelector": selector}, None, "application/json")
+        except Refused as error:
+            if error.refusal.status in (404, 503):
+                raise Unsupported(
+                    "no metrics API", hint="metrics-server has to run on the cluster"
+                ) from error
+            raise failure(error.refusal, what="pods.metrics.k8s.io", name="", server=self.server) from error
+        finally:
+            asking.close()
+        return page.get("items") or []
 
     def warnings(self, pod: str) -> list[Json]:
         """What the cluster noted of a pod, the warnings; none where events may not be read."""

@@ -195,6 +195,53 @@ def test_wrong_options_are_told(options: dict[str, Any], words: str) -> None:
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
+# -- what it takes
+
+
+@FORMS
+def test_what_all_take_is_asked_for_once(kube_fake: Cluster, make: Make, api: str) -> None:
+    kube_fake.metrics.installed = True
+    backend = make(api=api)
+    infos = [backend.create(None, name, spec=SPEC) for name in ("a", "b")]
+    for info in infos:
+        assert waited(backend, info) == (True, "")
+    kube_fake.metrics.taken["reconciler-b"] = {"cpu": "250m", "memory": "64Mi"}
+    before = len(kube_fake.log)
+    one, other = (backend.usage(info) for info in infos)
+    assert one is not None
+    assert (one.cores, one.memory) == (0.0015, 20 * 2**20)
+    assert other is not None
+    assert (other.cores, other.memory) == (0.25, 64 * 2**20)
+    assert len(kube_fake.log) == before + 1
+    assert ("metrics", True, "CPU and memory can be told") in backend.check()
+
+
+def test_a_cluster_that_measures_nothing_leaves_blanks_and_doctor_says_so(
+    kube_fake: Cluster, make: Make
+) -> None:
+    backend = make()
+    info = backend.create(None, "a", spec=SPEC)
+    assert backend.usage(info) is None
+    told = {what: words for what, well, words in backend.check() if well}
+    assert told["metrics"] == "no metrics API: `status` shows neither CPU nor memory"
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [{}, {"cpu": "much"}, {"cpu": "1"}, {"memory": "1Mi"}],
+    ids=["nothing", "words", "no memory", "no cpu"],
+)
+def test_what_a_cluster_measures_and_makes_no_sense_is_a_blank(
+    kube_fake: Cluster, make: Make, taken: dict[str, str]
+) -> None:
+    kube_fake.metrics.installed = True
+    backend = make()
+    info = backend.create(None, "a", spec=SPEC)
+    assert waited(backend, info) == (True, "")
+    kube_fake.metrics.taken["reconciler-a"] = taken
+    assert backend.usage(info) is None
+
+
 # -- how it is reached
 
 
