@@ -174,3 +174,15 @@ def test_where_nothing_leads_to_a_sandbox_the_command_that_does_is_told(
     assert (row["url"], row["ready"]) == ("", True)
     assert row["detail"].endswith(told)
     assert told in " ".join(here("why", "one").stdout.split())
+
+
+def test_two_backends_share_a_namespace_that_one_of_them_is_to_make(kube_fake: Cluster, here: Folder) -> None:
+    path = str(kube_fake.kubeconfig(here.path / "kubeconfig"))
+    shared = {"type": "kubernetes", "kubeconfig": path, "namespace": "agents", "stop_timeout": "1s"}
+    makes = {**shared, "api": "agent-sandbox", "create_namespace": True}
+    backends = json.dumps({"one": shared, "other": makes})
+    sandboxes = (
+        "{first: {image: aio:1, backend: one}, second: {image: aio:1, backend: other, depends_on: [first]}}"
+    )
+    here.write(f"version: 1\nstack: research\nbackends: {backends}\nsandboxes: {sandboxes}\n")
+    assert "2 created" in here("apply", "--auto-approve").stdout  # the one that does not say it goes first
