@@ -88,7 +88,7 @@ class _Case:
 
 
 class Judge:
-    """`asked` are the addresses of `--replace`, `now` seconds since the epoch, `silent` what was probed in vain, `left` what stays as it is. Collects on the way: connection details
+    """`asked` are the addresses of `--replace`, `now` seconds since the epoch, `silent` what was probed in vain, `left` what stays as it is, `serial` of the state. Collects on the way: connection details
     (None where they are not known before apply), remarks, what expires when, which addresses serve, and the fingerprints
     of those that others are replaced with, as they will be."""
 
@@ -102,6 +102,7 @@ class Judge:
         *,
         silent: frozenset[Address] = frozenset(),
         left: frozenset[Address] = frozenset(),
+        serial: int = 0,
     ) -> None:
         self._desired = desired
         self._holdings = holdings
@@ -111,6 +112,7 @@ class Judge:
         self._now = now
         self._silent = silent
         self._left = left
+        self._serial = serial
         self._canonical = _Canonical()
         self._renewed: dict[Address, bool] = {}
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
@@ -365,7 +367,8 @@ class Judge:
     def _generation(self, action: Action, case: _Case, *, again: bool) -> int:
         """A replacement gets a name of its own; what is merely missing is made again under the same one, so that a
         listing that lied meets a conflict instead of a duplicate. So is, with `again`, the recorded successor of one
-        that still lives."""
+        that still lives. Where what was destroyed lingers, one that nobody remembers is a generation on: every run that
+        destroyed something has raised the serial."""
         wanted, record, current = case.wanted, case.record, case.current
         recorded = record.generation if record else 0
         if action in (Action.UPDATE, Action.ADOPT):
@@ -376,6 +379,8 @@ class Judge:
             return recorded if record.status is not Status.DESTROYING else recorded + 1
         fresh = action is not Action.CREATE or (record is not None and record.status is Status.DESTROYING)
         first = max(recorded, live) + 1 if fresh else max(recorded, live, 1)
+        if record is None and not there and case.able.lingers:
+            first = max(first, self._serial + 1)
         return self._holdings.free_generation(wanted.address, wanted.backend, first)
 
     def _refuse_if_taken(self, wanted: DesiredSandbox, identity: str) -> None:

@@ -165,6 +165,7 @@ class _Planner:
             options.now,
             silent=options.silent,
             left=options.left,
+            serial=0 if state is None else state.serial,
         )
         self.judge.diagnostics += found.diagnostics
 

@@ -319,7 +319,8 @@ def _otherwise(step: Step, now: Step) -> str:
     if step.action is not now.action:
         why = evidenced(now.reason.text, now.detail)
         return f"{why}; {now.action} would be due by now, not {step.action}"
-    if (step.sandbox_id, step.generation) != (now.sandbox_id, now.generation):
+    same = (step.sandbox_id, step.generation) == (now.sandbox_id, now.generation)
+    if not same and now.reason is not Reason.NEW:  # whose name nobody knows yet
         return f"it would become {now.sandbox_id} by now, not {step.sandbox_id}"
     if step.create_first != now.create_first:
         order = "before" if now.create_first else "after"

@@ -150,3 +150,29 @@ def test_the_example(cli: Folder, far: Provisioner, elsewhere: Provisioner) -> N
     assert "No changes" in cli("plan", *places).stdout
     cli("destroy", "--auto-approve", *places)
     assert (len(far.services), len(elsewhere.services)) == (0, 1)
+
+
+def test_an_apply_right_after_a_destroy_does_not_meet_what_still_dies(cli: Folder, far: Provisioner) -> None:
+    cli("apply", "--auto-approve")
+    far.grace = 3600.0
+    for _ in range(2):
+        cli("destroy", "--auto-approve")
+        dying = set(far.pods)
+        cli("apply", "--auto-approve")
+        assert len(far.services) == 2
+        assert dying.isdisjoint(far.services)
+        assert all(far.pods[name].dying is None for name in far.services)
+        assert "No changes" in cli("plan").stdout
+        assert "No drift" in cli("drift").stdout
+
+
+def test_a_saved_plan_of_something_new_holds_when_the_state_has_moved_on(
+    cli: Folder, far: Provisioner
+) -> None:
+    cli("apply", "--auto-approve")
+    _edit(cli, "replicas: 2", "replicas: 4")
+    cli("plan", "-o", "plan.json")
+    cli("apply", "--auto-approve", "--target", "worker[2]")
+    cli("apply", "plan.json", code=6)  # one of the two is there by now
+    assert len(far.services) == 4
+    assert "No changes" in cli("plan").stdout
