@@ -139,6 +139,8 @@ class Judge:
         changes, rules = self._changes(case), self._rule_changes(case)
         rule = decide(self._facts(case, (*changes, *rules)))
         self._warn_kept(case)
+        if case.able.made_elsewhere and wanted.address in self._asked:
+            self._warn_elsewhere(wanted)
         if case.serves:
             self.serving.add(wanted.address)
         if rule.action not in (Action.REPAIR, Action.CREATE):
@@ -492,6 +494,17 @@ class Judge:
         unread = applied(case.kept, case.current)[1]
         if unread:
             self.diagnostics.append(unread_note(case.wanted.address, case.current.info.sandbox_id, unread))
+
+    def _warn_elsewhere(self, wanted: DesiredSandbox) -> None:
+        self.diagnostics.append(
+            Diagnostic(
+                severity=Severity.WARNING,
+                code="replace-elsewhere",
+                summary=f"{wanted.address} exists elsewhere, so `--replace` leaves it as it is",
+                fix="have it replaced where it was made",
+                position=wanted.position,
+            )
+        )
 
     def _warn_unknown(self, wanted: DesiredSandbox, current: ObservedSandbox) -> None:
         untold = evidenced("the backend cannot tell how it is", current.detail)

@@ -176,3 +176,14 @@ def test_a_saved_plan_of_something_new_holds_when_the_state_has_moved_on(
     cli("apply", "plan.json", code=6)  # one of the two is there by now
     assert len(far.services) == 4
     assert "No changes" in cli("plan").stdout
+
+
+def test_what_exists_elsewhere_is_not_replaced_in_silence(cli: Folder, far: Provisioner) -> None:
+    cli("apply", "--auto-approve")
+    before = set(far.services)
+    refused = cli("plan", "--replace", "browser", code=7)
+    assert "--replace browser means browser, and nothing of that is made from here" in refused.stderr
+    told = cli("apply", "--auto-approve", "--replace", "*")
+    assert "browser exists elsewhere, so `--replace` leaves it as it is" in told.stderr
+    assert "2 replaced" in told.stdout
+    assert before.isdisjoint(far.services)
