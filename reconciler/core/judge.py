@@ -382,8 +382,17 @@ class Judge:
         fresh = action is not Action.CREATE or (record is not None and record.status is Status.DESTROYING)
         first = max(recorded, live) + 1 if fresh else max(recorded, live, 1)
         if record is None and not there and case.able.lingers:
-            first = max(first, self._serial + 1)
+            first = self._forgotten(wanted) or max(first, self._serial + 1)
         return self._holdings.free_generation(wanted.address, wanted.backend, first)
+
+    def _forgotten(self, wanted: DesiredSandbox) -> int:
+        """The generation of one that is there under an id of ours, and that the state does not know: an older state was brought
+        back. Making another one beside it would leave it behind. 0 when there is none."""
+        stack, address = self._desired.stack, wanted.address
+        beginning = sandbox_id(stack, address, 1)[:-12]  # all but the hash
+        there = {name for name in self._holdings.taken_on(wanted.backend) if name.startswith(beginning)}
+        generations = range(self._serial + 1, 0, -1) if there else ()
+        return next((g for g in generations if sandbox_id(stack, address, g) in there), 0)
 
     def _refuse_if_taken(self, wanted: DesiredSandbox, identity: str) -> None:
         stranger = self._holdings.taken.get((wanted.backend, identity))

@@ -28,6 +28,7 @@ SEED = int(os.environ.get("CRASH_SEED") or random.randrange(1_000_000))
 MOST = effort(10, 1000)  # points of one operation
 REFUSALS = effort(6, 1000)
 ON_PROCESSES = ("replace, create first", "repair by restart")
+AT_A_PROVISIONER = ("create more", "replace, destroy first", "destroy all", "repair by replacement")
 REFUSED_ON_PROCESSES = ("create more", "update in place", "repair by restart")
 
 
@@ -68,6 +69,11 @@ def test_killed_anywhere_with_containers_it_converges(run: Runs, tmp_path: Path)
     lacking = lacks("docker")
     skip_unless(not lacking, lacking)
     holds("docker", BY_NAME["repair by restart"], run, tmp_path, Some(SEED, "", most=MOST, of=of_backends))
+
+
+def test_killed_anywhere_with_a_provisioner_it_converges(run: Runs, tmp_path: Path) -> None:
+    name = random.Random(SEED).choice(AT_A_PROVISIONER)
+    holds("remote", BY_NAME[name], run, tmp_path, Some(SEED, name, most=MOST, of=of_backends))
 
 
 def holds(

@@ -187,3 +187,17 @@ def test_what_exists_elsewhere_is_not_replaced_in_silence(cli: Folder, far: Prov
     assert "browser exists elsewhere, so `--replace` leaves it as it is" in told.stderr
     assert "2 replaced" in told.stdout
     assert before.isdisjoint(far.services)
+
+
+def test_what_an_older_state_does_not_know_is_refused_and_not_made_twice(
+    cli: Folder, far: Provisioner
+) -> None:
+    _edit(cli, "replicas: 2", "replicas: 1")
+    cli("apply", "--auto-approve")
+    cli("state", "pull", "-o", "old.json")
+    _edit(cli, "replicas: 1", "replicas: 2")
+    cli("apply", "--auto-approve")
+    cli("state", "push", "--force", "old.json")
+    refused = cli("apply", "--auto-approve", code=7)
+    assert "which belongs to an object without our labels" in " ".join(refused.stderr.split())
+    assert len(far.services) == 2
