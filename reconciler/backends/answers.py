@@ -60,6 +60,7 @@ def an_object(made: object) -> ObservedSandbox:
     an_info(made.info)
     _need(isinstance(made.phase, Phase), "phase", "a Phase", made.phase)
     a_text(made.detail, "detail")
+    a_text(made.reach, "reach")
     if made.owner is not None:
         _check_owner(made.owner)
     if made.attributes is not None:
@@ -133,6 +134,7 @@ def a_usage(made: object) -> Usage:
     for name in ("cpu_seconds", "memory", "at"):
         value = getattr(made, name)
         _need(_is_number(value), name, "a number", value)
+    _need(made.cores is None or _is_number(made.cores), "cores", "a number", made.cores)
     return made
 
 

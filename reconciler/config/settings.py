@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from reconciler.config.diagnostics import at
 from reconciler.config.interpolate import Interpolator, Scope
 from reconciler.config.nodes import Node, new_mapping
@@ -59,7 +61,24 @@ def make_backends(section: Section, scope: Scope) -> dict[str, BackendConfig]:
                 ),
                 position=at(section.keys[name]),
             )
-    return backends
+    return _with_shared_namespaces(backends)
+
+
+def _with_shared_namespaces(backends: Mapping[str, BackendConfig]) -> dict[str, BackendConfig]:
+    """A namespace that one backend is to make is made by whichever of those that share it comes first: they work side by side,
+    and none may fail because another one was slower."""
+    making = {_namespace(config) for config in backends.values() if config.options.get("create_namespace")}
+    return {
+        name: replace(config, options={**config.options, "create_namespace": True})
+        if config.type == "kubernetes" and _namespace(config) in making
+        else config
+        for name, config in backends.items()
+    }
+
+
+def _namespace(config: BackendConfig) -> tuple[object, ...]:
+    """Which one of which cluster, as far as the words say."""
+    return tuple(str(config.options.get(key)) for key in ("kubeconfig", "context", "namespace"))
 
 
 def make_store(node: Node | None, scope: Scope) -> StoreConfig:

@@ -20,6 +20,7 @@ from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan, Reason, Selection
 _CAUSES: Mapping[Reason, Cause] = {
     Reason.MISSING: Cause.UNKNOWN,
     Reason.DEAD: Cause.UNKNOWN,
+    Reason.TERMINATING: Cause.REMOVED,
     Reason.PAUSED: Cause.PAUSED,
     Reason.DRIFTED: Cause.EDITED,
     Reason.EXPIRED: Cause.EXPIRED,
@@ -39,7 +40,7 @@ _STANDS = (
     Reason.EXPIRED,
     Reason.TRIGGERED,
 )  # it is there, if not as applied
-_EXPLAINABLE = (Cause.UNKNOWN, Cause.PAUSED, Cause.EDITED)
+_EXPLAINABLE = (Cause.UNKNOWN, Cause.REMOVED, Cause.PAUSED, Cause.EDITED)
 _RULES = (PROTECTION, TRIGGERS)
 
 

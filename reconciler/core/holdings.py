@@ -83,6 +83,10 @@ class Holdings(Struct, kw_only=True):
     def is_import(self, seen: ObservedSandbox | None) -> bool:
         return seen is not None and (seen.backend, seen.info.sandbox_id) in self.importing
 
+    def taken_on(self, backend: str) -> Iterable[str]:
+        """The ids there that are not ours."""
+        return (name for where, name in self.taken if where == backend)
+
     def free_generation(self, address: Address, backend: str, generation: int) -> int:
         """The first from this one on whose id nothing of ours has that is at another address, or was let go."""
         while self._elsewhere(address, (backend, sandbox_id(self.stack, address, generation))):

@@ -63,8 +63,11 @@ def moved(step: Step, seen: ObservedSandbox | None) -> str:
         and not any(change.forces_replacement for change in step.changes)
     ):
         return f"it runs again ({seen.phase}), so what changed can be changed in place"
-    if step.action in (Action.UPDATE, Action.ADOPT) and seen.phase.is_dead:
-        return f"it stopped ({seen.detail or seen.phase})"
+    if step.action in (Action.UPDATE, Action.ADOPT):
+        if seen.phase is Phase.TERMINATING:
+            return "somebody is removing it"
+        if seen.phase.is_dead:
+            return f"it stopped ({seen.detail or seen.phase})"
     return ""
 
 
@@ -78,4 +81,4 @@ def recovers(step: Step, seen: ObservedSandbox | None) -> bool:
     policy, or by a start that a killed run left behind."""
     if step.reason is not Reason.DEAD or seen is None:
         return False
-    return not (seen.phase.is_dead or seen.phase in (Phase.PAUSED, Phase.UNKNOWN))
+    return not (seen.phase.is_dead or seen.phase in (Phase.PAUSED, Phase.TERMINATING, Phase.UNKNOWN))

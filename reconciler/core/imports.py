@@ -167,6 +167,8 @@ def _objection(
         return f"it is recorded as {recorded[seen.backend, name]}"
     if name != entry.id:
         return f"the backend calls it {name!r}; say that"
+    if seen.phase is Phase.TERMINATING:
+        return "somebody is removing it"
     if seen.phase.is_dead or seen.phase is Phase.PAUSED:
         return f"it does not run ({seen.detail or seen.phase}); start it first"
     return ""

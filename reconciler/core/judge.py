@@ -28,9 +28,12 @@ from reconciler.model.address import covers
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec, fingerprint
 from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.evidence import evidenced
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
 from reconciler.model.state import SandboxRecord, Status
+
+_ASLEEP = (Phase.PAUSED, Phase.TERMINATING, Phase.UNKNOWN)
 
 
 class _Canonical(Struct):
@@ -80,12 +83,12 @@ class _Case(Struct, frozen=True, kw_only=True):
         record, current = self.record, self.current
         if record is None or current is None or not self.is_recorded:
             return False
-        asleep = current.phase.is_dead or current.phase in (Phase.PAUSED, Phase.UNKNOWN)
+        asleep = current.phase.is_dead or current.phase in _ASLEEP
         return record.status is Status.READY and not asleep
 
 
 class Judge:
-    """`asked` are the addresses of `--replace`, `now` seconds since the epoch, `silent` what was probed in vain, `left` what stays as it is. Collects on the way: connection details
+    """`asked` are the addresses of `--replace`, `now` seconds since the epoch, `silent` what was probed in vain, `left` what stays as it is, `serial` of the state. Collects on the way: connection details
     (None where they are not known before apply), remarks, what expires when, which addresses serve, and the fingerprints
     of those that others are replaced with, as they will be."""
 
@@ -99,6 +102,7 @@ class Judge:
         *,
         silent: frozenset[Address] = frozenset(),
         left: frozenset[Address] = frozenset(),
+        serial: int = 0,
     ) -> None:
         self._desired = desired
         self._holdings = holdings
@@ -108,6 +112,7 @@ class Judge:
         self._now = now
         self._silent = silent
         self._left = left
+        self._serial = serial
         self._canonical = _Canonical()
         self._renewed: dict[Address, bool] = {}
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
@@ -134,6 +139,8 @@ class Judge:
         changes, rules = self._changes(case), self._rule_changes(case)
         rule = decide(self._facts(case, (*changes, *rules)))
         self._warn_kept(case)
+        if case.able.made_elsewhere and wanted.address in self._asked:
+            self._warn_elsewhere(wanted)
         if case.serves:
             self.serving.add(wanted.address)
         if rule.action not in (Action.REPAIR, Action.CREATE):
@@ -223,7 +230,7 @@ class Judge:
                 record.sandbox_id,
             )
             made_so = bool(digest) and seen.owner is not None and seen.owner.spec_hash == digest
-            asleep = seen.phase.is_dead or seen.phase in (Phase.PAUSED, Phase.UNKNOWN)
+            asleep = seen.phase.is_dead or seen.phase in _ASLEEP
             better = unproven and not recorded and made_so and not asleep and seen.backend == backend
             generation = seen.owner.generation if seen.owner else 0
             return (better, recorded, seen.backend == backend, generation, seen.info.sandbox_id)
@@ -324,12 +331,12 @@ class Judge:
             sandbox_id=identity,
             generation=generation,
             desired=wanted,
-            current=current,
+            current=None if rule.action is Action.CREATE else current,  # of what goes nothing is expected
             recorded_spec_hash="" if record is None else record.spec_hash,
             spec=spec,
             kept=None if case.kept is case.flat else case.kept,
             ignored=differing(case.kept, case.flat) if stays and case.kept is not case.flat else (),
-            changes=changes if current is not None else (),
+            changes=changes if current is not None and rule.action is not Action.CREATE else (),
             unchanged=len(spec) - sum(change.path in spec for change in changes),
             detail=self._detail(rule, case),
             because=rule.why,
@@ -362,7 +369,8 @@ class Judge:
     def _generation(self, action: Action, case: _Case, *, again: bool) -> int:
         """A replacement gets a name of its own; what is merely missing is made again under the same one, so that a
         listing that lied meets a conflict instead of a duplicate. So is, with `again`, the recorded successor of one
-        that still lives."""
+        that still lives. Where what was destroyed lingers, one that nobody remembers is a generation on: every run that
+        destroyed something has raised the serial."""
         wanted, record, current = case.wanted, case.record, case.current
         recorded = record.generation if record else 0
         if action in (Action.UPDATE, Action.ADOPT):
@@ -373,7 +381,18 @@ class Judge:
             return recorded if record.status is not Status.DESTROYING else recorded + 1
         fresh = action is not Action.CREATE or (record is not None and record.status is Status.DESTROYING)
         first = max(recorded, live) + 1 if fresh else max(recorded, live, 1)
+        if record is None and not there and case.able.lingers:
+            first = self._forgotten(wanted) or max(first, self._serial + 1)
         return self._holdings.free_generation(wanted.address, wanted.backend, first)
+
+    def _forgotten(self, wanted: DesiredSandbox) -> int:
+        """The generation of one that is there under an id of ours, and that the state does not know: an older state was brought
+        back. Making another one beside it would leave it behind. 0 when there is none."""
+        stack, address = self._desired.stack, wanted.address
+        beginning = sandbox_id(stack, address, 1)[:-12]  # all but the hash
+        there = {name for name in self._holdings.taken_on(wanted.backend) if name.startswith(beginning)}
+        generations = range(self._serial + 1, 0, -1) if there else ()
+        return next((g for g in generations if sandbox_id(stack, address, g) in there), 0)
 
     def _refuse_if_taken(self, wanted: DesiredSandbox, identity: str) -> None:
         stranger = self._holdings.taken.get((wanted.backend, identity))
@@ -485,13 +504,24 @@ class Judge:
         if unread:
             self.diagnostics.append(unread_note(case.wanted.address, case.current.info.sandbox_id, unread))
 
+    def _warn_elsewhere(self, wanted: DesiredSandbox) -> None:
+        self.diagnostics.append(
+            Diagnostic(
+                severity=Severity.WARNING,
+                code="replace-elsewhere",
+                summary=f"{wanted.address} exists elsewhere, so `--replace` leaves it as it is",
+                fix="have it replaced where it was made",
+                position=wanted.position,
+            )
+        )
+
     def _warn_unknown(self, wanted: DesiredSandbox, current: ObservedSandbox) -> None:
-        why = f" ({current.detail})" if current.detail else ""
+        untold = evidenced("the backend cannot tell how it is", current.detail)
         self.diagnostics.append(
             Diagnostic(
                 severity=Severity.WARNING,
                 code="phase-unknown",
-                summary=f"{wanted.address}: the backend cannot tell how it is{why}; it is left alone",
+                summary=f"{wanted.address}: {untold}; it is left alone",
                 fix="look at it with `reconciler status`, then plan again",
                 position=wanted.position,
             )

@@ -165,6 +165,7 @@ class _Planner:
             options.now,
             silent=options.silent,
             left=options.left,
+            serial=0 if state is None else state.serial,
         )
         self.judge.diagnostics += found.diagnostics
 
@@ -172,7 +173,25 @@ class _Planner:
         patterns = self.options.selection.replace
         if not patterns:
             return frozenset()
-        return frozenset(address for address in self.known if meant(patterns, address, self.labels))
+        asked = frozenset(address for address in self.known if meant(patterns, address, self.labels))
+        self._refuse_elsewhere(patterns)
+        return asked
+
+    def _refuse_elsewhere(self, patterns: Iterable[str]) -> None:
+        """What exists elsewhere cannot be replaced from here. Raises Refused where a pattern means nothing else."""
+        for pattern in patterns:
+            found = [address for address in self.known if meant((pattern,), address, self.labels)]
+            kept = [address for address in found if self._is_elsewhere(address)]
+            if kept and len(kept) == len(found):
+                raise Refused(
+                    f"--replace {pattern} means {', '.join(kept[:5])}, and nothing of that is made from here",
+                    hint="have it replaced where it was made; an apply waits for it then",
+                )
+
+    def _is_elsewhere(self, address: Address) -> bool:
+        known = self.wanted.get(address) or self.records.get(address)
+        able = None if known is None else self.options.capabilities.get(known.backend)
+        return able is not None and able.made_elsewhere
 
     def run(self) -> tuple[list[Step], tuple[Address, ...]]:
         """All there is to do, and the declared addresses with nothing to do."""

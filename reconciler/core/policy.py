@@ -15,7 +15,7 @@ from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.plan import Action, Reason, Selection, Step
 from reconciler.model.position import Position
 
-_HAPPENED = (Reason.MISSING, Reason.DEAD, Reason.PAUSED, Reason.SILENT)
+_HAPPENED = (Reason.MISSING, Reason.DEAD, Reason.TERMINATING, Reason.PAUSED, Reason.SILENT)
 _FOR_GOOD = (Reason.REMOVED, Reason.ORPHAN)
 _SHOWN = 5  # addresses named in a refusal
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from reconciler.core.diff import agrees
 from reconciler.core.recorded import forget
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Scalar
-from reconciler.model.observed import ObservedSandbox
+from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.plan import Action, FieldChange, Reason, Step
 from reconciler.model.state import SandboxRecord, Status
 
@@ -25,7 +25,12 @@ def refreshed(
             yield forget(record)
             continue
         declared = wanted.get(address)
-        if declared is None or seen.phase.is_dead or not _speaks_of(record, seen):
+        if (
+            declared is None
+            or seen.phase.is_dead
+            or seen.phase is Phase.TERMINATING
+            or not _speaks_of(record, seen)
+        ):
             continue
         changes = _seen_changes(record, seen, declared)
         if changes or _is_elsewhere(record, seen):

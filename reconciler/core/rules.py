@@ -182,6 +182,13 @@ RULES: tuple[Rule, ...] = (
         why="a sandbox cannot change its backend; unless declared otherwise the old one goes first, its ports with it",
     ),
     Rule(
+        name="somebody is removing it",
+        when=lambda f: f.phase is Phase.TERMINATING and f.recorded is not Status.DESTROYING,
+        action=Action.CREATE,
+        reason=Reason.TERMINATING,
+        why="nothing keeps it any more: it is made again as soon as it is gone, under the same id, so never beside it",
+    ),
+    Rule(
         name="nobody can tell how it is",
         when=lambda f: f.phase is Phase.UNKNOWN,
         action=None,

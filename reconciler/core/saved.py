@@ -18,6 +18,7 @@ from reconciler.core.references import attribute_of, resolve_spec
 from reconciler.errors import PlanStale, Refused
 from reconciler.model.desired import Address, Desired, FlatSpec, Scalar
 from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.evidence import evidenced
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.outcome import StepResult, StepStatus
 from reconciler.model.plan import UNKNOWN_VALUE, Action, Moved, Plan, Reason, Step, Waves
@@ -317,9 +318,10 @@ def _exchanged(then: ObservedSandbox | None, now: ObservedSandbox | None) -> str
 def _otherwise(step: Step, now: Step) -> str:
     """The same object and specification, and something else would be done about it."""
     if step.action is not now.action:
-        why = now.reason.text + (f" ({now.detail})" if now.detail else "")
-        return f"{why}: {now.action} would be due by now, not {step.action}"
-    if (step.sandbox_id, step.generation) != (now.sandbox_id, now.generation):
+        why = evidenced(now.reason.text, now.detail)
+        return f"{why}; {now.action} would be due by now, not {step.action}"
+    same = (step.sandbox_id, step.generation) == (now.sandbox_id, now.generation)
+    if not same and now.reason is not Reason.NEW:  # whose name nobody knows yet
         return f"it would become {now.sandbox_id} by now, not {step.sandbox_id}"
     if step.create_first != now.create_first:
         order = "before" if now.create_first else "after"

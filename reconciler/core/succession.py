@@ -91,7 +91,7 @@ def cost(
 
 
 def _may_serve(seen: ObservedSandbox) -> bool:
-    return not seen.phase.is_dead and seen.phase is not Phase.PAUSED
+    return not seen.phase.is_dead and seen.phase not in (Phase.PAUSED, Phase.TERMINATING)
 
 
 def _is_of(record: SandboxRecord | None, seen: ObservedSandbox) -> bool:

@@ -14,6 +14,7 @@ from reconciler.core.damping import Damping, Patient
 from reconciler.core.drift import correctable
 from reconciler.model.desired import Address
 from reconciler.model.drift import Cause, Drift
+from reconciler.model.evidence import evidenced
 from reconciler.model.lifecycle import DriftPolicy
 from reconciler.model.watching import Incident, IncidentClosed, IncidentKind, IncidentOpened
 
@@ -269,14 +270,13 @@ class Vigil(Struct):
 
 
 def _of_drift(drift: Drift, at: float) -> Incident:
-    why = f" ({drift.detail})" if drift.detail else ""
     fields = ", ".join(change.path for change in drift.changes[:3])
     what = f": {fields}" if fields and drift.cause in (Cause.EDITED, Cause.UNKNOWN, Cause.FOLLOWS) else ""
     kind = IncidentKind.REFUSED if drift.why_not else IncidentKind.DRIFT
     return Incident(
         kind=kind,
         subject=drift.address,
-        summary=f"{drift.address}: {drift.cause.text}{why}{what}"
+        summary=f"{drift.address}: {evidenced(drift.cause.text, drift.detail)}{what}"
         + (f"; {drift.why_not}" if drift.why_not else ""),
         at=drift.at or at,
         cause=drift.cause,

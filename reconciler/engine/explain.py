@@ -11,6 +11,7 @@ from reconciler.engine.context import Context
 from reconciler.engine.survey import survey
 from reconciler.errors import NotFound
 from reconciler.model.desired import Address, DesiredSandbox, Scalar
+from reconciler.model.evidence import evidenced
 from reconciler.model.observed import ObservedSandbox
 from reconciler.model.plan import FieldChange, Reason, Step
 from reconciler.model.position import Block, Position, origin
@@ -123,9 +124,9 @@ def _observed(seen: ObservedSandbox | None, *, relabels: bool) -> Iterator[str]:
     if seen is None:
         yield "nothing is there"
         return
-    yield f"{seen.phase} at {seen.info.sandbox_url or 'no URL'}" + (
-        f" ({seen.detail})" if seen.detail else ""
-    )
+    yield evidenced(f"{seen.phase} at {seen.info.sandbox_url or 'no URL'}", seen.detail)
+    if seen.reach:
+        yield f"reached by `{seen.reach}`"
     if seen.owner is not None:
         what = "spec" if relabels else "the fields that are fixed at creation"
         yield f"labelled generation {seen.owner.generation}, {what} {seen.owner.spec_hash[:12]}"
@@ -137,9 +138,7 @@ def _next(
     if not steps:
         yield "nothing: it is as declared"
     for step in steps:
-        yield f"{step.symbol} {step.action}: {step.reason.text}" + (
-            f" ({step.detail})" if step.detail else ""
-        )
+        yield f"{step.symbol} {step.action}: {evidenced(step.reason.text, step.detail)}"
         if step.because:
             yield f"  because {step.because}"
         for change in step.changes:

@@ -25,6 +25,7 @@ from reconciler.model.state import SandboxRecord, State
 
 _PROBE_TIMEOUT = 2.0  # seconds one sandbox may take to answer a look
 _PROBES_AT_ONCE = 32
+_SILENT = (Phase.PAUSED, Phase.TERMINATING)
 
 
 class StatusRow(Struct, frozen=True, kw_only=True):
@@ -146,7 +147,10 @@ def _row(
         url=seen.info.sandbox_url,
         age=max(0.0, context.clock.now() - created) if created else None,
         drift=tuple(change for change in step.changes if change.outside) if step else (),
-        detail=seen.detail or (answer.detail if answer else "") or (step.reason.text if step else ""),
+        detail=seen.detail
+        or (answer.detail if answer else "")
+        or (step.reason.text if step else "")
+        or seen.reach,
         sandbox_id=seen.info.sandbox_id,
         expires=view.plan.expiring.get(address),
     )
@@ -154,7 +158,7 @@ def _row(
 
 def probe_all(context: Context, live: Mapping[Address, ObservedSandbox]) -> Mapping[Address, ProbeAnswer]:
     """One probe each, side by side, of everything that may answer."""
-    asked = {a: seen for a, seen in live.items() if not seen.phase.is_dead and seen.phase is not Phase.PAUSED}
+    asked = {a: seen for a, seen in live.items() if not seen.phase.is_dead and seen.phase not in _SILENT}
     answers: SimpleQueue[tuple[Address, ProbeAnswer]] = SimpleQueue()
     workers = Workers("status", _PROBES_AT_ONCE)
     for address, seen in asked.items():

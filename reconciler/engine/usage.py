@@ -47,6 +47,8 @@ class _Sandbox(Struct):
         first, last = self.first, self.last
         if last is None:
             return Taken() if self.ended.is_set() else self.before
+        if last.cores is not None:
+            return Taken(cpu=last.cores, memory=last.memory)
         if first is None or last.at <= first.at or last.cpu_seconds < first.cpu_seconds:
             return Taken(memory=last.memory)  # one sample only, or it was started anew in between
         return Taken(cpu=(last.cpu_seconds - first.cpu_seconds) / (last.at - first.at), memory=last.memory)
@@ -112,7 +114,8 @@ class Meter:
         sandbox.started.set()
 
     def _second(self, sandbox: _Sandbox) -> None:
-        if sandbox.started.wait(PATIENCE) and sandbox.first is not None:
+        told = sandbox.last is not None and sandbox.last.cores is not None  # a second one would say the same
+        if sandbox.started.wait(PATIENCE) and sandbox.first is not None and not told:
             self._sleep(max(0.0, sandbox.at + APART - self._monotonic()))
             sandbox.last = _sample(sandbox) or sandbox.last
             sandbox.at = self._monotonic()

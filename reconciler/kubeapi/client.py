@@ -203,25 +203,9 @@ class Client:
     ) -> tuple[bytes, bytes, Mapping[str, Any]]:
         """What a command in a container wrote to both streams, and the `Status` of its end. Raises Refused, Unavailable, and
         TimeoutError when it has not ended after `timeout` seconds."""
-        connection = self._connected()
-        try:
-            response = websocket.upgraded(
-                connection, f"{path}?{urlencode(query)}", self._introduction("", "*/*")
-            )
-            if response.status != 101:
-                raise Refused(refusal_of(response.status, dict(response.headers), _bounded(response)))
-            parts: dict[int, list[bytes]] = {}
-            paced = _paced(connection)
-            assert paced is not None
-            paced.deadline = time.monotonic() + timeout
-            for stream, content in websocket.frames(paced, response.fp):
-                parts.setdefault(stream, []).append(content)
-        except TimeoutError:
-            raise
-        except (OSError, http.client.HTTPException, websocket.Broken) as error:
-            raise self.unreachable(error) from error
-        finally:
-            connection.close()
+        parts: dict[int, list[bytes]] = {}
+        for stream, content in self.messages(path, query, timeout, {}):
+            parts.setdefault(stream, []).append(content)
         out, error_out, ended = (
             b"".join(parts.get(n, ())) for n in (websocket.STDOUT, websocket.STDERR, websocket.STATUS)
         )
@@ -229,6 +213,31 @@ class Client:
             status = json.loads(ended or b"{}")
             return out, error_out, status if isinstance(status, dict) else {}
         return out, error_out, {}
+
+    def messages(
+        self, path: str, query: Sequence[tuple[str, str]], timeout: float, sent: Mapping[int, bytes]
+    ) -> Iterator[tuple[int, bytes]]:
+        """(stream, content) of what the server says over a WebSocket after it was `sent` this, until it closes it. Raises as
+        `command` does."""
+        connection = self._connected()
+        try:
+            response = websocket.upgraded(
+                connection, f"{path}?{urlencode(query)}", self._introduction("", "*/*")
+            )
+            if response.status != 101:
+                raise Refused(refusal_of(response.status, dict(response.headers), _bounded(response)))
+            paced = _paced(connection)
+            assert paced is not None
+            paced.deadline = time.monotonic() + timeout
+            for stream, content in sent.items():
+                websocket.write(paced, stream, content)
+            yield from websocket.frames(paced, response.fp)
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException, websocket.Broken) as error:
+            raise self.unreachable(error) from error
+        finally:
+            connection.close()
 
     def nonsense(self, gave: str) -> Unavailable:
         return Unavailable(

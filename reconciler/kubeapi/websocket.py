@@ -19,6 +19,8 @@ _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _LARGEST = 64 * 2**20  # bytes of one message
 STDOUT, STDERR, STATUS = 1, 2, 3
+FORWARDED, FORWARD_FAILED = 0, 1  # of the first port
+_SENT_AT_ONCE = 124  # bytes of one message of ours: its length needs no more than a byte
 
 
 class Broken(Exception):
@@ -45,6 +47,12 @@ def upgraded(
     if response.status == 101 and response.headers.get("Sec-WebSocket-Accept") != proof:
         raise Broken("the server did not take up the WebSocket")
     return response
+
+
+def write(sock: PacedSocket, stream: int, content: bytes) -> None:
+    """To one stream of an upgraded connection."""
+    for at in range(0, len(content), _SENT_AT_ONCE):
+        _send(sock, _BINARY, bytes([stream]) + content[at : at + _SENT_AT_ONCE])
 
 
 def frames(sock: PacedSocket, reader: Any) -> Iterator[tuple[int, bytes]]:

@@ -26,6 +26,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     its environment. `seals_isolated`: with `network: isolated` nothing gets in either, so ports and probes through the
     network make no sense. `restarts`: what ended, or does not answer, can be stopped and started with everything it holds.
     `made_elsewhere`: sandboxes are there whatever we do; they are recorded and forgotten, never made or destroyed.
+    `lingers`: what was destroyed may live on for a while though no look shows it, and a creation under its id would find it.
     """
 
     fields: Mapping[str, Support] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     seals_isolated: bool = False
     restarts: bool = False
     made_elsewhere: bool = False
+    lingers: bool = False
     logs: bool = False
     exec: bool = False
     events: bool = False

@@ -52,7 +52,8 @@ class SandboxInfo(Struct):
 
 
 class Phase(StrEnum):
-    """STARTING means up, not known to answer yet: a listing does not probe."""
+    """STARTING means up, not known to answer yet: a listing does not probe. TERMINATING means that somebody removes it: it may
+    run a while, and nothing keeps it."""
 
     PENDING = "pending"
     STARTING = "starting"
@@ -61,6 +62,7 @@ class Phase(StrEnum):
     PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
+    TERMINATING = "terminating"
     UNKNOWN = "unknown"
 
     @property
@@ -84,7 +86,7 @@ class ObservedSandbox(Struct, frozen=True, kw_only=True):
 
     `owner` None means it carries no labels of ours, or the backend cannot carry any. `attributes` are the live
     values of the fields the backend can read back, by canonical path; None when it can read none. `detail` says
-    for people what the phase does not ("exit code 137").
+    for people what the phase does not ("exit code 137"); `reach` a command that reaches it, where it has no URL of its own.
     """
 
     info: SandboxInfo
@@ -93,16 +95,18 @@ class ObservedSandbox(Struct, frozen=True, kw_only=True):
     owner: Owner | None = None
     attributes: FlatSpec | None = None
     detail: str = ""
+    reach: str = ""
     astray: tuple[Astray, ...] = ()
 
 
 class Usage(Struct, frozen=True, kw_only=True):
     """What a sandbox takes right now. `cpu_seconds` is all the time it has computed so far, read at `at` (seconds of
-    any steady clock): two of them make a rate. `memory` in bytes."""
+    any steady clock): two of them make a rate. `memory` in bytes. `cores` is the rate where the backend knows it by itself."""
 
     cpu_seconds: float
     memory: int
     at: float
+    cores: float | None = None
 
 
 class Observed(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from reconciler.model.desired import Address, DesiredSandbox, FlatSpec, Output, Scalar
 from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.evidence import evidenced
 from reconciler.model.observed import ObservedSandbox, SandboxInfo
 from reconciler.model.position import Position
 
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     DRIFTED = "drifted"
     MOVED_BACKEND = "moved_backend"
     DEAD = "dead"
+    TERMINATING = "terminating"
     PAUSED = "paused"
     SILENT = "silent"
     TAINTED = "tainted"
@@ -84,6 +86,7 @@ _REASON_TEXT: Mapping[Reason, str] = {
     Reason.DRIFTED: "changed outside",
     Reason.MOVED_BACKEND: "declared on another backend now",
     Reason.DEAD: "it is not running any more",
+    Reason.TERMINATING: "somebody is removing it",
     Reason.PAUSED: "it is paused",
     Reason.SILENT: "it runs, and does not answer any more",
     Reason.TAINTED: "it never became ready",
@@ -268,7 +271,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         lines += [f"refused: {refusal.summary}" for refusal in self.refusals]
         lines += [f"moved {move.source} -> {move.target}" for move in self.moves]
         for step in self.steps:
-            why = f"{step.reason}" + (f" ({step.detail})" if step.detail else "")
+            why = evidenced(str(step.reason), step.detail)
             lines.append(f"{step.symbol} {step.address} [{step.backend}] {why} -> {step.sandbox_id}")
             lines += [f"    {_change_text(change)}" for change in step.changes]
             if step.rungs:

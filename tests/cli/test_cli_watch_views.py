@@ -106,12 +106,12 @@ class TestReport:
             "      reported only (`drift: report`); an apply would have it changed back in place  sandboxes.yaml:12",
             "",
             "? key  local",
-            "      somebody changed it (exit code 137 (SIGKILL)), 2m05s ago",
+            "      somebody changed it: exit code 137 (SIGKILL), 2m05s ago",
             "      secrets.TOKEN  ••• → •••",
             "      it is protected, and would have to be replaced  sandboxes.yaml:12",
             "",
             "! web[0..1] (2×)  local",
-            "      it was killed (exit code 137 (SIGKILL)), 2m05s ago",
+            "      it was killed: exit code 137 (SIGKILL), 2m05s ago",
             "      to be repaired, restart ~2s  sandboxes.yaml:12",
         ]
 
@@ -140,7 +140,7 @@ class TestReport:
     def test_markdown_holds_the_same(self) -> None:
         told = drift_markdown(FOUND, stack="research", fleet=6, pending={}, failures={}, now=NOW)
         assert told.startswith("<!-- reconciler drift research -->\n")
-        assert "- `web[0..1] (2×)`: `it was killed (exit code 137 (SIGKILL)), 2m05s ago`" in told
+        assert "- `web[0..1] (2×)`: `it was killed: exit code 137 (SIGKILL), 2m05s ago`" in told
         assert "hmac" not in told
 
     def test_markdown_of_a_whole_fleet_stays_under_the_limit(self) -> None:

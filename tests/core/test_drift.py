@@ -44,6 +44,7 @@ class TestWhatIsDrift:
             ((), Cause.UNKNOWN, Action.CREATE),
             ((Phase.STOPPED,), Cause.UNKNOWN, Action.REPAIR),
             ((Phase.PAUSED,), Cause.PAUSED, Action.REPAIR),
+            ((Phase.TERMINATING,), Cause.REMOVED, Action.CREATE),
         ],
     )
     def test_what_is_gone_dead_or_paused(self, live: tuple[Phase, ...], cause: Cause, action: Action) -> None:

@@ -37,6 +37,9 @@ CASES: dict[str, Facts] = {
     "declared, gone, recorded": Facts(declared=True, recorded=Status.READY),
     "declared, never there": Facts(declared=True),
     "live on another backend": Facts(declared=True, recorded=Status.READY, phase=UP, same_backend=False),
+    "somebody is removing it": Facts(
+        declared=True, recorded=Status.READY, phase=Phase.TERMINATING, changed=1
+    ),
     "nobody can tell how it is": Facts(declared=True, recorded=Status.READY, phase=Phase.UNKNOWN, changed=1),
     "its replacement was asked for": Facts(declared=True, recorded=Status.READY, phase=UP, asked=True),
     "too old": Facts(declared=True, recorded=Status.READY, phase=Phase.FAILED, expired=True),

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from tests.crash.matrix import Row, Some, a_row, every, of_backends, table
-from tests.crash.operations import BY_NAME, OPERATIONS
+from tests.crash.operations import ALL, BY_NAME, OPERATIONS
 from tests.crash.places import lacks, opened
 from tests.crash.points import Fault, Point
 from tests.crash.runs import runs
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("what", choices=["matrix", "soak"])
-    parser.add_argument("--backend", action="append", choices=["memory", "process", "docker"], default=[])
+    parser.add_argument("--backend", action="append", choices=ALL, default=[])
     parser.add_argument("--operation", action="append", choices=sorted(BY_NAME), default=[])
     parser.add_argument("--fault", action="append", type=Fault, choices=list(Fault), default=[])
     parser.add_argument(
@@ -56,7 +56,7 @@ def _matrix(options: argparse.Namespace) -> int:
     with ExitStack() as ends:
         home = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="rc-")))
         run = ends.enter_context(runs())
-        for backend in options.backend or ["memory", "process", "docker"]:
+        for backend in options.backend or ALL:
             lacking = lacks(backend)
             if lacking:
                 print(f"{backend}: left out: {lacking}", file=sys.stderr)
@@ -75,7 +75,7 @@ def _rows(world: World, options: argparse.Namespace) -> Iterator[Row]:
         if world.name not in operation.on or operation.name not in (options.operation or BY_NAME):
             continue
         points = [point for point in options.point if point.fault is fault]
-        choose = of_backends if world.name == "docker" else every
+        choose = of_backends if world.name in ("docker", "remote") else every
         if options.cut is not None:
             choose = Some(options.seed, operation.name, options.cut)
         row = a_row(world, operation, (lambda _, chosen=points: chosen) if points else choose, fault)

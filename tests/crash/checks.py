@@ -42,6 +42,8 @@ class Before(Struct, frozen=True, kw_only=True):
             for name, seen in live.items()
             if seen.owner is not None and seen.owner.stack == world.stack
         }
+        if not world.labels and state is not None:
+            ids = {str(address): record.sandbox_id for address, record in state.sandboxes.items()}
         for name in ids.values():
             world.mark(name)
         released = frozenset(name for _, name in state.released) if state else frozenset[str]()
@@ -83,6 +85,7 @@ def wrong(world: World, operation: Operation, before: Before) -> list[str]:
         *_bystanders(world, operation, before, state, live),
         *_kept(world, operation, before, state, live),
     ]
+    found += world.astray()
     plan = world.plan()
     if not plan.empty:
         found.append(f"the next plan is not empty:\n{plan.text()}")
@@ -111,7 +114,7 @@ def _exactly(world: World, operation: Operation, state: State, live: Live) -> It
     for name, seen in live.items():
         if name in recorded:
             counts[recorded[name]] += 1
-        elif _is_ours(world, state, seen) and not _is_released(state, name):
+        elif _is_ours(world, operation, state, seen) and not _is_released(state, name):
             yield f"{name} is an orphan: it carries our labels, for {seen.owner and seen.owner.address}"
     for address in desired.sandboxes:
         if counts[address] != 1:
@@ -123,7 +126,7 @@ def _exactly(world: World, operation: Operation, state: State, live: Live) -> It
             continue
         if record.status is not Status.READY or seen.phase.is_dead:
             yield f"{address} is recorded as {record.status}, and is {seen.phase}"
-        if record.info is None or record.info.container_id != seen.info.container_id:
+        if record.info is None or world.identity(record.info) != world.identity(seen.info):
             yield f"{address} is recorded with another object than there is"
         yield from _labels(world, operation, record.generation, seen, str(address))
 
@@ -132,6 +135,8 @@ def _labels(
     world: World, operation: Operation, generation: int, seen: ObservedSandbox, address: str
 ) -> Iterator[str]:
     owner = seen.owner
+    if not world.labels:
+        return
     if owner is None:
         if seen.info.sandbox_id not in operation.adopts:
             yield f"{address} carries no labels"
@@ -146,7 +151,9 @@ def _labels(
         yield f"{address} has the id {seen.info.sandbox_id} of another generation"
 
 
-def _is_ours(world: World, state: State, seen: ObservedSandbox) -> bool:
+def _is_ours(world: World, operation: Operation, state: State, seen: ObservedSandbox) -> bool:
+    if not world.labels:
+        return world.is_mine(seen) and seen.info.sandbox_id not in operation.adopts
     return seen.owner is not None and (seen.owner.stack, seen.owner.lineage) == (world.stack, state.lineage)
 
 
@@ -159,7 +166,7 @@ def _bystanders(
 ) -> Iterator[str]:
     """What is not ours, or was let go, or is protected, is exactly what it was."""
     for name, seen in before.live.items():
-        mine = seen.owner is not None and seen.owner.stack == world.stack
+        mine = world.is_mine(seen)
         if name in operation.adopts or (mine and name not in before.released):
             continue
         if live.get(name) != seen:
@@ -177,10 +184,10 @@ def _kept(world: World, operation: Operation, before: Before, state: State, live
         record = state.sandboxes.get(operation.moved.get(address, address))  # type: ignore[call-overload]
         if record is None or record.sandbox_id != name:
             yield f"{address} was {name}, and is recorded as {record and record.sandbox_id}"
-        elif name not in live or live[name].info.container_id != before.live[name].info.container_id:
+        elif name not in live or world.identity(live[name].info) != world.identity(before.live[name].info):
             yield f"{address} is another object than before"
         elif not world.is_marked(name):
             yield f"{address} lost what was in its workspace"
     for name in operation.adopts:
-        if name not in live or live[name].info.container_id != before.live[name].info.container_id:
+        if name not in live or world.identity(live[name].info) != world.identity(before.live[name].info):
             yield f"{name} was to be taken over, and is another object than before"

@@ -51,6 +51,7 @@ def _import_everything() -> None:
         "reconciler.backends.registry",
         "reconciler.backends.memory",
         "reconciler.backends.process",
+        "reconciler.backends.remote",
         "reconciler.stores.registry",
         "reconciler.stores.file",
         "reconciler.engine.execute",

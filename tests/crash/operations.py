@@ -16,7 +16,8 @@ from tests.crash.runs import done
 from tests.crash.worlds import OTHERS, Body, World
 
 APPLY = ("apply", "--auto-approve")
-ALL = ("memory", "process", "docker")
+LABELLED = ("memory", "process", "docker")
+ALL = (*LABELLED, "remote")
 
 
 def _nothing(_: World) -> None:
@@ -118,6 +119,7 @@ OPERATIONS = (
         before=body(w=version(1, replicas=2, **_CREATE_FIRST), other={}),
         after=body(w=version(2, replicas=2, **_CREATE_FIRST), other={}),
         kept=frozenset({"other"}),
+        on=LABELLED,  # refused where objects cannot be labelled
     ),
     Operation(name="destroy some", before=_TWO, after=body(other={}), kept=frozenset({"other"})),
     Operation(name="destroy all", before=_TWO, after=_TWO, argv=("destroy", "--auto-approve"), company=False),
@@ -128,6 +130,7 @@ OPERATIONS = (
         meanwhile=_lose_the_state,
         kept=frozenset({"w[0]", "w[1]", "other"}),
         company=False,
+        on=LABELLED,
     ),
     Operation(
         name="repair by restart",
@@ -135,6 +138,15 @@ OPERATIONS = (
         after=_TWO,
         meanwhile=_break_one,
         kept=frozenset({"w[0]", "w[1]", "other"}),
+        on=LABELLED,
+    ),
+    Operation(
+        name="repair by replacement",
+        before=_TWO,
+        after=_TWO,
+        meanwhile=_break_one,
+        kept=frozenset({"w[1]", "other"}),
+        on=("remote",),
     ),
     Operation(
         name="roll out in waves",
@@ -171,7 +183,7 @@ OPERATIONS = (
         meanwhile=_somebody_elses,
         kept=frozenset({"other"}),
         adopts=("theirs",),
-        on=("memory", "process"),
+        on=("memory", "process", "remote"),
     ),
     Operation(
         name="state mv",
@@ -196,6 +208,7 @@ OPERATIONS = (
         meanwhile=_pull_then_grow,
         argv=("state", "push", "--force", "old.json"),
         kept=frozenset({"stay", "more"}),
+        on=LABELLED,  # elsewhere what the older state does not know is refused, not taken over
     ),
 )
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -30,5 +30,11 @@ def opened(backend: str, folder: Path, runs: Runs) -> Iterator[World]:
         with on_docker(folder, runs) as world:
             yield world
         return
+    if backend == "remote":
+        from tests.crash.provisioned import at_a_provisioner
+
+        with at_a_provisioner(folder, runs) as world:
+            yield world
+        return
     with living(InMemory(folder, runs) if backend == "memory" else OnProcesses(folder, runs)) as world:
         yield world

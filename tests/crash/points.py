@@ -1,8 +1,8 @@
 """Where a run can be killed, before and after everything it does to the world, or its disk refuse what it does.
 
 The interpreter tells of every call, so no code is changed for this and no seam is needed: a watched process stops for a
-moment at each system call that changes something, at each verb of a backend, and at each request of the Docker SDK that
-is no question. A point is named by its side, its effect, the function of ours that wanted it, and how often that was
+moment at each system call that changes something, at each verb of a backend, and at each request over HTTP that is no
+question. A point is named by its side, its effect, the function of ours that wanted it, and how often that was
 met before, so that the same point is found again in another run, whatever the threads did.
 """
 
@@ -46,7 +46,8 @@ _UNLOCKS = frozenset({"guard", "locked"})  # functions whose `os.close` lets go 
 _LOOKS = frozenset({"_file_lock", "is_locked", "find_bubblewrap"})  # they change nothing that lasts
 _VERBS = frozenset({"create", "destroy", "update", "restart"})
 _REQUESTS = {"_post": "POST", "_put": "PUT", "_delete": "DELETE"}
-_LAYERS = ("stores/file/disk.py",)  # it acts for others: its caller names the point
+_SENDS = "sends"  # a request, whose method its frame tells
+_LAYERS = ("stores/file/disk.py", "backends/remote/wire.py")  # it acts for others: its caller names the point
 BEFORE, AFTER = "before", "after"  # it is killed there
 ONCE, TORN, ONWARDS = "once", "torn", "onwards"  # the disk refuses it there (`faults.py`)
 _POINT = re.compile(rf"({BEFORE}|{AFTER}|{ONCE}|{TORN}|{ONWARDS}) (.+) in (\S+) #(\d+)")
@@ -115,6 +116,9 @@ class Watch:
     def _hear(self, frame: FrameType, event: str, arg: Any) -> None:
         if event in ("call", "return"):
             effect = self._verb(frame.f_code)
+            if effect == _SENDS:
+                method = str(frame.f_locals.get("method"))
+                effect = "" if method in ("GET", "HEAD") else method
             if effect:
                 self._met(BEFORE if event == "call" else AFTER, effect, frame)
         elif event != "c_exception":
@@ -143,6 +147,8 @@ def _named(code: CodeType) -> str:
     file, name = code.co_filename, code.co_name
     if file.endswith("docker/api/client.py"):
         return _REQUESTS.get(name, "")
+    if file.endswith(f"http{os.sep}client.py"):
+        return _SENDS if name == "request" else ""
     if name not in _VERBS or not file.startswith(_OURS):
         return ""
     within = file[len(_OURS) :]

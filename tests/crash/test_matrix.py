@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 SEED = int(os.environ.get("CRASH_SEED") or random.randrange(1_000_000))
 MOST = effort(10, 1000)  # points of one operation
 REFUSALS = effort(6, 1000)
+IN_MEMORY = [operation for operation in OPERATIONS if "memory" in operation.on]
 ON_PROCESSES = ("replace, create first", "repair by restart")
+AT_A_PROVISIONER = ("create more", "replace, destroy first", "destroy all", "repair by replacement")
 REFUSED_ON_PROCESSES = ("create more", "update in place", "repair by restart")
 
 
@@ -37,7 +39,7 @@ def run() -> Iterator[Runs]:
         yield made
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", IN_MEMORY, ids=lambda operation: operation.name)
 def test_killed_anywhere_in_memory_it_converges(operation: Operation, run: Runs, tmp_path: Path) -> None:
     holds("memory", operation, run, tmp_path, Some(SEED, operation.name, most=MOST))
 
@@ -50,7 +52,7 @@ def test_killed_anywhere_with_processes_it_converges(name: str, run: Runs, tmp_p
 
 @pytest.mark.parametrize("which", range(2))
 def test_refused_anything_by_its_disk_in_memory_it_converges(which: int, run: Runs, tmp_path: Path) -> None:
-    operation = random.Random(SEED).sample(OPERATIONS, 2)[which]
+    operation = random.Random(SEED).sample(IN_MEMORY, 2)[which]
     holds("memory", operation, run, tmp_path, Some(SEED, operation.name, most=REFUSALS), Fault.DISK)
 
 
@@ -68,6 +70,11 @@ def test_killed_anywhere_with_containers_it_converges(run: Runs, tmp_path: Path)
     lacking = lacks("docker")
     skip_unless(not lacking, lacking)
     holds("docker", BY_NAME["repair by restart"], run, tmp_path, Some(SEED, "", most=MOST, of=of_backends))
+
+
+def test_killed_anywhere_with_a_provisioner_it_converges(run: Runs, tmp_path: Path) -> None:
+    name = random.Random(SEED).choice(AT_A_PROVISIONER)
+    holds("remote", BY_NAME[name], run, tmp_path, Some(SEED, name, most=MOST, of=of_backends))
 
 
 def holds(

@@ -52,9 +52,11 @@ class World(ABC):
     defaults: ClassVar[Body] = {"readiness": {"timeout": "20s"}}
     company: ClassVar[bool] = True  # whether one that is protected and one that was let go are there as well
     relabels: ClassVar[bool] = True  # whether what moved gets the label of its new address
+    labels: ClassVar[bool] = True  # whether its objects carry any
 
     def __post_init__(self) -> None:
         self.stack = STACK
+        self.strangers: set[str] = set()  # made by others, where no label tells
         self.project = Project(self.folder, environ={"TOKEN": "not so secret"})
         self.environ = environment(self.folder, TOKEN="not so secret")
         self.backend = self._open()
@@ -136,6 +138,20 @@ class World(ABC):
     def live(self) -> Live:
         """Everything there is, of everybody."""
         return {seen.info.sandbox_id: seen for seen in self.backend.observe()}
+
+    def is_mine(self, seen: ObservedSandbox) -> bool:
+        """Whether it is of this stack."""
+        if not self.labels:
+            return seen.info.sandbox_id not in self.strangers
+        return seen.owner is not None and seen.owner.stack == self.stack
+
+    def identity(self, info: SandboxInfo) -> str | None:
+        """What another object of the same id would not have."""
+        return info.container_id
+
+    def astray(self) -> list[str]:
+        """What is wrong with the backend's objects though no look shows it."""
+        return []
 
     def mark(self, sandbox_id: str) -> None:
         """Leave something in its workspace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from tests.support.cli import Folder, folder
+from tests.support.kubernetes.api import Call
 from tests.support.kubernetes.cluster import Cluster
+from tests.support.kubernetes.resources import PODS
 
 BODY = """sandboxes:
   researcher:
@@ -102,6 +105,35 @@ def test_a_stack_is_applied_put_back_changed_and_destroyed(
     assert [key for key in kept if key[0] != "events"] == []
 
 
+def test_a_pod_that_somebody_is_removing_is_drift_and_is_made_again_once_it_is_gone(
+    kube_fake: Cluster, here: Folder
+) -> None:
+    rules = "lifecycle: {prevent_destroy: true}"
+    here.write(config(kube_fake, here, "pod", f"sandboxes: {{one: {{image: stubborn, {rules}}}}}\n"))
+    here("apply", "--auto-approve")
+    [(name, uid)] = uids(kube_fake).items()
+    evicted = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    with kube_fake.storage.lock:
+        pod = copy.deepcopy(kube_fake.get("pods", name, "agents"))
+        assert pod is not None
+        pod["status"]["conditions"].append({**evicted, "message": "Eviction API: evicting"})
+        kube_fake.storage.put(("pods", "agents", name), pod)
+    kube_fake.api.delete(Call(resource=PODS, namespace="agents", name=name), {"gracePeriodSeconds": 3600})
+
+    told = " ".join(here("drift", "--fail-on-drift", code=2).stdout.split())
+    assert "somebody removed it (it was evicted, as `kubectl drain` does: Eviction API: evicting;" in told
+    assert "it is ending, and has until" in told
+    planned = " ".join(here("plan", "--detailed-exitcode", code=2).stdout.split())
+    assert "somebody is removing it" in planned
+    assert "terminating" in here("status").stdout
+    assert uids(kube_fake) == {name: uid}
+
+    here("drift", "--correct")  # protected or not: it cannot be kept
+    assert uids(kube_fake).keys() == {name}
+    assert uids(kube_fake) != {name: uid}
+    here("plan", "--detailed-exitcode")
+
+
 def test_an_image_that_is_not_there_is_told_with_its_reason_and_a_sandbox_ends_by_itself(
     kube_fake: Cluster, here: Folder, api: str
 ) -> None:
@@ -128,3 +160,29 @@ def test_the_example_is_applied(kube_fake: Cluster, here: Folder) -> None:
     here("plan", "--detailed-exitcode")
     here("destroy", "--auto-approve")
     assert kube_fake.pods("sandboxes") == []
+
+
+def test_where_nothing_leads_to_a_sandbox_the_command_that_does_is_told(
+    kube_fake: Cluster, here: Folder
+) -> None:
+    written = config(kube_fake, here, "pod", "sandboxes: {one: {image: aio:1}}\n")
+    here.write(written.replace('"type": "kubernetes"', '"type": "kubernetes", "access": "port-forward"'))
+    here("apply", "--auto-approve")
+    [name] = uids(kube_fake)
+    told = f"--namespace agents port-forward pod/{name} 8080"
+    [row] = json.loads(here("status", "--json").stdout)["sandboxes"]
+    assert (row["url"], row["ready"]) == ("", True)
+    assert row["detail"].endswith(told)
+    assert told in " ".join(here("why", "one").stdout.split())
+
+
+def test_two_backends_share_a_namespace_that_one_of_them_is_to_make(kube_fake: Cluster, here: Folder) -> None:
+    path = str(kube_fake.kubeconfig(here.path / "kubeconfig"))
+    shared = {"type": "kubernetes", "kubeconfig": path, "namespace": "agents", "stop_timeout": "1s"}
+    makes = {**shared, "api": "agent-sandbox", "create_namespace": True}
+    backends = json.dumps({"one": shared, "other": makes})
+    sandboxes = (
+        "{first: {image: aio:1, backend: one}, second: {image: aio:1, backend: other, depends_on: [first]}}"
+    )
+    here.write(f"version: 1\nstack: research\nbackends: {backends}\nsandboxes: {sandboxes}\n")
+    assert "2 created" in here("apply", "--auto-approve").stdout  # the one that does not say it goes first

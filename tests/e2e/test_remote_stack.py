@@ -150,3 +150,54 @@ def test_the_example(cli: Folder, far: Provisioner, elsewhere: Provisioner) -> N
     assert "No changes" in cli("plan", *places).stdout
     cli("destroy", "--auto-approve", *places)
     assert (len(far.services), len(elsewhere.services)) == (0, 1)
+
+
+def test_an_apply_right_after_a_destroy_does_not_meet_what_still_dies(cli: Folder, far: Provisioner) -> None:
+    cli("apply", "--auto-approve")
+    far.grace = 3600.0
+    for _ in range(2):
+        cli("destroy", "--auto-approve")
+        dying = set(far.pods)
+        cli("apply", "--auto-approve")
+        assert len(far.services) == 2
+        assert dying.isdisjoint(far.services)
+        assert all(far.pods[name].dying is None for name in far.services)
+        assert "No changes" in cli("plan").stdout
+        assert "No drift" in cli("drift").stdout
+
+
+def test_a_saved_plan_of_something_new_holds_when_the_state_has_moved_on(
+    cli: Folder, far: Provisioner
+) -> None:
+    cli("apply", "--auto-approve")
+    _edit(cli, "replicas: 2", "replicas: 4")
+    cli("plan", "-o", "plan.json")
+    cli("apply", "--auto-approve", "--target", "worker[2]")
+    cli("apply", "plan.json", code=6)  # one of the two is there by now
+    assert len(far.services) == 4
+    assert "No changes" in cli("plan").stdout
+
+
+def test_what_exists_elsewhere_is_not_replaced_in_silence(cli: Folder, far: Provisioner) -> None:
+    cli("apply", "--auto-approve")
+    before = set(far.services)
+    refused = cli("plan", "--replace", "browser", code=7)
+    assert "--replace browser means browser, and nothing of that is made from here" in refused.stderr
+    told = cli("apply", "--auto-approve", "--replace", "*")
+    assert "browser exists elsewhere, so `--replace` leaves it as it is" in told.stderr
+    assert "2 replaced" in told.stdout
+    assert before.isdisjoint(far.services)
+
+
+def test_what_an_older_state_does_not_know_is_refused_and_not_made_twice(
+    cli: Folder, far: Provisioner
+) -> None:
+    _edit(cli, "replicas: 2", "replicas: 1")
+    cli("apply", "--auto-approve")
+    cli("state", "pull", "-o", "old.json")
+    _edit(cli, "replicas: 1", "replicas: 2")
+    cli("apply", "--auto-approve")
+    cli("state", "push", "--force", "old.json")
+    refused = cli("apply", "--auto-approve", code=7)
+    assert "which belongs to an object without our labels" in " ".join(refused.stderr.split())
+    assert len(far.services) == 2

@@ -150,7 +150,7 @@ def _done(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("happens", "told"),
     [
-        pytest.param(_killed, "it is not running any more (exit code 137): repair would be due by now, not replace", id="it died"),
+        pytest.param(_killed, "it is not running any more (exit code 137); repair would be due by now, not replace", id="it died"),
         pytest.param(_removed, "it is gone", id="it was removed"),
         pytest.param(_recreated, "it is another object now (", id="somebody made it again"),
         pytest.param(_configured, 'the configuration changed it since: image "two" → "three"', id="the configuration changed"),

@@ -72,6 +72,12 @@ def test_the_rate_is_what_was_computed_between_two_samples() -> None:
     assert backend.asked == ["a", "a"]
 
 
+def test_a_rate_that_the_backend_knows_is_taken_as_it_is_and_asked_for_once() -> None:
+    backend = Measured(lambda _, n: Usage(cpu_seconds=0.0, memory=1000, at=7.0, cores=0.5))
+    assert once(backend, "a") == {"a": Taken(cpu=0.5, memory=1000)}
+    assert backend.asked == ["a"]
+
+
 CURIOUS: dict[str, tuple[Callable[[str, int], Usage | None], Taken]] = {
     "one that cannot tell is a blank": (lambda _, n: None, Taken()),
     "one that was started anew has memory only": (

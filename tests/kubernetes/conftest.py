@@ -3,6 +3,7 @@
 RECONCILER_TEST_KUBECONFIG   the cluster: its current context, as somebody who may make namespaces
 RECONCILER_TEST_IMAGE        an image that answers GET /v1/sandbox on port 8080, and that the cluster can pull or has
 RECONCILER_TEST_SHELL        what runs a shell in it (default: sh)
+RECONCILER_TEST_BARE         1: the fake cluster has no nodes, as an API server alone has none
 
 Every test has a namespace of its own, which goes afterwards with all that is in it.
 """
@@ -13,6 +14,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.support.kubernetes.fixtures import NAMED, namespace_of_its_own
 from tests.support.kubernetes.reach import Reach, client, eventually, has_controllers, has_nodes
 
 IMAGE = os.environ.get("RECONCILER_TEST_IMAGE") or (AIO_IMAGE if NAMED else "aio:1")
+BARE = os.environ.get("RECONCILER_TEST_BARE") == "1" and not NAMED
 SHELL = os.environ.get("RECONCILER_TEST_SHELL", "sh")
 SERVED = "/apis/agents.x-k8s.io/v1beta1"
 
@@ -93,17 +96,32 @@ class Ground:
         )
 
 
+@contextmanager
+def _fake(folder: Path, *, nodes: bool) -> Iterator[Ground]:
+    """Without nodes it is an API server with its objects, and nothing becomes of a pod."""
+    namespace = f"reconciler-test-{uuid.uuid4().hex[:8]}"
+    with running(nodes=nodes) as cluster:
+        cluster.make("v1", "Namespace", namespace)
+        path = cluster.kubeconfig(folder / "kubeconfig", namespace=namespace)
+        with client(path) as http:
+            reach = Reach(kind="fake", http=http, kubeconfig=path, namespace=namespace, nodes=has_nodes(http))
+            yield Ground(reach=reach, controllers=True, sandboxes=True, agents=nodes, fake=cluster)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Ground]:
+    """A fake API server that has no nodes, whatever cluster is given."""
+    with _fake(tmp_path, nodes=False) as made:
+        yield made
+
+
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
-    namespace = f"reconciler-test-{uuid.uuid4().hex[:8]}"
     if not NAMED:
-        with running() as cluster:
-            cluster.make("v1", "Namespace", namespace)
-            path = cluster.kubeconfig(tmp_path / "kubeconfig", namespace=namespace)
-            with client(path) as http:
-                reach = Reach(kind="fake", http=http, kubeconfig=path, namespace=namespace, nodes=True)
-                yield Ground(reach=reach, controllers=True, sandboxes=True, agents=True, fake=cluster)
+        with _fake(tmp_path, nodes=not BARE) as made:
+            yield made
         return
+    namespace = f"reconciler-test-{uuid.uuid4().hex[:8]}"
     path = Path(NAMED)
     with client(path) as http, namespace_of_its_own(http, namespace):
         reach = Reach(kind="cluster", http=http, kubeconfig=path, namespace=namespace, nodes=has_nodes(http))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ class TestPods(BackendConformance):
 
         eventually(runs, f"{info.container_name} runs", 60)
         self.ground.end(str(info.container_name))
+
+    def test_exec_runs_a_command_where_it_is_declared(
+        self, backend: SandboxBackend, new_id: Callable[[], str]
+    ) -> None:
+        self.ground.needs_nodes()
+        super().test_exec_runs_a_command_where_it_is_declared(backend, new_id)
 
     def threads(self) -> set[threading.Thread]:
         """Without those that the fake cluster answers in."""

@@ -9,10 +9,12 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from reconciler.backends.registry import open_backend
 from reconciler.config.configure import configure
+from reconciler.config.references import with_key
 from reconciler.config.secrets import resolve_secrets
 from reconciler.core.planner import PlanOptions, make_plan
 from reconciler.engine.context import BackendPool, Context
@@ -53,7 +55,8 @@ class Project:
             store = open_store(desired.store, stack=desired.stack, directory=Path(desired.directory))
             ends.callback(store.close)
             key = store.secret_key(create=True)
-            backends = BackendPool(desired.backends, open_backend)
+            keyed = partial(with_key, directory=desired.directory, environ=self.environ, run=_output)
+            backends = BackendPool(desired.backends, lambda config: open_backend(keyed(config)))
             ends.callback(backends.close)
             yield Context(
                 desired=resolve_secrets(desired, key=key, environ=self.environ, run=_output),

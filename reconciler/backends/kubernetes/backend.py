@@ -30,10 +30,11 @@ from reconciler.errors import Conflict, NotFound, Permanent, Unsupported
 from reconciler.model.capabilities import Support
 from reconciler.model.desired import Mount, Readiness, SandboxSpec
 from reconciler.model.drift import Provenance
-from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
+from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo, Usage
 
 if TYPE_CHECKING:
     from reconciler.backends.kubernetes.events import ClusterEvents
+    from reconciler.backends.kubernetes.metrics import Metrics
     from reconciler.backends.kubernetes.mirror import Mirror
 
 _LOOKS_AT_ONCE = 8
@@ -45,7 +46,7 @@ class KubernetesBackend(SandboxBackend):
 
     `kubeconfig` and `context` say which cluster, as for `kubectl`; without either the one that `kubectl` talks to, or the
     one that this process runs in; `cluster_name` is what the state calls it, where its API server has several addresses. `api` is pod or agent-sandbox. `service` is ClusterIP, NodePort or none, and `access` how
-    a sandbox is reached: service, node, pod, or proxy (through the API server); `url` is a template that says otherwise,
+    a sandbox is reached: service, node, pod, proxy (through the API server), or port-forward (by `kubectl`); `url` is a template that says otherwise,
     with {name}, {namespace} and {port}. `node_host` is the host in the URL of a node's port. `create_namespace` makes the
     namespace when it is missing. `host_paths` lets mounts name paths of the node. `pull` is missing, always or never,
     `image_pull_secrets` name Secrets of the namespace. `timeout` bounds each wait for the API server, `stop_timeout` the
@@ -92,7 +93,14 @@ class KubernetesBackend(SandboxBackend):
             grace=max(0, round(float(stop_timeout))),
         )
         self._cluster = Cluster(kubeconfig, context=context, namespace=namespace, timeout=float(timeout))
-        reader = Reader(namespace=namespace, access=reached, node=node_host, server=self._server, url=url)
+        reader = Reader(
+            namespace=namespace,
+            access=reached,
+            node=node_host,
+            server=self._server,
+            url=url,
+            kubectl=options.kubectl(kubeconfig, context, namespace),
+        )
         self._objects = Objects(self._cluster, reader, self._kind, prefix)
         beside = Beside(self._cluster)
         self._removal = Removal(self._cluster, beside, self._kind, self._template.grace)
@@ -110,6 +118,7 @@ class KubernetesBackend(SandboxBackend):
         self._deeds = OwnDeeds()
         self._listening: list[ClusterEvents] = []
         self._mirror: Mirror | None = None
+        self._metrics: Metrics | None = None
 
     def _server(self) -> str:
         return self._cluster.server
@@ -237,11 +246,15 @@ class KubernetesBackend(SandboxBackend):
             return self._update.update(found, replace(self._order(info.sandbox_id, spec), name=found.name))
 
     def probe(self, info: SandboxInfo, readiness: Readiness, timeout: float) -> ProbeAnswer | None:
-        """What the kubelet found, by one watch for all. None where the kubelet asks something else than is to be asked."""
+        """What the kubelet found, by one watch for all. None where the kubelet asks something else than is to be
+        asked, and who asks needs a way there: where there is none, it is asked through the API server."""
         question = readiness_probe(SandboxSpec(readiness=readiness, ports=()))
-        if question is None:
-            return None
-        return self._watch().probe(info, readiness, timeout)
+        answer = None if question is None else self._watch().probe(info, readiness, timeout)
+        if answer is not None or self._access != "port-forward":
+            return answer
+        from reconciler.backends.kubernetes.forward import ask
+
+        return ask(self._cluster, self._pod(info), readiness, timeout)
 
     def _watch(self) -> Mirror:
         from reconciler.backends.kubernetes.mirror import Mirror
@@ -281,6 +294,13 @@ class KubernetesBackend(SandboxBackend):
         self._refuse_strangers(found, info)
         return found
 
+    def usage(self, info: SandboxInfo) -> Usage | None:
+        """By one listing for all; None on a cluster without a metrics API."""
+        from reconciler.backends.kubernetes.metrics import Metrics
+
+        self._metrics = self._metrics or Metrics(self._cluster)
+        return self._metrics.of(info)
+
     def listen(self, tell: Callable[[str], None]) -> Subscription:
         from reconciler.backends.kubernetes.events import ClusterEvents
 
@@ -308,11 +328,7 @@ class KubernetesBackend(SandboxBackend):
 
 
 def _may_run(seen: ObservedSandbox) -> bool:
-    from reconciler.backends.kubernetes.explain import REMOVING
-
-    if seen.phase is Phase.UNKNOWN:
-        return seen.detail != REMOVING
-    return runs(seen)
+    return seen.phase is Phase.UNKNOWN or runs(seen)
 
 
 def _values(spec: SandboxSpec) -> dict[str, str]:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,11 +19,13 @@ from msgspec import Struct
 from reconciler.backends.kubernetes.failures import failure
 from reconciler.backends.kubernetes.manifests import API_VERSION, Json
 from reconciler.backends.kubernetes.provenance import MANAGER
-from reconciler.errors import BackendError, Conflict, NotFound, Transient
+from reconciler.errors import BackendError, Conflict, NotFound, Transient, Unsupported
 from reconciler.kubeapi.client import Client, Refused, Stream
 from reconciler.kubeapi.failures import Exists
+from reconciler.kubeapi.websocket import FORWARDED
 
 PAGE = 500  # objects of one answer
+_BRIEFLY = 2.0  # seconds for what one can do without
 _WATCHED = 300  # seconds after which the server ends a watch, to be taken up again
 _PATHS: Mapping[str, tuple[str, str]] = {
     "Event": ("/api/v1", "events"),
@@ -136,6 +138,30 @@ class Cluster:
         query += [("command", word) for word in command]
         with self._translated("pods", pod):
             return self._api.command(f"{self._path('Pod', pod)}/exec", query, timeout)
+
+    def forwarded(self, pod: str, port: int, sent: bytes, timeout: float) -> Generator[tuple[int, bytes]]:
+        """What comes back from a port of a pod: (`websocket.FORWARDED`, data) and (`FORWARD_FAILED`, words), each stream begun by the two
+        bytes of the port. Raises TimeoutError after `timeout` seconds."""
+        with self._translated("pods", pod):
+            path = f"{self._path('Pod', pod)}/portforward"
+            yield from self._api.messages(path, [("ports", str(port))], timeout, {FORWARDED: sent})
+
+    def pod_metrics(self, selector: str) -> list[Json]:
+        """What pods take, of the metrics API, in one answer. Raises Unsupported where there is none, or it is down: nobody waits
+        for that."""
+        asking = Client(self._api.access, min(self._how[2], _BRIEFLY))
+        path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{quote(self.namespace, safe='')}/pods"
+        try:
+            page = asking.request("GET", path, {"labelSelector": selector}, None, "application/json")
+        except Refused as error:
+            if error.refusal.status in (404, 503):
+                raise Unsupported(
+                    "no metrics API", hint="metrics-server has to run on the cluster"
+                ) from error
+            raise failure(error.refusal, what="pods.metrics.k8s.io", name="", server=self.server) from error
+        finally:
+            asking.close()
+        return page.get("items") or []
 
     def warnings(self, pod: str) -> list[Json]:
         """What the cluster noted of a pod, the warnings; none where events may not be read."""

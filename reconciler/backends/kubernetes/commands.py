@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.backends.base import ExecResult
+from reconciler.backends.kubernetes import metrics
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.look import Found
 from reconciler.backends.kubernetes.manifests import CONTAINER
@@ -83,7 +84,7 @@ def check(cluster: Cluster, kind: str) -> Sequence[tuple[str, bool, str]]:
             rows.append((what, True, "can be listed"))
         except BackendError as error:
             rows.append((what, False, _told(error)))
-    return tuple(rows)
+    return (*rows, metrics.row(cluster))
 
 
 def _told(error: BackendError) -> str:

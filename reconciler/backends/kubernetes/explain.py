@@ -18,7 +18,6 @@ from reconciler.backends.kubernetes.manifests import CONTAINER, GATE, UNFINISHED
 from reconciler.model.observed import Phase
 
 NEVER_STARTED = "made, but never started"
-REMOVING = "the cluster is removing it"
 CRASHES = 3  # ends after which a pod that is started again and again is given up
 _LONGEST = 300  # characters of what a cluster says
 
@@ -66,14 +65,16 @@ class Explained(Struct, frozen=True, kw_only=True):
 
 def explain(pod: Json, events: Sequence[Json] = ()) -> Explained:
     """Of a pod as the cluster shows it. `events` are the warnings about it, oldest first, as far as they were asked for."""
-    status = pod.get("status") or {}
-    if pod["metadata"].get("deletionTimestamp"):
-        return Explained(phase=Phase.UNKNOWN, detail=REMOVING, hopeless=True)
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    if metadata.get("deletionTimestamp"):
+        return Explained(phase=Phase.TERMINATING, detail=ending(metadata), hopeless=True)
     match status.get("phase"):
         case "Succeeded":
             return Explained(phase=Phase.STOPPED, detail=_end(status) or "exit code 0", hopeless=True)
         case "Failed":
-            return Explained(phase=Phase.FAILED, detail=_end(status) or "it failed", hopeless=True)
+            return Explained(
+                phase=Phase.FAILED, detail=_end(status) or "nothing says how it ended", hopeless=True
+            )
         case "Unknown":
             return Explained(phase=Phase.UNKNOWN, detail=_told("its node does not answer", status))
         case "Running" | "Pending" | None:
@@ -96,14 +97,26 @@ def _living(pod: Json, status: Json, events: Sequence[Json]) -> Explained:
     return Explained(phase=Phase.STARTING, detail=f"the kubelet's probe: {warning}" if warning else "")
 
 
+def ending(metadata: Json) -> str:
+    """Of an object that somebody removes: what it waits for."""
+    holders = metadata.get("finalizers")
+    if holders:
+        return f"it is ending; {', '.join(holders)} must let go of it first"
+    return f"it is ending, and has until {str(metadata['deletionTimestamp'])[11:19]} UTC"
+
+
 def _waiting(status: Json, events: Sequence[Json]) -> Explained | None:
     """What keeps its containers from running; None when nothing does that says so."""
     for container in _containers(status):
         state = (container.get("state") or {}).get("waiting") or {}
         reason, message = str(state.get("reason") or ""), _short(state.get("message"))
         match reason:
-            case "InvalidImageName" | "ErrImageNeverPull":
-                return _hopeless(f"{_image(container)}: {message or reason}")
+            case "InvalidImageName":
+                return _hopeless(
+                    f"{_image(container)} is no name that an image can have: {message or reason}"
+                )
+            case "ErrImageNeverPull":
+                return _hopeless(f"{_image(container)} is not on its node, and is never pulled there")
             case "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable":
                 return _no_image(container, reason, message, events)
             case "CrashLoopBackOff":
@@ -129,9 +142,9 @@ def _no_image(container: Json, reason: str, message: str, events: Sequence[Json]
 def _crashing(container: Json) -> Explained:
     restarts = int(container.get("restartCount") or 0)
     last = (container.get("lastState") or {}).get("terminated") or {}
-    detail = (
-        f"it ends and is started again and again ({restarts} times): {_ended(last) or 'nobody knows how'}"
-    )
+    told = _ended(last) or "nothing says why"
+    often = "once" if restarts == 1 else f"{restarts} times"
+    detail = f"it ends and is started again and again, {often} so far: {told}"
     return Explained(phase=Phase.UNREADY, detail=detail, hopeless=restarts >= CRASHES)
 
 
@@ -149,12 +162,14 @@ def _pending(pod: Json, status: Json, events: Sequence[Json]) -> Explained:
             return Explained(phase=Phase.PENDING, detail=detail)
         return Explained(
             phase=Phase.PENDING,
-            detail=f"no node takes it: {told}{_hint(told)}",
+            detail=f"no node takes it: {told.rstrip('.')}{_hint(told)}",
             hopeless=bool(_NO_CLAIM.search(told)),
         )
     unplaced = _warning(events, ("FailedScheduling",))  # told a moment before the status says it
     if unplaced and scheduled.get("status") != "True":
-        return Explained(phase=Phase.PENDING, detail=f"no node takes it: {unplaced}{_hint(unplaced)}")
+        return Explained(
+            phase=Phase.PENDING, detail=f"no node takes it: {unplaced.rstrip('.')}{_hint(unplaced)}"
+        )
     warning = _warning(events, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
     if warning:
         lasting = "runtime handler" in warning or "hostPath type check failed" in warning
@@ -164,14 +179,14 @@ def _pending(pod: Json, status: Json, events: Sequence[Json]) -> Explained:
 
 def _hint(told: str) -> str:
     found = [hint for pattern, hint in _HINTS if pattern.search(told)]
-    return f" ({'; '.join(found)})" if found else ""
+    return f"; {', and '.join(found)}" if found else ""
 
 
 def explain_sandbox(sandbox: Json, pod: Json | None, events: Sequence[Json] = ()) -> Explained:
     """Of a `Sandbox` of agent-sandbox and its pod. Its `Ready` counts only when it is about the present specification."""
     metadata, spec = sandbox["metadata"], sandbox.get("spec") or {}
     if metadata.get("deletionTimestamp"):
-        return Explained(phase=Phase.UNKNOWN, detail=REMOVING, hopeless=True)
+        return Explained(phase=Phase.TERMINATING, detail=ending(metadata), hopeless=True)
     suspended = spec.get("operatingMode") == "Suspended"
     if suspended and UNFINISHED in (metadata.get("annotations") or {}):
         return Explained(phase=Phase.FAILED, detail=NEVER_STARTED)
@@ -193,7 +208,9 @@ def explain_sandbox(sandbox: Json, pod: Json | None, events: Sequence[Json] = ()
         return Explained(phase=Phase.READY if _is_probed({"spec": _template(spec)}) else Phase.STARTING)
     if message and reason not in ("DependenciesNotReady", ""):
         hopeless = reason == "ReconcilerError" and bool(_REFUSED.search(message))
-        return Explained(phase=Phase.PENDING, detail=f"{reason}: {message}", hopeless=hopeless)
+        return Explained(
+            phase=Phase.PENDING, detail=f"its controller says {reason}: {message}", hopeless=hopeless
+        )
     return of_pod if of_pod is not None and not of_pod.ready else Explained(phase=Phase.PENDING)
 
 
@@ -225,15 +242,30 @@ def _end(status: Json) -> str:
     reason, message = status.get("reason"), _short(status.get("message"))
     if reason:
         return f"{_REASONS.get(str(reason), str(reason))}{f': {message}' if message else ''}"
-    disrupted = condition(status, "DisruptionTarget")
-    if disrupted.get("status") == "True":
-        return f"{disrupted.get('reason')}: {_short(disrupted.get('message'))}"
+    if disruption(status):
+        return disruption(status)
     ends = [_ended((one.get("state") or {}).get("terminated") or {}) for one in _containers(status)]
     return next((end for end in ends if end), message)
 
 
+def disruption(status: Json) -> str:
+    """Why the cluster itself ends a pod; "" when it does not."""
+    noted = condition(status, "DisruptionTarget")
+    if noted.get("status") != "True":
+        return ""
+    reason, message = str(noted.get("reason")), _short(noted.get("message"))
+    return f"{_DISRUPTIONS.get(reason, reason)}{f': {message}' if message else ''}"
+
+
+_DISRUPTIONS = {
+    "DeletionByPodGC": "its node is gone",
+    "DeletionByTaintManager": "its node was lost or is being emptied",
+    "EvictionByEvictionAPI": "it was evicted, as `kubectl drain` does",
+    "PreemptionByScheduler": "it had to make room for another pod",
+    "TerminationByKubelet": "its node ended it",
+}
 _REASONS = {
-    "Evicted": "evicted",
+    "Evicted": "it was evicted",
     "NodeLost": "its node is lost",
     "Shutdown": "its node was shut down",
     "Terminated": "its node was shut down",

@@ -12,7 +12,6 @@ from typing import Any
 from reconciler.backends.containers import MANAGED_BY, SANDBOX_ID
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.compare import beside
-from reconciler.backends.kubernetes.explain import REMOVING
 from reconciler.backends.kubernetes.labelling import SELECTOR, WARM_POOL
 from reconciler.backends.kubernetes.look import Found, Json, Reader
 from reconciler.errors import NotFound, Transient
@@ -133,6 +132,4 @@ def runs(seen: ObservedSandbox | None) -> bool:
     tell, as when its node does not answer."""
     if seen is None or seen.phase is not Phase.UNKNOWN:
         return seen is not None and seen.phase in _ALIVE
-    if seen.detail == REMOVING:
-        return False
     raise Transient(f"whether sandbox {seen.info.sandbox_id} runs cannot be told: {seen.detail}")

@@ -81,7 +81,8 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Reader(Struct, frozen=True, kw_only=True):
-    """How this backend reads objects. `access` is how a sandbox is reached: pod, service, node or proxy. `node` is the host
+    """How this backend reads objects. `access` is how a sandbox is reached: pod, service, node, proxy, or port-forward, which
+    gives no URL and is the business of `kubectl`, the words that such a command begins with. `node` is the host
     in the URL of a node's port, where it is not that of the API server; `server` says the API server's address, `url` a template that says it otherwise."""
 
     namespace: str
@@ -89,6 +90,7 @@ class Reader(Struct, frozen=True, kw_only=True):
     node: str | None = None
     server: Callable[[], str] = str
     url: str | None = None
+    kubectl: str = "kubectl"
 
     def seen(self, found: Found, events: tuple[Json, ...] = ()) -> ObservedSandbox:
         metadata = found.main["metadata"]
@@ -103,13 +105,14 @@ class Reader(Struct, frozen=True, kw_only=True):
                 **_network(metadata),
             },
             detail=told.detail,
+            reach="" if told.phase.is_dead else self._reach(found),
             astray=_astray(found)
             if found.is_labelled and not told.phase.is_dead and not metadata.get("deletionTimestamp")
             else (),
         )
 
     def info(self, found: Found) -> SandboxInfo:
-        ports = _ports(found.pod_spec)
+        ports = ports_of(found.pod_spec)
         places = self._places(found, ports)
         return SandboxInfo(
             sandbox_id=found.sandbox_id,
@@ -138,12 +141,20 @@ class Reader(Struct, frozen=True, kw_only=True):
             case "node":
                 port = places.get("http") or _node_ports(found.service).get(inside)
                 return url_of(self._node(), port) if port else ""
+            case "port-forward":
+                return ""
             case "proxy":
                 path = f"/api/v1/namespaces/{self.namespace}/pods/{found.name}:{inside}/proxy"
                 return f"{self.server().rstrip('/')}{path}"
             case _:
                 address = self.address(found)
                 return url_of(address, inside) if address else ""
+
+    def _reach(self, found: Found) -> str:
+        if self.access != "port-forward" or self.url is not None:
+            return ""
+        port = ports_of(found.pod_spec).get("http", HTTP_PORT)
+        return f"{self.kubectl} port-forward pod/{found.pod_name} {port}"
 
     def _node(self) -> str:
         return self.node or urlsplit(self.server()).hostname or LOOPBACK
@@ -158,11 +169,11 @@ class Reader(Struct, frozen=True, kw_only=True):
         if self.access != "node":
             return {}
         return {
-            f"ports.{name}.host": port for name, port in self._places(found, _ports(found.pod_spec)).items()
+            f"ports.{name}.host": port for name, port in self._places(found, ports_of(found.pod_spec)).items()
         }
 
 
-def _ports(spec: Json) -> dict[str, int]:
+def ports_of(spec: Json) -> dict[str, int]:
     containers = spec.get("containers") or ()
     ours: Json = next((one for one in containers if one.get("name") == CONTAINER), next(iter(containers), {}))
     return {

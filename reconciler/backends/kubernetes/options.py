@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from msgspec.structs import replace
 
@@ -14,7 +15,7 @@ ACCESS = {"ClusterIP": "service", "NodePort": "node", "none": "pod"}  # what a s
 _WORDS = {
     "api": ("pod", "agent-sandbox"),
     "service": tuple(ACCESS),
-    "access": (None, "service", "node", "pod", "proxy"),
+    "access": (None, "service", "node", "pod", "proxy", "port-forward"),
     "pull": ("missing", "always", "never"),
 }
 _PREFIX = re.compile(
@@ -38,6 +39,13 @@ def check(*, api: str, service: str, access: str | None, url: str | None, pull: 
         )
     if url is not None:
         _check_template(url)
+
+
+def kubectl(kubeconfig: str | None, context: str | None, namespace: str) -> str:
+    """The command by which a person reaches the same objects; its verb follows."""
+    words = ["kubectl", *(("--kubeconfig", kubeconfig) if kubeconfig else ())]
+    words += ["--context", context] if context else []
+    return shlex.join([*words, "--namespace", namespace])
 
 
 def _check_template(url: str) -> None:

@@ -47,9 +47,9 @@ def _was_ours(deeds: OwnDeeds, sandbox_id: str, at: float) -> bool:
 
 
 def _of_one(main: Json, pod: Json | None) -> Provenance | None:
-    """How it ended, else who changed it. What a controller writes into the pod of a `Sandbox` is no change of ours."""
+    """Who removes it, how it ended, else who changed it. What a controller writes into the pod of a `Sandbox` is no change of ours."""
     ended = None if pod is None else weighed.of_end(pod)
-    return ended or weighed.edited(main["metadata"])
+    return weighed.of_removal(main, pod) or ended or weighed.edited(main["metadata"])
 
 
 def _by_id(items: Iterator[Json]) -> dict[str, Json]:

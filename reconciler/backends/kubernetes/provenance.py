@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.backends.kubernetes.explain import explain, termination
+from reconciler.backends.kubernetes.explain import condition, disruption, ending, explain, termination
 from reconciler.backends.kubernetes.look import moment
 from reconciler.model.drift import Cause, Provenance
 
@@ -62,10 +62,20 @@ def _of_end(ended: Json) -> Cause:
 
 
 def _disrupted(status: Json) -> float | None:
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "DisruptionTarget":
-            return moment(condition.get("lastTransitionTime"))
-    return None
+    return moment(condition(status, "DisruptionTarget").get("lastTransitionTime"))
+
+
+def of_removal(main: Json, pod: Json | None) -> Provenance | None:
+    """Why and since when it is being removed; None when it is not. Who asked for it a cluster notes only where it did so itself:
+    an eviction, a lost node."""
+    metadata = main["metadata"]
+    by = moment(metadata.get("deletionTimestamp"))
+    if by is None:
+        return None
+    why = disruption((pod or {}).get("status") or {})
+    detail = "; ".join(filter(None, (why, ending(metadata))))
+    asked = by - float(metadata.get("deletionGracePeriodSeconds") or 0)
+    return Provenance(cause=Cause.REMOVED, detail=detail, at=asked)
 
 
 def edited(metadata: Json) -> Provenance | None:

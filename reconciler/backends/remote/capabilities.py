@@ -33,6 +33,7 @@ CAPABILITIES = Capabilities(
     why={**_NOTED, **_REFUSED},
     updatable=tuple(_NOTED),  # replacing a sandbox for what the new one would not have either helps nobody
     owns=False,
+    lingers=True,  # a deletion is done with the Service; its Pod takes its time
     create_cost="~10s",
     max_in_flight=8,
 )

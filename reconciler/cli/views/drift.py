@@ -13,6 +13,7 @@ from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless, wrap
 from reconciler.cli.views.values import counted, duration, show_value
 from reconciler.model.desired import Address, address_order
 from reconciler.model.drift import Drift
+from reconciler.model.evidence import evidenced
 from reconciler.model.lifecycle import DriftPolicy
 from reconciler.model.plan import SYMBOL, Action
 
@@ -112,10 +113,10 @@ def _block(group: Sequence[Drift], now: float, width: int, style: Style) -> Iter
 
 def why(drift: Drift, now: float) -> str:
     """The likely cause, the evidence, and how long ago."""
-    evidence = f" ({harmless(drift.detail)})" if drift.detail and drift.detail != "it is gone" else ""
-    gone = "it is gone, and " if drift.detail == "it is gone" else ""
+    is_gone = drift.detail == "it is gone"
+    gone = "it is gone, and " if is_gone else ""
     ago = f", {duration(max(0.0, now - drift.at))} ago" if drift.at else ""
-    return f"{gone}{drift.cause.text}{evidence}{ago}"
+    return f"{gone}{evidenced(drift.cause.text, '' if is_gone else harmless(drift.detail))}{ago}"
 
 
 def what_then(drift: Drift) -> str:

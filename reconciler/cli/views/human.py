@@ -16,10 +16,11 @@ from reconciler.cli.views.style import BOLD, Style, cells, fit, harmless, pad, w
 from reconciler.cli.views.summary import summary
 from reconciler.cli.views.values import counted
 from reconciler.model.address import Address
+from reconciler.model.evidence import evidenced
 from reconciler.model.plan import Action, Plan, Reason
 
 # What happened to the object itself, as opposed to one of its fields.
-HAPPENED_OUTSIDE = (Reason.MISSING, Reason.DEAD, Reason.PAUSED)
+HAPPENED_OUTSIDE = (Reason.MISSING, Reason.DEAD, Reason.TERMINATING, Reason.PAUSED)
 
 
 def plan_text(plan: Plan, *, width: int, style: Style) -> str:
@@ -99,8 +100,7 @@ def _heading(block: Block, width: int, style: Style) -> Iterator[str]:
 
 def reason_text(block: Block) -> str:
     """Why the steps of a block are in the plan, with the detail that goes with it."""
-    detail = harmless(block.step.detail)
-    return block.step.reason.text + (f" ({detail})" if detail else "")
+    return evidenced(block.step.reason.text, harmless(block.step.detail))
 
 
 def remarks(block: Block) -> Sequence[str]:

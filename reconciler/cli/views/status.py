@@ -30,6 +30,7 @@ _CODES: dict[Phase, tuple[int, ...]] = {
     Phase.PAUSED: (YELLOW,),
     Phase.STOPPED: (RED,),
     Phase.FAILED: (RED,),
+    Phase.TERMINATING: (RED,),
     Phase.UNKNOWN: (YELLOW,),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.backends.kubernetes import KubernetesBackend
+from reconciler.backends.kubernetes.cluster import Cluster as KubeApi
+from reconciler.backends.kubernetes.forward import ask
+from reconciler.backends.kubernetes.look import Found
 from reconciler.errors import (
     BackendError,
     ConfigError,
@@ -20,7 +24,14 @@ from reconciler.errors import (
     Unavailable,
     Unsupported,
 )
-from reconciler.model.desired import Network, NetworkMode, Readiness, Resources, SandboxSpec
+from reconciler.model.desired import (
+    Network,
+    NetworkMode,
+    ProbeKind,
+    Readiness,
+    Resources,
+    SandboxSpec,
+)
 from reconciler.model.drift import Cause
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from tests.backends.kubernetes.builders import OWNER, a_secret
@@ -184,6 +195,53 @@ def test_wrong_options_are_told(options: dict[str, Any], words: str) -> None:
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
+# -- what it takes
+
+
+@FORMS
+def test_what_all_take_is_asked_for_once(kube_fake: Cluster, make: Make, api: str) -> None:
+    kube_fake.metrics.installed = True
+    backend = make(api=api)
+    infos = [backend.create(None, name, spec=SPEC) for name in ("a", "b")]
+    for info in infos:
+        assert waited(backend, info) == (True, "")
+    kube_fake.metrics.taken["reconciler-b"] = {"cpu": "250m", "memory": "64Mi"}
+    before = len(kube_fake.log)
+    one, other = (backend.usage(info) for info in infos)
+    assert one is not None
+    assert (one.cores, one.memory) == (0.0015, 20 * 2**20)
+    assert other is not None
+    assert (other.cores, other.memory) == (0.25, 64 * 2**20)
+    assert len(kube_fake.log) == before + 1
+    assert ("metrics", True, "CPU and memory can be told") in backend.check()
+
+
+def test_a_cluster_that_measures_nothing_leaves_blanks_and_doctor_says_so(
+    kube_fake: Cluster, make: Make
+) -> None:
+    backend = make()
+    info = backend.create(None, "a", spec=SPEC)
+    assert backend.usage(info) is None
+    told = {what: words for what, well, words in backend.check() if well}
+    assert told["metrics"] == "no metrics API: `status` shows neither CPU nor memory"
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [{}, {"cpu": "much"}, {"cpu": "1"}, {"memory": "1Mi"}],
+    ids=["nothing", "words", "no memory", "no cpu"],
+)
+def test_what_a_cluster_measures_and_makes_no_sense_is_a_blank(
+    kube_fake: Cluster, make: Make, taken: dict[str, str]
+) -> None:
+    kube_fake.metrics.installed = True
+    backend = make()
+    info = backend.create(None, "a", spec=SPEC)
+    assert waited(backend, info) == (True, "")
+    kube_fake.metrics.taken["reconciler-a"] = taken
+    assert backend.usage(info) is None
+
+
 # -- how it is reached
 
 
@@ -210,6 +268,76 @@ def test_a_node_port_is_read_back(kube_fake: Cluster, make: Make) -> None:
     port = made["spec"]["ports"][0]["nodePort"]
     assert (info.sandbox_url, info.ports) == (f"http://node.example.com:{port}", {"http": port})
     assert only(backend).info == info
+
+
+def test_what_is_forwarded_to_has_no_url_and_says_the_command(kube_fake: Cluster, make: Make) -> None:
+    backend = make(service="none", access="port-forward", context="fake", namespace="default")
+    info = backend.create(None, "a", spec=SPEC)
+    assert info.sandbox_url == ""
+    assert waited(backend, info) == (True, "")
+    words = only(backend).reach.split()
+    assert words[0] == "kubectl"
+    assert words[3:] == [
+        "--context",
+        "fake",
+        "--namespace",
+        "default",
+        "port-forward",
+        "pod/reconciler-a",
+        "8080",
+    ]
+    assert make().observe()[0].reach == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "ready", "words"),
+    [
+        (Readiness(path="/healthz"), True, ""),
+        (Readiness(path="/v1/sandbox", expect=500), False, "HTTP 200"),
+        (Readiness(path="/" + "x" * 500), False, "HTTP 404"),
+        (Readiness(kind=ProbeKind.TCP), True, ""),
+    ],
+    ids=["a path", "another status", "a long path", "an open port"],
+)
+def test_what_a_kubelet_does_not_ask_is_asked_through_the_api_server(
+    kube_fake: Cluster, make: Make, asked: Readiness, ready: bool, words: str
+) -> None:
+    backend = make(service="none", access="port-forward")
+    info = backend.create(None, "a", spec=SPEC)
+    assert waited(backend, info) == (True, "")
+    answer = backend.probe(info, asked, 5.0)
+    assert answer is not None
+    assert answer.ready == ready
+    assert words in answer.detail
+    assert any("portforward" in one.path for one in kube_fake.log)
+
+
+@pytest.mark.parametrize("kind", [ProbeKind.HTTP, ProbeKind.TCP])
+def test_a_port_that_nobody_listens_on_is_told(
+    kube_fake: Cluster, make: Make, tmp_path: Path, kind: ProbeKind
+) -> None:
+    backend = make(service="none", access="port-forward")
+    assert waited(backend, backend.create(None, "a", spec=SPEC)) == (True, "")
+    pod = copy.deepcopy(kube_fake.get("pods", "reconciler-a"))
+    assert pod is not None
+    pod["spec"]["containers"][0]["ports"].append({"name": "spare", "containerPort": 9999})
+    access = KubeApi(str(tmp_path / "kubeconfig"), namespace="default", timeout=5.0)
+    answer = ask(access, Found(main=pod), Readiness(kind=kind, port="spare"), 5.0)
+    access.close()
+    assert answer is not None
+    assert not answer.ready
+    assert "failed to connect" in answer.detail
+
+
+def test_who_may_not_forward_is_told(kube_fake: Cluster, make: Make) -> None:
+    backend = make(service="none", access="port-forward")
+    info = backend.create(None, "a", spec=SPEC)
+    assert waited(backend, info) == (True, "")
+    kube_fake.misbehave(refusal(403, "cannot create resource pods/portforward"), "portforward")
+    answer = backend.probe(info, Readiness(path="/healthz"), 5.0)
+    assert answer is not None
+    assert not answer.ready
+    assert "pods/portforward" in answer.detail
 
 
 # -- look

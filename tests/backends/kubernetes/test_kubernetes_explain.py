@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.backends.kubernetes.explain import NEVER_STARTED, REMOVING, explain, explain_sandbox
+from reconciler.backends.kubernetes.explain import NEVER_STARTED, explain, explain_sandbox
 from reconciler.backends.kubernetes.manifests import GATE, UNFINISHED
 from reconciler.model.observed import Phase
 from tests.backends.kubernetes.pods import a_pod, a_sandbox, ended, running, said, waiting, warning
@@ -25,7 +25,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes ar
         pytest.param(a_pod("Pending", waiting("ContainerCreating")), Phase.PENDING, "", False, id="its container is being made"),
         pytest.param(
             a_pod("Pending", waiting("InvalidImageName", "couldn't parse image name \"A B\"")),
-            Phase.PENDING, "image aio: couldn't parse image name", True, id="a name that is none",
+            Phase.PENDING, "image aio is no name that an image can have: couldn't parse", True, id="a name that is none",
         ),
         pytest.param(
             a_pod("Pending", waiting("ErrImagePull", 'failed to pull and unpack image "aio": failed to resolve reference: aio: not found')),
@@ -41,7 +41,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes ar
         ),
         pytest.param(
             a_pod(conditions=[said("PodScheduled", "False", "Unschedulable", NO_NODE)]),
-            Phase.PENDING, f"no node takes it: {NO_NODE} (no node has that much free)", False, id="a full cluster may empty",
+            Phase.PENDING, f"no node takes it: {NO_NODE.rstrip('.')}; no node has that much free", False, id="a full cluster may empty",
         ),
         pytest.param(
             a_pod(conditions=[said("PodScheduled", "False", "Unschedulable", '0/1 nodes are available: persistentvolumeclaim "cache" not found.')]),
@@ -49,7 +49,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes ar
         ),
         pytest.param(
             a_pod("Running", waiting("CrashLoopBackOff", restartCount=1, lastState={"terminated": {"exitCode": 1}})),
-            Phase.UNREADY, "(1 times): exit code 1", False, id="it crashed once",
+            Phase.UNREADY, "again and again, once so far: exit code 1", False, id="it crashed once",
         ),
         pytest.param(
             a_pod("Running", waiting("CrashLoopBackOff", restartCount=3, lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}})),
@@ -76,7 +76,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes ar
         ),
         pytest.param(
             a_pod("Failed", conditions=[said("DisruptionTarget", "True", "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")]),
-            Phase.FAILED, "DeletionByTaintManager: Taint manager", True, id="its node was lost",
+            Phase.FAILED, "its node was lost or is being emptied: Taint manager", True, id="its node was lost",
         ),
         pytest.param(a_pod("Unknown"), Phase.UNKNOWN, "its node does not answer", False, id="an unknown end is no end"),
         pytest.param(a_pod("Strange"), Phase.UNKNOWN, "'Strange'", False, id="a word that nobody knows"),
@@ -130,9 +130,11 @@ def test_a_probe_that_fails_is_told() -> None:
 
 def test_what_is_being_removed_is_neither_alive_nor_gone() -> None:
     pod = a_pod("Running", running(), conditions=[READY])
-    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert explain(pod).phase is Phase.UNKNOWN
-    assert explain(pod).detail == REMOVING
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T12:34:56Z"
+    assert explain(pod).phase is Phase.TERMINATING
+    assert explain(pod).detail == "it is ending, and has until 12:34:56 UTC"
+    pod["metadata"]["finalizers"] = ["example.test/backup"]
+    assert explain(pod).detail == "it is ending; example.test/backup must let go of it first"
 
 
 def test_what_an_earlier_run_left_half_made_never_started() -> None:

@@ -20,6 +20,7 @@ from tests.support.kubernetes.controllers import SandboxController, ServiceProxy
 from tests.support.kubernetes.hostile import Answer, Misbehaves
 from tests.support.kubernetes.kubelet import Kubelet
 from tests.support.kubernetes.lists import Lists
+from tests.support.kubernetes.metrics import MetricsServer
 from tests.support.kubernetes.network import Network
 from tests.support.kubernetes.refusals import Json
 from tests.support.kubernetes.resources import ALL, NAMESPACES, NODES, PODS, SANDBOXES, Resource
@@ -53,6 +54,8 @@ class Cluster:
         self.server = http.Server(self.api, self.lists, self.known)
         streams = Streams(self.kubelet)
         self.server.streams = {"log": streams.log, "exec": streams.exec, "portforward": streams.portforward}
+        self.metrics = MetricsServer(self.storage)
+        self.server.metrics = self.metrics.listed
         for name in ("default", "kube-system"):
             self.make("v1", "Namespace", name)
         if nodes:

@@ -83,6 +83,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.misbehaviours: list[Misbehaviour] = []
         self.connections = 0  # ever accepted
         self.streams: dict[str, Callable[[Handler, Call], None]] = {}  # pods/<name>: log, exec, portforward
+        self.metrics: Callable[[str, str], Json | None] = lambda path, selector: None
         self._context: ssl.SSLContext | None = None
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -196,6 +197,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         document = resources.discovery(path, self.server.known(), self.headers.get("Host", ""))
         if document is not None and request.method == "GET":
             self.send_json(200, document)
+            return
+        measured = self.server.metrics(path, request.query.get("labelSelector", ""))
+        if measured is not None and request.method == "GET":
+            self.send_json(200, measured)
             return
         found = _PATH.fullmatch(path)
         served = {resource.base for resource in self.server.known()}

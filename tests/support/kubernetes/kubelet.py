@@ -127,6 +127,8 @@ class Kubelet:
             self.later(1, lambda: self._schedule(key, after["metadata"]["uid"]))
         elif after["metadata"].get("deletionTimestamp") and not before["metadata"].get("deletionTimestamp"):
             self.later(0, lambda: self._terminate(key, after["metadata"]["uid"]))
+        elif _grace(after) != _grace(before):  # asked once more, with less time
+            self.later(_grace(after) * 5, lambda: self._ended(key, after["metadata"]["uid"]))
         elif after["spec"].get("activeDeadlineSeconds") != before["spec"].get("activeDeadlineSeconds"):
             self.later(
                 after["spec"]["activeDeadlineSeconds"], lambda: self._overdue(key, after["metadata"]["uid"])
@@ -458,7 +460,7 @@ class Kubelet:
         if running is not None:
             running.stopping = True
             running.ready = False
-        grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
+        grace = _grace(pod)
         steps = grace * 5 if running and running.scenario == "stubborn" else min(grace, 2)
         self.later(steps, lambda: self._ended(key, uid))
 
@@ -480,6 +482,10 @@ class Kubelet:
         if running is not None:
             self._silence(running)
             shutil.rmtree(running.root, ignore_errors=True)
+
+
+def _grace(pod: Json) -> int:
+    return int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
 
 
 def _images(pod: Json) -> list[str]:
