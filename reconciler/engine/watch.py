@@ -265,7 +265,7 @@ class Watch:
                     subject="",
                     summary=f"the new configuration cannot be used, so the one before goes on: {told}",
                     at=at,
-                    fix=f"{_how_to_mend(problems)}; it is read again when it changes",
+                    fix=f"it is read again when it changes: {_how_to_mend(problems)}",
                 )
             )
         )

@@ -69,7 +69,10 @@ def test_the_configuration_is_read_again_and_a_broken_one_changes_nothing(here: 
         here.write(THREE.replace("sandboxes:", "sandboxes: ["))
         broken = watch.until("reloaded", ok=False)
         assert broken["problems"][0]["position"]["file"].endswith("sandboxes.yaml")
-        assert watch.until("incident_opened", kind="configuration")
+        assert (
+            "it is read again when it changes: "
+            in watch.until("incident_opened", kind="configuration")["fix"]
+        )
         here.kill(id_of(here, "db"))
         watch.until("correction", address="db", ok=True)
         here.write(THREE.replace("db: {}", "db: {drift: report}"))

@@ -112,6 +112,7 @@ def test_a_broken_file_is_not_said_to_lack_what_was_answered(here: Folder) -> No
         watch.until("1 of 1 ready")
         here.write(TEXT + "nonsense: true\n")
         watch.until("the new configuration cannot be used")
+        watch.until("it is read again when it changes: ")
         here.write(TEXT)
         watch.until("it is valid again")
     assert "has no value" not in watch.shown
