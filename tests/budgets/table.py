@@ -1,0 +1,80 @@
+"""All budgets in one table: what each is, how much, and why. README.md beside this shows how they are read and changed.
+
+Counts only: they are the same on every machine, however busy, and seconds are not.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """`most` of what may be counted; `why` it is that much and what it would cost users to exceed it."""
+
+    most: float
+    why: str
+
+
+BUDGETS = {
+    "docker: questions of a no-op plan": Budget(
+        most=1,
+        why="one listing tells all that is declared; a question a sandbox would make a plan grow with round trips",
+    ),
+    "docker: inspections of a no-op plan with limits, a sandbox": Budget(
+        most=1,
+        why="limits are what a listing does not show, so each sandbox is inspected, and once",
+    ),
+    "docker: requests of an apply, a sandbox": Budget(
+        most=3,
+        why="create, start, and a look that shows its port: the daemon is the limit, and each request takes its time there",
+    ),
+    "docker: requests of a destroy, a sandbox": Budget(
+        most=5,
+        why="looks that it is still what was planned, before the stop and before the removal; the stop, the removal, and a "
+        "look that it is gone",
+    ),
+    "kubernetes: listings of a no-op plan": Budget(
+        most=2, why="one of each kind of object that is ours; no object is asked for by its name"
+    ),
+    "kubernetes: objects read by name in a no-op plan, a sandbox": Budget(
+        most=0, why="what is listed is all there is to know; an API server throttles who asks for each"
+    ),
+    "memory: listings of a no-op plan": Budget(most=1, why="the same promise where nothing else can hide it"),
+    "store: syncs of an apply beyond one a sandbox": Budget(
+        most=16,
+        why="one at a time, each create waits for its intent; the rest are the lock, the key, the journal's beginning, "
+        "the first and the last state, its backup and the version that is kept, each file with its directory",
+    ),
+    "store: renames of an apply": Budget(
+        most=8,
+        why="lock, key, journal, state, backup and version are replaced as a whole; a rename a sandbox would be a write of "
+        "all of them each time",
+    ),
+    "store: syncs of an apply that changes nothing": Budget(
+        most=6, why="the lock is taken and given back; nothing else is written"
+    ),
+    "store: syncs of a plan": Budget(most=0, why="a plan changes nothing"),
+    "plan of 2,000: calls of functions beside 1,000": Budget(
+        most=2.1, why="linear: whatever grows with the square shows here long before anybody has as many"
+    ),
+    "plan of 1,000: calls of functions, a sandbox": Budget(
+        most=300, why="processor time without a clock; the interpreter spends most of a plan in calls"
+    ),
+    "validate of 2,000 literal: calls of functions beside 1,000": Budget(
+        most=2.1, why="the same for reading, checking and expanding"
+    ),
+    "plan of 10,000: bytes at the peak, a sandbox": Budget(
+        most=8_000,
+        why="80 MB at ten thousand, beside 40 MB of interpreter and libraries: under 150 MB together",
+    ),
+}
+
+
+def within(name: str, counted: float, detail: str = "") -> None:
+    """Fails when the budget is exceeded, with the difference, the reason for it, and `detail` of what was counted."""
+    budget = BUDGETS[name]
+    if counted > budget.most:
+        raise AssertionError(
+            f"{name}: {counted:g}, which is {counted - budget.most:g} over the budget of {budget.most:g}\n"
+            f"It is that much because: {budget.why}\n{detail}"
+        )
