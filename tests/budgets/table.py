@@ -24,15 +24,11 @@ BUDGETS = {
         most=1,
         why="limits are what a listing does not show, so each sandbox is inspected, and once",
     ),
-    "docker: requests of an apply, a sandbox": Budget(
-        most=3,
-        why="create, start, and a look that shows its port: the daemon is the limit, and each request takes its time there",
+    "docker: changes of an apply, a sandbox": Budget(
+        most=2,
+        why="create and start, and the daemon is the limit; looks while it is waited for depend on how long",
     ),
-    "docker: requests of a destroy, a sandbox": Budget(
-        most=5,
-        why="looks that it is still what was planned, before the stop and before the removal; the stop, the removal, and a "
-        "look that it is gone",
-    ),
+    "docker: changes of a destroy, a sandbox": Budget(most=2, why="stop and remove"),
     "kubernetes: listings of a no-op plan": Budget(
         most=2, why="one of each kind of object that is ours; no object is asked for by its name"
     ),
@@ -51,7 +47,7 @@ BUDGETS = {
         "all of them each time",
     ),
     "store: syncs of an apply that changes nothing": Budget(
-        most=6, why="the lock is taken and given back; nothing else is written"
+        most=3, why="the lock is taken and given back; nothing else is written"
     ),
     "store: syncs of a plan": Budget(most=0, why="a plan changes nothing"),
     "plan of 2,000: calls of functions beside 1,000": Budget(
@@ -64,8 +60,8 @@ BUDGETS = {
         most=2.1, why="the same for reading, checking and expanding"
     ),
     "plan of 10,000: bytes at the peak, a sandbox": Budget(
-        most=8_000,
-        why="80 MB at ten thousand, beside 40 MB of interpreter and libraries: under 150 MB together",
+        most=4_000,
+        why="40 MB at ten thousand, beside 40 MB of interpreter and libraries: well under 150 MB together",
     ),
 }
 
