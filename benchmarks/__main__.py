@@ -16,7 +16,7 @@ from benchmarks import machine, results, tables
 from benchmarks.figures import Figure
 from benchmarks.results import Run, Section
 
-NAMES = ("startup", "plans", "journal")
+NAMES = ("startup", "plans", "journal", "fleet", "processes", "containers", "readiness", "correction")
 DOCS = Path(__file__).parents[1] / "docs"
 
 

@@ -42,29 +42,29 @@ def by_turns(ways: Mapping[str, Callable[[], T]], rounds: int, *, warmup: int = 
     return taken
 
 
-def once(argv: Sequence[str], cwd: Path | None = None, *, ok: Sequence[int] = (0,)) -> Cost:
-    """Run a command to its end. Raises SystemExit, with what it said, when it ends with anything not in `ok`."""
-    return _run(argv, cwd, ok, Path(os.devnull))
+def once(argv: Sequence[str], cwd: Path | None = None, **env: str) -> Cost:
+    """Run a command to its end. Raises SystemExit, with what it said, when it fails."""
+    return _run(argv, cwd, env, Path(os.devnull))
 
 
-def heard(argv: Sequence[str], cwd: Path | None = None, *, ok: Sequence[int] = (0,)) -> tuple[Cost, bytes]:
+def heard(argv: Sequence[str], cwd: Path | None = None, **env: str) -> tuple[Cost, str]:
     """The same, with what it wrote to stdout."""
     with tempfile.NamedTemporaryFile() as out:
-        cost = _run(argv, cwd, ok, Path(out.name))
-        return cost, Path(out.name).read_bytes()
+        cost = _run(argv, cwd, env, Path(out.name))
+        return cost, Path(out.name).read_text(encoding="utf-8")
 
 
-def _run(argv: Sequence[str], cwd: Path | None, ok: Sequence[int], out: Path) -> Cost:
+def _run(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], out: Path) -> Cost:
     with tempfile.NamedTemporaryFile() as err:
         asked = {
             "argv": list(argv),
             "cwd": str(cwd or Path.cwd()),
-            "env": environ(),
+            "env": {**environ(), **env},
             "out": str(out),
             "err": err.name,
         }
         status, wall, cpu, peak = _ask(asked)
-        if status not in ok:
+        if status != 0:
             raise SystemExit(f"{' '.join(argv)} ended with {status}:\n{Path(err.name).read_text()}")
     return Cost(wall, cpu, peak / 1024)
 
