@@ -44,7 +44,7 @@ def _made_and_gone(where: Place, count: int, threads: int, rounds: int) -> Itera
     took = by_turns(ways, rounds, warmup=0)
     made = {name: tuple(end.made for end in ends) for name, ends in took.items()}
     gone = {name: tuple(end.gone for end in ends) for name, ends in took.items()}
-    what, told = f"{count} created and ready", count == COUNT  # the goals are about so many
+    what, told = f"docker: {count} created and ready", count == COUNT  # the goals are about so many
     yield _beside(what, made, script, 1.05 if told else None)
     yield _beside(what, made, COMPOSE, 0.6 if told else None)
     yield Figure(
@@ -54,8 +54,8 @@ def _made_and_gone(where: Place, count: int, threads: int, rounds: int) -> Itera
     yield Figure(name=f"{what}: the median one", unit="s", samples=tuple(map(median, each)))
     tail = tuple(percentile(one, 99) for one in each)
     yield Figure(name=f"{what}: 99 of 100 within", unit="s", samples=tail)
-    yield _beside(f"{count} destroyed", gone, script, 1.1 if told else None)
-    yield _beside(f"{count} destroyed", gone, COMPOSE, None)
+    yield _beside(f"docker: {count} destroyed", gone, script, 1.1 if told else None)
+    yield _beside(f"docker: {count} destroyed", gone, COMPOSE, None)
 
 
 def _planned_again(where: Place, count: int, rounds: int) -> Iterator[Figure]:
@@ -73,9 +73,9 @@ def _planned_again(where: Place, count: int, rounds: int) -> Iterator[Figure]:
         once(compose_command(where, "up", "-d"), folder)
         ways[COMPOSE] = partial(once, compose_command(where, "up", "-d"), folder)
     took = {name: wall(costs) for name, costs in by_turns(ways, rounds).items()}
-    yield _beside(f"no-op plan of {count}", took, COMPOSE, 0.2 if count == COUNT else None)
+    yield _beside(f"docker: no-op plan of {count}", took, COMPOSE, 0.2 if count == COUNT else None)
     limits = {**took, "ours": took["with limits"]}
-    yield _beside(f"no-op plan of {count} with limits, each inspected", limits, COMPOSE, None)
+    yield _beside(f"docker: no-op plan of {count} with limits, each inspected", limits, COMPOSE, None)
     where.clear()
 
 

@@ -34,7 +34,7 @@ def measure(quick: bool) -> Iterator[Figure]:
                 took.append(_killed(where, told, victim))
                 plain.append(_one_made(where))
         yield Figure(
-            name="killed until it is ready again, by events",
+            name="drift: killed until it is ready again, by events",
             unit="s",
             samples=tuple(took),
             peer="one made with the SDK",
@@ -45,7 +45,10 @@ def measure(quick: bool) -> Iterator[Figure]:
             slow = [_killed(where, told, victim) for victim in _victims(where, 2 if quick else 6)]
         note = f"a look every {INTERVAL:g} s"
         yield Figure(
-            name="killed until it is ready again, by the clock", unit="s", samples=tuple(slow), note=note
+            name="drift: killed until it is ready again, by the clock",
+            unit="s",
+            samples=tuple(slow),
+            note=note,
         )
         once([*reconciler(), "destroy", "--auto-approve", "-q"], folder)
 

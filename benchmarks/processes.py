@@ -35,7 +35,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     }
     took = by_turns(ways, rounds)
     made = {name: tuple(end.made for end in ends) for name, ends in took.items()}
-    what = f"{count} created and ready"
+    what = f"process: {count} created and ready"
     for isolation, goal in (("auto", 1.2), ("none", None)):
         yield Figure(
             name=f"{what}, isolation {isolation}",
@@ -57,7 +57,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     tail = tuple(percentile(one, 99) for one in each)
     yield Figure(name=f"{what}: 99 of 100 within", unit="s", samples=tail)
     gone = tuple(end.gone for end in took["auto"])
-    yield Figure(name=f"{count} destroyed", unit="s", samples=gone)
+    yield Figure(name=f"process: {count} destroyed", unit="s", samples=gone)
 
 
 def ours(count: int, isolation: str) -> Ended:

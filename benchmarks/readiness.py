@@ -44,10 +44,9 @@ def measure(quick: bool) -> Iterator[Figure]:
         for moment in moments:  # by turns, and each waits for the same
             ours.append(_lag(server, moment, adaptive=True))
             poll.append(_lag(server, moment, adaptive=False))
-    lag = Figure(name="noticed so much late", unit="s", samples=tuple(ours), goal=0.010)
-    yield lag
+    yield Figure(name="readiness noticed late by", unit="s", samples=tuple(ours), goal=0.010)
     yield Figure(
-        name="noticed so much late, beside",
+        name="readiness noticed late, beside",
         unit="s",
         samples=tuple(ours),
         peer="a poll every second",

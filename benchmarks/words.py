@@ -63,10 +63,10 @@ def measured(of: Spread, unit: str, repetitions: int) -> str:
 
 
 def _digits(value: float) -> str:
-    """At least three digits that count, and no more decimals than that takes."""
-    size = abs(value)
-    if value == int(value):
+    """Three digits that count; all of those before the point."""
+    if value == round(value):
         return f"{value:,.0f}"
-    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
-    text = f"{value:,.{decimals}f}"
-    return text if size >= 0.01 else f"{value:.2g}"
+    size = abs(float(f"{value:.3g}"))  # what it is once rounded: 9.996 is 10.0
+    if size < 1:
+        return f"{value:.3g}"
+    return f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2}f}"
