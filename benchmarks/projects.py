@@ -86,11 +86,23 @@ PLAN = ("plan", "--detailed-exitcode")  # ends with 0 only when there is nothing
 # -- the peer
 
 TERRAFORM_PLAN = ["terraform", "plan", "-input=false", "-detailed-exitcode"]
+# The same fields as ours, in the two ways that Terraform has of making many of one.
+_INPUT: Mapping[str, Any] = {
+    "image": "one",
+    "environment": {"LOG_LEVEL": "info", "REGION": "eu"},
+    "resources": {"cpu": 1, "memory": "1Gi", "pids": 512},
+}
+
+
+def _with_region(value: str) -> dict[str, Any]:
+    return {**_INPUT, "environment": {**_INPUT["environment"], "REGION": value}}
+
+
 _LIKE: Mapping[str, Callable[[int], Mapping[str, Any]]] = {
-    "count": lambda count: {"count": count, "input": {"image": "one", "region": "eu"}},
+    "count": lambda count: {"count": count, "input": _INPUT},
     "for_each": lambda count: {
         "for_each": {f"k{i}": f"v{i}" for i in range(count)},
-        "input": {"image": "one", "region": "${each.value}"},
+        "input": _with_region("${each.value}"),
     },
 }
 
@@ -130,5 +142,5 @@ def _instance(instance: dict[str, Any], like: str, i: int) -> dict[str, Any]:
     instance["attributes"]["id"] = f"00000000-0000-4000-8000-{i:012}"
     if like == "for_each":
         for part in ("input", "output"):
-            instance["attributes"][part]["value"]["region"] = f"v{i}"
+            instance["attributes"][part]["value"] = _with_region(f"v{i}")
     return instance
