@@ -59,6 +59,9 @@ BUDGETS = {
     "validate of 2,000 literal: calls of functions beside 1,000": Budget(
         most=2.1, why="the same for reading, checking and expanding"
     ),
+    "validate of 2,000 files: calls of functions beside 1,000": Budget(
+        most=2.1, why="and where each sandbox has a file of its own, as teams that share a folder have it"
+    ),
     "plan of 10,000: bytes at the peak, a sandbox": Budget(
         most=4_000,
         why="40 MB at ten thousand, beside 40 MB of interpreter and libraries: well under 150 MB together",
