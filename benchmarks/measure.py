@@ -5,6 +5,7 @@ By turns, and each turn begun by another one: what else the machine does meanwhi
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -81,9 +82,10 @@ def _ask(asked: Mapping[str, Any]) -> list[float]:
 
 @functools.cache
 def _launcher() -> subprocess.Popen[str]:
-    """It ends with this process, whose end closes its input."""
     argv = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    launcher = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(launcher.communicate)  # closes its input, which ends it
+    return launcher
 
 
 def environ() -> dict[str, str]:
