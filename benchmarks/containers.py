@@ -23,7 +23,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     count = COUNT_QUICK if quick else COUNT
     with place() as where:
         best = _best(where, count, THREADS[1:3] if quick else THREADS)
-        yield from _made_and_gone(where, count, best, 2 if quick else 5)
+        yield from _made_and_gone(where, count, best, 2 if quick else 4)
         yield from _planned_again(where, count, 3 if quick else 7)
 
 
