@@ -14,7 +14,8 @@ from msgspec import Struct
 from benchmarks.figures import Figure, Relation, Verdict
 from benchmarks.words import goal, times
 
-WIDTH, LABELS, MARGIN = 1000, 430, 190  # pixels: in all, left of the axis, right of it for the numbers
+WIDTH, MARGIN, AXIS = 1000, 190, 300  # pixels: in all, right of the axis for the numbers, the axis at least
+LETTER = 6.5  # pixels of an average one, of 12 pixels' height
 TOP, ROW, BAR = 64, 26, 14
 _CLASSES = {
     Verdict.MET: "met",
@@ -46,27 +47,30 @@ def svg(figures: Sequence[Figure], *, caption: str) -> str:
 
 
 class Axis(Struct, frozen=True, kw_only=True):
-    """Logarithmic, between two powers of ten: `low` and `high` are their exponents."""
+    """Logarithmic, between two powers of ten: `low` and `high` are their exponents, `left` where it begins."""
 
+    left: float
     low: int
     high: int
 
     def x(self, ratio: float) -> float:
         part = (math.log10(ratio) - self.low) / (self.high - self.low)
-        return round(LABELS + (WIDTH - LABELS - MARGIN) * part, 1)
+        return round(self.left + (WIDTH - self.left - MARGIN) * part, 1)
 
 
-def axis(ratios: Sequence[float]) -> Axis:
-    """Around all of them and around 1."""
+def axis(ratios: Sequence[float], names: Sequence[str] = ()) -> Axis:
+    """Around all of the ratios and around 1, right of all of the names."""
+    left = min(30 + LETTER * max(map(len, names), default=0), WIDTH - MARGIN - AXIS)
     exponents = [math.log10(ratio) for ratio in (*ratios, 1.0)]
     low = math.floor(min(exponents))
-    return Axis(low=low, high=max(math.ceil(max(exponents)), low + 1))
+    return Axis(left=left, low=low, high=max(math.ceil(max(exponents)), low + 1))
 
 
 def _svg(figures: Sequence[Figure], caption: str) -> Iterator[str]:
     bottom = TOP + ROW * len(figures)
     height = bottom + 50
-    along = axis([ratio for figure in figures for ratio in (figure.ratio, figure.goal) if ratio])
+    names = list(map(_name, figures))
+    along = axis([ratio for figure in figures for ratio in (figure.ratio, figure.goal) if ratio], names)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" aria-labelledby="title caption">'
@@ -91,13 +95,17 @@ def _tick(along: Axis, exponent: int, bottom: int) -> Iterator[str]:
     yield f'<text class="soft" x="{x}" y="{bottom + 16}" text-anchor="middle">{times(10.0**exponent)}</text>'
 
 
+def _name(figure: Figure) -> str:
+    return f"{figure.name} / {figure.peer}".replace("`", "")
+
+
 def _bar(figure: Figure, y: int, along: Axis) -> Iterator[str]:
     ratio = figure.ratio
     assert ratio is not None
     left, right = sorted((along.x(ratio), along.x(1.0)))
     baseline, kind = y + BAR - 3, _CLASSES[figure.verdict]
-    name = f"{figure.name} / {figure.peer}".replace("`", "")
-    yield f'<text class="text" x="{LABELS - 10}" y="{baseline}" text-anchor="end">{escape(name)}</text>'
+    name = _name(figure)
+    yield f'<text class="text" x="{along.left - 12:g}" y="{baseline}" text-anchor="end">{escape(name)}</text>'
     yield (
         f'<rect class="{kind}" x="{left}" y="{y}" width="{max(1.0, round(right - left, 1))}" height="{BAR}" rx="2">'
         f"<title>{escape(f'{name}: {times(ratio)} {goal(figure)}'.strip())}</title></rect>"

@@ -75,7 +75,7 @@ def _planned_again(where: Place, count: int, rounds: int) -> Iterator[Figure]:
     took = {name: wall(costs) for name, costs in by_turns(ways, rounds).items()}
     yield _beside(f"docker: no-op plan of {count}", took, COMPOSE, 0.2 if count == COUNT else None)
     limits = {**took, "ours": took["with limits"]}
-    yield _beside(f"docker: no-op plan of {count} with limits, each inspected", limits, COMPOSE, None)
+    yield _beside(f"docker: no-op plan of {count} with limits", limits, COMPOSE, None)
     where.clear()
 
 

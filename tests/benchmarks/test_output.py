@@ -90,7 +90,7 @@ def test_the_plot_has_a_bar_for_each_ratio_and_a_mark_for_each_goal() -> None:
 
 
 def test_bars_go_left_of_one_where_we_are_quicker_and_right_where_slower() -> None:
-    along = chart.axis([0.01, 3.0])
+    along = chart.axis([0.01, 3.0], [f"{each.name} / {each.peer}" for each in chart.drawable(FIGURES)])
     assert (along.low, along.high) == (-2, 1)
     middle = along.x(1.0)
     quick, slow, _ = [
@@ -111,7 +111,7 @@ def test_the_axis_goes_from_one_power_of_ten_to_another(
     along = chart.axis(ratios)
     assert (along.low, along.high) == expected
     for ratio in (*ratios, 1.0):
-        assert chart.LABELS <= along.x(ratio) <= chart.WIDTH - chart.MARGIN
+        assert along.left <= along.x(ratio) <= chart.WIDTH - chart.MARGIN
 
 
 def test_a_plot_of_nothing_and_one_on_dark_ground_are_whole() -> None:
