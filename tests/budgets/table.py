@@ -35,6 +35,13 @@ BUDGETS = {
     "kubernetes: objects read by name in a no-op plan, a sandbox": Budget(
         most=0, why="what is listed is all there is to know; an API server throttles who asks for each"
     ),
+    "remote: requests of a no-op plan": Budget(
+        most=1,
+        why="one listing; a provisioner looks every sandbox up on its cluster whenever it is asked for one",
+    ),
+    "remote: connections of a no-op plan": Budget(
+        most=1, why="each costs a handshake, with TLS two round trips more"
+    ),
     "memory: listings of a no-op plan": Budget(most=1, why="the same promise where nothing else can hide it"),
     "store: syncs of an apply beyond one a sandbox": Budget(
         most=16,

@@ -14,6 +14,7 @@ from tests.support.build import desired, wanted
 from tests.support.cli import Folder, folder
 from tests.support.docker import EngineStack, requires_docker
 from tests.support.kubernetes.cluster import Cluster
+from tests.support.provisioner import provisioner
 from tests.support.proxy import proxy
 from tests.support.running import Stack
 
@@ -87,6 +88,21 @@ def asked_of(cluster: Cluster, here: Folder) -> list:
     seen = len(cluster.log)
     here("plan", "--detailed-exitcode", code=0)
     return cluster.log[seen:]
+
+
+@pytest.mark.slow
+def test_a_plan_on_a_provisioner_is_one_request_on_one_connection(tmp_path: Path) -> None:
+    with provisioner() as far, folder(tmp_path, PROVISIONER_API_KEY="the-key") as here:
+        options = {"type": "remote", "url": far.url, "api_key": {"env": "PROVISIONER_API_KEY"}}
+        here.write(f"version: 1\nstack: budget\nbackends: {{far: {json.dumps(options)}}}\n{body()}")
+        here("apply", "--auto-approve")
+        far.requests.clear()
+        before = far.connections
+        here("plan", "--detailed-exitcode", code=0)
+        calls = Counter(f"{method} {path}" for method, path, _, _ in far.requests)
+        assert calls, "the provisioner sees what is asked"
+        within("remote: requests of a no-op plan", calls.total(), told(calls))
+        within("remote: connections of a no-op plan", far.connections - before)
 
 
 def test_a_plan_asks_any_backend_for_one_listing() -> None:
