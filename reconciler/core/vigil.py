@@ -112,6 +112,8 @@ class Vigil(Struct):
         known = {*self._seen, *sight.there, *sight.unseen}
         for address in [address for address in self.patients if address not in known]:
             del self.patients[address]
+        spoken_of = known | {incident.subject for incident in self.incidents.values()}
+        self._where = {address: name for address, name in self._where.items() if address in spoken_of}
 
     def concerns(self, sight: Sight, now: float) -> bool:
         """Whether there is anything to do about it or to tell that was not told: then it has to be certain that nobody else

@@ -57,22 +57,25 @@ BUDGETS = {
         most=3, why="the lock is taken and given back; nothing else is written"
     ),
     "store: syncs of a plan": Budget(most=0, why="a plan changes nothing"),
-    "plan of 2,000: calls of functions beside 1,000": Budget(
-        most=2.1, why="linear: whatever grows with the square shows here long before anybody has as many"
+    "store: snapshots of an apply": Budget(
+        most=2, why="before the first effect and after the last; what is between is in the journal"
     ),
-    "plan of 1,000: calls of functions, a sandbox": Budget(
-        most=300, why="processor time without a clock; the interpreter spends most of a plan in calls"
+    "store: syncs of an apply in many lanes, a sandbox": Budget(
+        most=0.5, why="a round's intents are synced together, and each round takes up whatever lanes are free"
     ),
-    "validate of 2,000 literal: calls of functions beside 1,000": Budget(
-        most=2.1, why="the same for reading, checking and expanding"
+    "twice the sandboxes: calls of functions": Budget(
+        most=2.1,
+        why="linear, for reading, planning and applying: whatever grows with the square shows here long before anybody has "
+        "as many; a little more is for what is looked up in sorted order",
     ),
-    "validate of 2,000 files: calls of functions beside 1,000": Budget(
-        most=2.1, why="and where each sandbox has a file of its own, as teams that share a folder have it"
+    "plan: calls of functions, a sandbox": Budget(
+        most=350, why="processor time without a clock; the interpreter spends most of a plan in calls"
     ),
     "plan of 10,000: bytes at the peak, a sandbox": Budget(
-        most=4_000,
-        why="40 MB at ten thousand, beside 40 MB of interpreter and libraries: well under 150 MB together",
+        most=8_000,
+        why="80 MB at ten thousand, beside 40 MB of interpreter and libraries: under 150 MB together",
     ),
+    "twice the sandboxes: bytes at the peak": Budget(most=2.1, why="linear, as the calls are"),
 }
 
 

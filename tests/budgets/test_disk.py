@@ -60,3 +60,15 @@ def test_the_disk_is_waited_for_once_a_sandbox_and_by_nobody_who_changes_nothing
     within("store: syncs of an apply that changes nothing", of(again, syncs), told(again))
     plan = effects(child, tmp_path, "plan")
     within("store: syncs of a plan", of(plan, syncs), told(plan))
+
+
+@pytest.mark.slow
+def test_in_many_lanes_a_round_waits_once_for_all_of_its_intents(tmp_path: Path, child: Runs) -> None:
+    count = 200
+    (tmp_path / "sandboxes.yaml").write_text(CONFIG.replace(f"replicas: {COUNT}", f"replicas: {count}"))
+    made = effects(child, tmp_path, "apply", "--auto-approve")
+    syncs = sum(n for (effect, place), n in made.items() if effect == "fsync" and place.endswith(":append"))
+    assert syncs, "an apply syncs its journal, and that is seen"
+    within("store: syncs of an apply in many lanes, a sandbox", syncs / count, told(made))
+    written = made["write", "stores/file/store.py:write"] - 1  # the backup of the first is one
+    within("store: snapshots of an apply", written, told(made))

@@ -206,3 +206,13 @@ def test_what_was_told_and_waits_concerns_nobody_until_it_is_due() -> None:
     assert not watched.vigil.concerns(sight, 1.0)
     assert watched.vigil.concerns(sight, 10.0)
     assert not watched.vigil.concerns(wrong(drift(policy=DriftPolicy.IGNORE)), 10.0)
+
+
+def test_what_is_not_declared_any_more_leaves_nothing_behind() -> None:
+    watched = Watched()
+    for number in range(200):
+        address = Address(f"web[{number}]")
+        watched.correct(wrong(drift(address)), 60.0)
+        watched.look(well(WEB), 60.0)
+    kept = (watched.vigil.patients, watched.vigil.incidents, watched.vigil._where, watched.vigil._seen)
+    assert sum(len(each) for each in kept) <= 4

@@ -25,7 +25,7 @@ sandboxes:
   web: {{replicas: {count}}}
 """
 EVERY = (0.5, 4.0)  # seconds between two kills
-SETTLES = 20  # kills, after which its size is taken: what is only loaded once is there by then
+SETTLES = 20  # kills, after which its size is first taken: what is only loaded once is there by then
 
 
 @dataclass
@@ -49,11 +49,10 @@ class Soak:
     kills: int = 0
     took: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    first: Size | None = None
-    last: Size | None = None
+    curve: list[tuple[int, Size]] = field(default_factory=list)  # after so many kills
 
 
-def soak(here: Folder, seconds: float, chance: random.Random) -> Soak:
+def soak(here: Folder, seconds: float, chance: random.Random, every: tuple[float, float] = EVERY) -> Soak:
     """Kills one after the other, each when all are well again."""
     made = Soak()
     here.write(TEXT.format(count=COUNT))
@@ -62,12 +61,14 @@ def soak(here: Folder, seconds: float, chance: random.Random) -> Soak:
     # so few kills of so few sandboxes in so short a time must not look like flapping
     with watching(here, "--give-up", "1000/1h", "--longest-pause", "1s", interval="5s") as watch:
         ends = time.monotonic() + seconds
+        samples = SETTLES
         while time.monotonic() < ends:
-            time.sleep(chance.uniform(*EVERY))
+            time.sleep(chance.uniform(*every))
             _kill(here, watch, chance.choice(before), made)
-            if made.kills == SETTLES:
-                made.first = Size.of(watch.process.pid)
-        made.last = Size.of(watch.process.pid)
+            if made.kills == samples:
+                made.curve.append((made.kills, Size.of(watch.process.pid)))
+                samples = int(samples * 1.5)
+        made.curve.append((made.kills, Size.of(watch.process.pid)))
         made.problems += [f"failed: {told}" for told in watch.of("correction", ok=False)]
         opened, closed = len(watch.of("incident_opened")), len(watch.of("incident_closed"))
         made.problems += [] if opened == closed == made.kills else [f"{opened} incidents, {closed} over"]
@@ -89,17 +90,25 @@ def _kill(here: Folder, watch: Watching, victim: str, made: Soak) -> None:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=600.0)
+    options.add_argument(
+        "--every",
+        type=float,
+        nargs=2,
+        default=EVERY,
+        metavar="SECONDS",
+        help="between two kills, from and to",
+    )
     options.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="rw") as name, folder(Path(name)) as here:
-        made = soak(here, given.seconds, random.Random(given.seed))
+        made = soak(here, given.seconds, random.Random(given.seed), tuple(given.every))
     print(f"{made.kills} kills of {COUNT} sandboxes in {given.seconds:.0f} s, seed {given.seed}")
     print(
         f"{len(made.took)} corrections, seconds: median {statistics.median(made.took):.3f}, most {max(made.took):.3f}"
     )
-    for what in ("memory", "threads", "handles"):
-        first = getattr(made.first, what, "?")
-        print(f"{what:10} {first} after {SETTLES} kills, {getattr(made.last, what)} in the end")
+    print("     kills  memory (KiB)   threads   handles")
+    for kills, size in made.curve:
+        print(f"{kills:10} {size.memory:13} {size.threads:9} {size.handles:9}")
     for problem in made.problems:
         print(f"problem: {problem}")
     print(f"problems: {len(made.problems)}")
