@@ -14,7 +14,7 @@ from benchmarks.projects import PLAN
 
 __all__ = ["lacks", "measure"]
 
-COUNT, COUNT_QUICK = 40, 12
+COUNT, COUNT_QUICK = 40, 10
 THREADS = (4, 8, 16, 32)
 COMPOSE = "docker-compose"
 

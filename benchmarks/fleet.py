@@ -61,7 +61,7 @@ def _sizes(sizes: tuple[int, ...], rounds: int) -> Iterator[Figure]:
         yield Figure(name=f"{what}: a second", unit="/s", samples=tuple(count / each[0] for each in took))
         tail = tuple(percentile(each[2], 99) for each in took)
         yield Figure(name=f"{what}: 99 of 100 within", unit="s", samples=tail)
-    yield growth("`apply`", costs, median(seconds for _, seconds, _ in one))
+    yield from growth("`apply`", costs, median(seconds for _, seconds, _ in one))
 
 
 def _applied(count: int) -> tuple[float, float, tuple[float, ...]]:

@@ -13,7 +13,7 @@ from benchmarks.growth import exponent
 from benchmarks.measure import Cost, by_turns, cpu, once, peak, reconciler, wall
 from benchmarks.projects import PLAN, SHAPES, TERRAFORM_PLAN, applied, terraform
 
-SIZES, SIZES_QUICK = (10, 100, 1000, 3000, 10_000), (10, 1000, 3000)
+SIZES, SIZES_QUICK = (10, 100, 1000, 3000, 10_000), (10, 1000, 2000)
 MOST = {("replicas", 10_000): 1.5, ("literal YAML", 1000): 0.8}  # seconds
 MOST_MB = {("replicas", 10_000): 150.0}
 GROWTH = 1.1
@@ -62,7 +62,8 @@ def _sizes(shape: str, sizes: tuple[int, ...], rounds: int) -> Iterator[Figure]:
     with applied(shape, 1) as one:
         for count in sizes:
             with applied(shape, count) as folder:
-                took = by_turns({"one": partial(once, argv, one), "all": partial(once, argv, folder)}, rounds)
+                ways = {"one": partial(once, argv, one), "all": partial(once, argv, folder)}
+                took = by_turns(ways, rounds, warmup=0)  # the apply before was a warm-up
             constant += cpu(took["one"])
             what = f"no-op plan of {count:,}, {shape}"
             yield Figure(name=what, unit="s", samples=wall(took["all"]), goal=MOST.get((shape, count)))
@@ -73,18 +74,22 @@ def _sizes(shape: str, sizes: tuple[int, ...], rounds: int) -> Iterator[Figure]:
                 goal=MOST_MB.get((shape, count)),
             )
             costs[count] = median(cpu(took["all"]))
-    yield growth(f"no-op plan, {shape}", costs, median(constant))
+    yield from growth(f"no-op plan, {shape}", costs, median(constant))
 
 
-def growth(what: str, costs: Mapping[int, float], constant: float) -> Figure:
+def growth(what: str, costs: Mapping[int, float], constant: float) -> Iterator[Figure]:
     """Fitted over the sizes whose cost is well above the constant, and over the largest two in any case: below that,
-    what is left of the cost is mostly noise."""
+    what is left of the cost is mostly noise. No figure where noise is all there is."""
     largest = sorted(costs)[-2:]
     fitted = {size: cost for size, cost in costs.items() if cost > 1.5 * constant or size in largest}
-    return Figure(
+    try:
+        found = exponent(fitted, constant)
+    except ValueError:
+        return
+    yield Figure(
         name=f"growth of {what}: exponent",
         unit="",
-        samples=(exponent(fitted, constant),),
+        samples=(found,),
         goal=GROWTH,
         note=f"processor time at {', '.join(f'{size:,}' for size in fitted)}, "
         f"less {constant * 1000:.0f} ms of a run with one",

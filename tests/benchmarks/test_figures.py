@@ -7,6 +7,7 @@ import pytest
 from benchmarks.figures import Figure, Relation, Spread, Verdict, percentile, spread
 from benchmarks.growth import exponent
 from benchmarks.measure import by_turns
+from benchmarks.plans import growth
 from benchmarks.words import goal, measured, number, times, value
 
 
@@ -107,6 +108,13 @@ def test_what_does_not_exceed_the_constant_is_no_point_of_the_line() -> None:
     assert exponent({1: 1.0, 10: 11.0, 100: 101.0}, 1.0) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="two points"):
         exponent({10: 1.0, 100: 3.0}, 2.0)
+
+
+def test_growth_is_fitted_where_work_exceeds_the_constant_and_said_so() -> None:
+    [found] = growth("it", {10: 0.10, 1000: 0.2, 3000: 0.4, 10_000: 1.1}, 0.1)
+    assert found.samples[0] == pytest.approx(1.0)
+    assert found.note == "processor time at 1,000, 3,000, 10,000, less 100 ms of a run with one"
+    assert list(growth("noise", {10: 0.1, 20: 0.09}, 0.1)) == []
 
 
 def test_by_turns_each_way_begins_and_the_first_rounds_do_not_count() -> None:
