@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from benchmarks.figures import Figure
 from benchmarks.results import Run, Section
 
 NAMES = ("startup", "plans", "journal", "fleet", "processes", "containers", "readiness", "correction")
+FAILED = "a command failed"
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -26,10 +28,19 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 64
+    if options.docs and (options.quick or options.names):
+        print(
+            "the page is written from a whole run: --docs goes with neither --quick nor a name",
+            file=sys.stderr,
+        )
+        return 64
     began, started = datetime.now(UTC), time.monotonic()
     here = machine.machine()
     print("\n".join(f"{what:14} {which}" for what, which in here.items()))
-    sections = [_section(name, options.quick) for name in options.names or NAMES]
+    sections = [
+        section(name, importlib.import_module(f"benchmarks.{name}"), options.quick)
+        for name in options.names or NAMES
+    ]
     run = Run(
         began=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
         seconds=time.monotonic() - started,
@@ -44,7 +55,11 @@ def main(arguments: Sequence[str]) -> int:
         caption = f"{run.machine['machine']}, {run.machine['kernel']}, {run.began[:10]}; to the left of 1 × we are quicker"
         (DOCS / "benchmarks.md").write_text(tables.page(run, "make bench"), encoding="utf-8")
         (DOCS / "benchmarks.svg").write_text(chart.svg(run.figures, caption=caption), encoding="utf-8")
-    return 0
+    return int(any(map(failed, sections)))
+
+
+def failed(of: Section) -> bool:
+    return of.left_out.startswith(FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,21 +70,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _section(name: str, quick: bool) -> Section:
-    """Each figure is printed as soon as it is there."""
-    module = importlib.import_module(f"benchmarks.{name}")
+def section(name: str, module: ModuleType, quick: bool) -> Section:
+    """All figures of a benchmark, each printed as soon as it is there."""
     about = (module.__doc__ or "").strip().splitlines()[0]
     measure: Callable[[bool], Iterable[Figure]] = module.measure
     lacks: Callable[[], str] = getattr(module, "lacks", lambda: "")
     print(f"\n# {name}: {about}", flush=True)
-    left_out, figures = lacks(), []
+    began, left_out, figures = time.monotonic(), lacks(), []
+    try:
+        for figure in () if left_out else measure(quick):
+            print(tables.line(figure), flush=True)
+            figures.append(figure)
+    except SystemExit as error:  # what was measured so far is kept, and the others still have their turn
+        left_out = f"{FAILED}: {error}"
     if left_out:
-        print(f"  left out: {left_out}")
-        return Section(name=name, about=about, figures=(), left_out=left_out)
-    for figure in measure(quick):
-        print(tables.line(figure), flush=True)
-        figures.append(figure)
-    return Section(name=name, about=about, figures=tuple(figures))
+        print(f"  left out: {left_out}", flush=True)
+    seconds = time.monotonic() - began
+    return Section(name=name, about=about, figures=tuple(figures), left_out=left_out, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ class Section(Struct, frozen=True, kw_only=True):
     about: str
     figures: tuple[Figure, ...]
     left_out: str = ""
+    seconds: float = 0.0  # that it took
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ def document(run: Run) -> dict[str, Any]:
                 "name": section.name,
                 "about": section.about,
                 "left_out": section.left_out,
+                "seconds": round(section.seconds, 1),
                 "figures": [_figure(figure) for figure in section.figures],
             }
             for section in run.sections

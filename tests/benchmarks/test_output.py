@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import jsonschema_rs
 import pytest
 
 from benchmarks import chart, results, tables
-from benchmarks.__main__ import NAMES, main
+from benchmarks.__main__ import NAMES, failed, main, section
 from benchmarks.figures import Figure, Relation
+from benchmarks.measure import once
 from benchmarks.results import Run, Section
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +128,30 @@ def test_a_plot_of_nothing_and_one_on_dark_ground_are_whole() -> None:
 def test_an_unknown_benchmark_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["startup", "warp"]) == 64
     assert "no such benchmark: warp" in capsys.readouterr().err
+    for part in (["--quick"], ["startup"]):
+        assert main(["--docs", *part]) == 64
+        assert "from a whole run" in capsys.readouterr().err
+
+
+def test_a_section_that_fails_keeps_what_it_has_and_the_run_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(quick: bool) -> Iterator[Figure]:
+        yield FIGURES[0]
+        once(["sh", "-c", "echo no disk left >&2; exit 9"])
+
+    half = ModuleType("half", "Half of it.")
+    half.measure = measure  # type: ignore[attr-defined]
+    made = section("half", half, False)
+    assert failed(made)
+    assert made.figures == FIGURES[:1]
+    assert "ended with 9:\nno disk left" in made.left_out
+    assert "left out: a command failed" in capsys.readouterr().out
+
+
+def test_a_section_that_lacks_something_says_so_and_is_no_failure() -> None:
+    lacking = ModuleType("lacking", "Of an engine.")
+    lacking.lacks, lacking.measure = lambda: "no engine answers", None  # type: ignore[attr-defined]
+    made = section("lacking", lacking, False)
+    assert (made.left_out, made.figures, failed(made)) == ("no engine answers", (), False)
 
 
 def test_every_section_of_the_page_is_a_module_of_its_own() -> None:
