@@ -21,13 +21,13 @@ COVERAGE_FLOOR ?= 91
 CLEAN_VENV ?=  # where `make check` leaves the environment that has nothing but the wheel; nowhere by default
 SOURCES := reconciler tests examples benchmarks docs
 
-.PHONY: help run test check lint types imports docs bench fuzz chaos lock-contention crash-matrix soak watch-soak test-kubernetes wheel clean
+.PHONY: help run test check lint types imports docs bench bench-quick fuzz chaos lock-contention crash-matrix soak watch-soak test-kubernetes wheel clean
 
 help:
 	@echo "make run     install into .venv and run the tour (examples/tour.py)"
 	@echo "make test    run the tests"
 	@echo "make check   everything CI asks for: format, lint, types, imports, tests, coverage, docs, wheel"
-	@echo "make bench   measure (benchmarks/)"
+	@echo "make bench   measure beside the peers, and write docs/benchmarks.md anew (12 minutes; bench-quick: 2)"
 	@echo "make fuzz    live random life cycles for a while (FUZZ='--seed 1 --seconds 600')"
 	@echo "make chaos   live hours of chaos with a watch, in virtual time (CHAOS='--seed 7 --runs 1 --story')"
 	@echo "make lock-contention  fifty processes contend for one lock, and fifty applies for one stack (CONTENTION='--open ...')"
@@ -88,7 +88,10 @@ watch-soak: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.watch_soak --seconds $(SOAK_SECONDS)
 
 bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --docs
+
+bench-quick: $(VENV)/.test
+	$(BIN)/python -m benchmarks --quick
 
 wheel: $(VENV)/.dev
 	.ci/wheel $(BIN)/python

@@ -1,53 +1,67 @@
-"""A container that is killed comes back by `watch`: by events, and by the clock; beside making one with the plain SDK."""
+"""Drift: a container that is killed comes back by `watch`, by events and by the clock; beside making one with the SDK."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import random
-import statistics
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.containers import Place, one_ready, place
-from benchmarks.measure import process, reconciler
-from tests.support.docker import docker_host, engine_lacks
+from benchmarks.engine import Place, lacks, place
+from benchmarks.figures import Figure, Relation
+from benchmarks.measure import environ, once, reconciler
+from benchmarks.plain_sdk import make
 
-COUNT, ROUNDS, BY_CLOCK = 20, 20, 6
-INTERVAL = 5.0  # seconds, without events
+__all__ = ["lacks", "measure"]
+
+COUNT, COUNT_QUICK = 20, 5
+INTERVAL = 2.0  # seconds between two looks, without events
 WELL = 1.0  # seconds between two kills: it is another victim each time
 
 
-def main() -> None:
-    lacks = engine_lacks(docker_host())
-    if lacks:
-        print(f"left out: {lacks}")
-        return
+def measure(quick: bool) -> Iterator[Figure]:
+    rounds = 5 if quick else 20
     with place() as where:
-        plain = [one_ready(where) for _ in range(ROUNDS)]
-        where.clear()
-        folder = where.configure(COUNT)
-        process([*reconciler(), "apply", "--auto-approve", "-q"], folder, runs=1, warmup=0)
+        folder = where.configure(COUNT_QUICK if quick else COUNT)
+        once([*reconciler(), "apply", "--auto-approve", "-q"], folder)
+        took, plain = [], []
         with _watch(folder, "--interval", "300s") as told:
-            took = [_killed(where, told, victim) for victim in _victims(where, ROUNDS)]
-        goal = 1.3 * statistics.median(plain) + 0.1
-        _tell("one made with the SDK until it answers", plain)
-        _tell(f"one of {COUNT} killed until it is corrected, by events", took)
-        print(
-            f"corrected by events: median {statistics.median(took):.3f} s "
-            f"(goal: at most 1.3 × {statistics.median(plain):.3f} + 0.1 = {goal:.3f} s)"
+            for victim in _victims(where, rounds):
+                took.append(_killed(where, told, victim))
+                plain.append(_one_made(where))
+        yield Figure(
+            name="drift: killed until it is ready again, by events",
+            unit="s",
+            samples=tuple(took),
+            peer="one made with the SDK",
+            peer_samples=tuple(plain),
+            relation=Relation.TIMES,
         )
         with _watch(folder, "--interval", f"{INTERVAL:g}s", "--no-events") as told:
-            slow = [_killed(where, told, victim) for victim in _victims(where, BY_CLOCK)]
-        _tell("the same by the clock", slow)
-        bound = INTERVAL * 1.1 + max(took)
-        print(
-            f"corrected by the clock: most {max(slow):.2f} s (goal: one interval, {bound:.2f} s with the correction)"
+            slow = [_killed(where, told, victim) for victim in _victims(where, 2 if quick else 6)]
+        note = f"a look every {INTERVAL:g} s"
+        yield Figure(
+            name="drift: killed until it is ready again, by the clock",
+            unit="s",
+            samples=tuple(slow),
+            note=note,
         )
-        process([*reconciler(), "destroy", "--auto-approve", "-q"], folder, runs=1, warmup=0)
+        once([*reconciler(), "destroy", "--auto-approve", "-q"], folder)
+
+
+def _one_made(where: Place) -> float:
+    """Seconds of making one beside the fleet, and of waiting until it answers."""
+    label = f"{where.label}-plain"
+    began = time.perf_counter()
+    make(where.client, where.image, label)
+    took = time.perf_counter() - began
+    for item in where.client.api.containers(all=True, filters={"label": label}):
+        where.client.api.remove_container(item["Id"], force=True, v=True)
+    return took
 
 
 def _victims(where: Place, count: int) -> list[str]:
@@ -73,7 +87,7 @@ def _killed(where: Place, told: IO[str], victim: str) -> float:
 def _watch(folder: Path, *options: str) -> Iterator[IO[str]]:
     argv = [*reconciler(), "watch", "--json", *options]
     with subprocess.Popen(
-        argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        argv, cwd=folder, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as watch:
         assert watch.stdout is not None
         try:
@@ -84,13 +98,3 @@ def _watch(folder: Path, *options: str) -> Iterator[IO[str]]:
         finally:
             watch.terminate()
             watch.wait()
-
-
-def _tell(what: str, seconds: list[float]) -> None:
-    print(
-        f"{what:52} median {statistics.median(seconds):6.3f} s   least {min(seconds):6.3f} s   most {max(seconds):6.3f} s"
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,62 +1,111 @@
-"""How the benchmarks measure: whole processes by the operating system's own accounting, medians of repeated runs."""
+"""How the benchmarks measure: whole processes by the operating system's own accounting, ours and the peer's by turns.
+
+By turns, and each turn begun by another one: what else the machine does meanwhile falls on all alike.
+"""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
+T = TypeVar("T")
+
 
 class Cost(Struct, frozen=True):
-    """Medians over the runs: wall and processor seconds, peak memory in MB."""
+    """Of one process and of its children that it waited for: wall and processor seconds, peak memory in MB."""
 
     wall: float
     cpu: float
     peak_mb: float
 
-    def __str__(self) -> str:
-        return (
-            f"wall {self.wall * 1000:8.0f} ms   cpu {self.cpu * 1000:8.0f} ms   peak {self.peak_mb:6.1f} MB"
-        )
+
+def by_turns(ways: Mapping[str, Callable[[], T]], rounds: int, *, warmup: int = 1) -> dict[str, list[T]]:
+    """So many samples of each way. The first `warmup` rounds are thrown away: caches fill, bytecode is written."""
+    taken: dict[str, list[T]] = {name: [] for name in ways}
+    names = list(ways)
+    for turn in range(warmup + rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            sample = ways[name]()
+            if turn >= warmup:
+                taken[name].append(sample)
+    return taken
 
 
-def process(
-    argv: Sequence[str], cwd: Path | None = None, *, runs: int = 5, warmup: int = 1, ok: Sequence[int] = (0,)
-) -> Cost:
-    """Run a command to its end a few times. Fails when it exits with anything not in `ok`."""
-    costs = [_once(argv, cwd, ok) for _ in range(warmup + runs)][warmup:]
-    return Cost(*(statistics.median(column) for column in zip(*costs, strict=True)))
+def once(argv: Sequence[str], cwd: Path | None = None, **env: str) -> Cost:
+    """Run a command to its end. Raises SystemExit, with what it said, when it fails."""
+    return _run(argv, cwd, env, Path(os.devnull))
 
 
-def _once(argv: Sequence[str], cwd: Path | None, ok: Sequence[int]) -> tuple[float, float, float]:
-    started = time.perf_counter()
-    environ = {
-        k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"
-    }  # as an installed command runs
-    child = subprocess.Popen(argv, cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert child.stderr is not None
-    told = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    child.stderr.close()
-    if child.returncode not in ok:
-        raise SystemExit(f"{' '.join(argv)} exited with {child.returncode}:\n{told.decode()}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+def heard(argv: Sequence[str], cwd: Path | None = None, **env: str) -> tuple[Cost, str]:
+    """The same, with what it wrote to stdout."""
+    with tempfile.NamedTemporaryFile() as out:
+        cost = _run(argv, cwd, env, Path(out.name))
+        return cost, Path(out.name).read_text(encoding="utf-8")
 
 
-def median(function: Callable[[], float], runs: int) -> float:
-    return statistics.median(function() for _ in range(runs))
+def _run(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], out: Path) -> Cost:
+    with tempfile.NamedTemporaryFile() as err:
+        asked = {
+            "argv": list(argv),
+            "cwd": str(cwd or Path.cwd()),
+            "env": {**environ(), **env},
+            "out": str(out),
+            "err": err.name,
+        }
+        status, wall, cpu, peak = _ask(asked)
+        if status != 0:
+            raise SystemExit(f"{' '.join(argv)} ended with {status}:\n{Path(err.name).read_text()}")
+    return Cost(wall, cpu, peak / 1024)
+
+
+def _ask(asked: Mapping[str, Any]) -> list[float]:
+    launcher = _launcher()
+    assert launcher.stdin is not None
+    assert launcher.stdout is not None
+    launcher.stdin.write(json.dumps(asked) + "\n")
+    launcher.stdin.flush()
+    answer: list[float] = json.loads(launcher.stdout.readline())
+    return answer
+
+
+@functools.cache
+def _launcher() -> subprocess.Popen[str]:
+    argv = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
+    launcher = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(launcher.communicate)  # closes its input, which ends it
+    return launcher
+
+
+def environ() -> dict[str, str]:
+    """As an installed command runs: bytecode is kept, which developers sometimes turn off."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def reconciler() -> list[str]:
     """The installed command beside this interpreter, else the module."""
     command = shutil.which("reconciler", path=str(Path(sys.executable).parent))
     return [command] if command else [sys.executable, "-m", "reconciler"]
+
+
+def wall(costs: Sequence[Cost]) -> tuple[float, ...]:
+    return tuple(cost.wall for cost in costs)
+
+
+def cpu(costs: Sequence[Cost]) -> tuple[float, ...]:
+    return tuple(cost.cpu for cost in costs)
+
+
+def peak(costs: Sequence[Cost]) -> tuple[float, ...]:
+    return tuple(cost.peak_mb for cost in costs)

@@ -1,88 +1,96 @@
-"""A no-op plan of 10 to 10,000 sandboxes on the memory backend; beside it Terraform with as many built-in resources."""
+"""Plans that change nothing, of 10 to 10,000 sandboxes written in four ways; beside Terraform's; and how they grow."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from statistics import median
 
-from benchmarks.measure import process, reconciler
+from benchmarks import machine
+from benchmarks.figures import Figure, Relation
+from benchmarks.growth import exponent
+from benchmarks.measure import Cost, by_turns, cpu, once, peak, reconciler, wall
+from benchmarks.projects import PLAN, SHAPES, TERRAFORM_PLAN, applied, terraform
 
-SIZES = (10, 100, 1000, 10_000)
-TERRAFORM_SIZES = (10, 100)  # 1,000 take over a minute each: named on the command line if wanted
-REPLICAS = """version: 1
-stack: bench
-backends: {{main: {{type: memory, path: world.json}}}}
-sandboxes:
-  s:
-    replicas: {count}
-    image: one
-    environment: {{LOG_LEVEL: info, REGION: eu}}
-    resources: {{cpu: 1, memory: 1Gi, pids: 512}}
-"""
-
-
-def literal(count: int) -> str:
-    """As many sandboxes written out one by one, some 14 lines each."""
-    head = "version: 1\nstack: bench\nbackends: {main: {type: memory, path: world.json}}\nsandboxes:\n"
-    one = """  s{i}:
-    image: registry.example.com/team/image:{i}
-    environment:
-      LOG_LEVEL: info
-      INDEX: "{i}"
-      REGION: eu
-    resources:
-      cpu: 1
-      memory: 1Gi
-      pids: 512
-    labels:
-      team: search
-      tier: t{i}
-"""
-    return head + "".join(one.format(i=i) for i in range(count))
+SIZES, SIZES_QUICK = (10, 100, 1000, 3000, 10_000), (10, 1000, 2000)
+MOST = {("replicas", 10_000): 1.5, ("literal YAML", 1000): 0.8}  # seconds
+MOST_MB = {("replicas", 10_000): 150.0}
+GROWTH = 1.1
+# (our way, Terraform's, how many, at most so many times, rounds, also when it must be quick)
+BESIDE = (
+    ("replicas", "count", 100, 1.0, 7, True),
+    ("for_each", "for_each", 100, 1.0, 7, True),
+    ("replicas", "count", 1000, 1.0, 3, False),
+    ("for_each", "for_each", 1000, 0.01, 1, False),
+)
 
 
-def ours(text: str, folder: Path) -> None:
-    (folder / "sandboxes.yaml").write_text(text)
-    process([*reconciler(), "apply", "--auto-approve", "-q"], folder, runs=1, warmup=0)
+def measure(quick: bool) -> Iterator[Figure]:
+    for ours, theirs, count, goal, rounds, always in BESIDE:
+        if always or not quick:
+            yield _beside_terraform(ours, theirs, count, goal, 3 if quick else rounds)
+    for shape in SHAPES:
+        yield from _sizes(shape, SIZES_QUICK if quick else SIZES, 2 if quick else 3)
 
 
-def terraform(count: int, runs: int) -> None:
-    if shutil.which("terraform") is None:
-        print("terraform: not on the PATH")
-        return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        body = {
-            "resource": {"terraform_data": {"s": {"count": count, "input": {"image": "one", "region": "eu"}}}}
-        }
-        (folder / "main.tf.json").write_text(json.dumps(body))
-        process(["terraform", "init", "-input=false"], folder, runs=1, warmup=0)
-        process(["terraform", "apply", "-auto-approve", "-input=false"], folder, runs=1, warmup=0)
-        cost = process(["terraform", "plan", "-input=false"], folder, runs=runs)
-        print(f"terraform plan {count:6d}        {cost}")
+def _beside_terraform(ours: str, theirs: str, count: int, goal: float, rounds: int) -> Figure:
+    with ExitStack() as ends:
+        folder = ends.enter_context(applied(ours, count))
+        ways: dict[str, Callable[[], Cost]] = {"ours": partial(once, [*reconciler(), *PLAN], folder)}
+        if machine.terraform():
+            folder = ends.enter_context(terraform(theirs, count))
+            ways["terraform"] = partial(once, TERRAFORM_PLAN, folder)
+        took = by_turns(ways, rounds, warmup=0 if rounds == 1 else 1)
+    return Figure(
+        name=f"no-op plan of {count:,}, {ours} beside {theirs}",
+        unit="s",
+        samples=wall(took["ours"]),
+        peer="Terraform",
+        peer_samples=wall(took.get("terraform", [])),
+        absent="" if "terraform" in took else machine.ABSENT,
+        relation=Relation.TIMES,
+        goal=goal,
+    )
 
 
-def main() -> None:
-    for size in SIZES:
-        with tempfile.TemporaryDirectory() as name:
-            ours(REPLICAS.format(count=size), Path(name))
-            cost = process(
-                [*reconciler(), "plan", "--detailed-exitcode"], Path(name), runs=3 if size > 1000 else 5
+def _sizes(shape: str, sizes: tuple[int, ...], rounds: int) -> Iterator[Figure]:
+    """One after the other, the plan of one sandbox, which is the constant, among them by turns."""
+    argv = [*reconciler(), *PLAN]
+    constant: list[float] = []
+    costs: dict[int, float] = {}
+    with applied(shape, 1) as one:
+        for count in sizes:
+            with applied(shape, count) as folder:
+                ways = {"one": partial(once, argv, one), "all": partial(once, argv, folder)}
+                took = by_turns(ways, rounds, warmup=0)  # the apply before was a warm-up
+            constant += cpu(took["one"])
+            what = f"no-op plan of {count:,}, {shape}"
+            yield Figure(name=what, unit="s", samples=wall(took["all"]), goal=MOST.get((shape, count)))
+            yield Figure(
+                name=f"{what}: peak memory",
+                unit="MB",
+                samples=peak(took["all"]),
+                goal=MOST_MB.get((shape, count)),
             )
-            print(f"no-op plan {size:6d} replicas   {cost}")
-        if size in TERRAFORM_SIZES or (size == 1000 and "--terraform-1000" in sys.argv):
-            terraform(size, 1 if size == 1000 else 3)
-    print("goals: 1,000 under 250 ms cpu; 10,000 under 2000 ms cpu and 200 MB")
-    with tempfile.TemporaryDirectory() as name:
-        ours(literal(1000), Path(name))
-        cost = process([*reconciler(), "plan", "--detailed-exitcode"], Path(name), runs=3)
-        print(f"no-op plan, 1,000 literal   {cost}   (goal: under 1000 ms)")
-        cost = process([*reconciler(), "validate"], Path(name), runs=3)
-        print(f"validate, 1,000 literal     {cost}")
+            costs[count] = median(cpu(took["all"]))
+    yield from growth(f"no-op plan, {shape}", costs, median(constant))
 
 
-if __name__ == "__main__":
-    main()
+def growth(what: str, costs: Mapping[int, float], constant: float) -> Iterator[Figure]:
+    """Fitted over the sizes whose cost is well above the constant, and over the largest two in any case: below that,
+    what is left of the cost is mostly noise. No figure where noise is all there is."""
+    largest = sorted(costs)[-2:]
+    fitted = {size: cost for size, cost in costs.items() if cost > 1.5 * constant or size in largest}
+    try:
+        found = exponent(fitted, constant)
+    except ValueError:
+        return
+    yield Figure(
+        name=f"growth of {what}: exponent",
+        unit="",
+        samples=(found,),
+        goal=GROWTH,
+        note=f"processor time at {', '.join(f'{size:,}' for size in fitted)}, "
+        f"less {constant * 1000:.0f} ms of a run with one",
+    )

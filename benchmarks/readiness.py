@@ -1,18 +1,21 @@
-"""How late readiness is noticed: a real HTTP server starts to answer at a random moment; beside it a fixed 1 s poll."""
+"""Readiness: how late it is noticed that a real HTTP server began to answer; beside a fixed poll once a second."""
 
 from __future__ import annotations
 
 import http.server
 import random
-import statistics
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from benchmarks.figures import Figure, Relation
 from reconciler.engine.ready import wait_for_sandbox_ready
 
-ROUNDS = 40
+SEED = 1
+SOONEST, LATEST = 0.05, 1.0  # seconds after the wait began
 
 
 class Late(http.server.ThreadingHTTPServer):
@@ -29,42 +32,57 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
-        pass
+        """Nobody reads it."""
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    with _server() as server:
+        chance = random.Random(SEED)
+        rounds = 8 if quick else 40
+        moments = [chance.uniform(SOONEST, LATEST) for _ in range(rounds)]
+        ours, poll = [], []
+        for moment in moments:  # by turns, and each waits for the same
+            ours.append(_lag(server, moment, adaptive=True))
+            poll.append(_lag(server, moment, adaptive=False))
+    yield Figure(name="readiness noticed late by", unit="s", samples=tuple(ours), goal=0.010)
+    yield Figure(
+        name="readiness noticed late, beside",
+        unit="s",
+        samples=tuple(ours),
+        peer="a poll every second",
+        peer_samples=tuple(poll),
+        relation=Relation.TIMES,
+        goal=1 / 50,
+    )
+
+
+@contextmanager
+def _server() -> Iterator[Late]:
+    server = Late(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _lag(server: Late, moment: float, *, adaptive: bool) -> float:
+    """Seconds from readiness until it is noticed."""
+    url = f"http://127.0.0.1:{server.server_port}"
+    server.ready_at = time.monotonic() + moment
+    if not adaptive:
+        fixed_poll(url)
+    elif not wait_for_sandbox_ready(url, 30):
+        raise SystemExit("a server that is ready was not noticed")
+    return time.monotonic() - server.ready_at
 
 
 def fixed_poll(url: str) -> None:
-    """The seed's loop, from its description: ask, sleep one second, ask again."""
+    """Our forerunner's loop, from its description: ask, sleep one second, ask again."""
     while True:
         try:
             with urllib.request.urlopen(f"{url}/v1/sandbox", timeout=5):
                 return
         except urllib.error.HTTPError:
             time.sleep(1)
-
-
-def main() -> None:
-    rng = random.Random(1)
-    server = Late(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    lags: dict[str, list[float]] = {"adaptive": [], "fixed 1 s": []}
-    for name, rounds in (("adaptive", ROUNDS), ("fixed 1 s", 8)):
-        for _ in range(rounds):
-            server.ready_at = time.monotonic() + rng.uniform(0.05, 1.0)
-            if name == "adaptive":
-                assert wait_for_sandbox_ready(url, 30)
-            else:
-                fixed_poll(url)
-            lags[name].append(time.monotonic() - server.ready_at)
-    server.shutdown()
-    server.server_close()
-    for name, values in lags.items():
-        print(
-            f"{name:10}  median {statistics.median(values) * 1000:6.1f} ms late, worst {max(values) * 1000:6.1f} ms"
-        )
-    ratio = statistics.median(lags["fixed 1 s"]) / statistics.median(lags["adaptive"])
-    print(f"{ratio:.0f} times sooner than a fixed poll (goal: noticed within 20 ms in the median)")
-
-
-if __name__ == "__main__":
-    main()
