@@ -1,16 +1,16 @@
 """The containers of `examples/kubernetes/`, run as a kubelet would: by the manifest's arguments, user, mounts and limits.
 
-The database is a real one on the loopback. Where the manifests name an engine elsewhere, the one of this machine is given.
+The API server is the fake one, with TLS on the loopback; it knows the Pods' account alone, and lets it do what the manifests' Role
+says and no more. Where the manifests name an engine elsewhere, the one of this machine is given.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,15 @@ import yaml
 from tests.ci.lab import SECRET, Deployment, Lab, free_port, until
 from tests.docs.pages import ROOT
 from tests.support.docker import MADE_BY_TEST
-from tests.support.postgres import Postgres, postgres_lacks, programs
+from tests.support.kubernetes.admission import Rule
+from tests.support.kubernetes.certificates import Authority
+from tests.support.kubernetes.cluster import Cluster, running
 
 KUBERNETES = ROOT / "examples" / "kubernetes"
 _SOCKET = "/var/run/docker.sock"
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_USER, _TOKEN = "system:serviceaccount:reconciler:reconciler", "token-of-the-account"
+_NAMESPACE = "reconciler"
 Thing = dict[str, Any]
 
 
@@ -46,12 +51,14 @@ def pod_of(manifest: Thing) -> Thing:
 
 @dataclass(kw_only=True)
 class Kubelet:
-    """`place` is where the ConfigMap is mounted from, `given` what the Secrets hold."""
+    """`place` is where the ConfigMap is mounted from, `given` what the Secrets hold, `account` the folder of the token. Each Pod
+    that is started listens on a port of its own."""
 
     lab: Lab
     place: Path
     given: Mapping[str, str]
-    port: int
+    account: Path
+    cluster: Cluster
     versions: int = 0
 
     def put(self, files: Mapping[str, str]) -> None:
@@ -66,13 +73,13 @@ class Kubelet:
         (self.place / "..fresh").symlink_to(folder.name)
         os.replace(self.place / "..fresh", self.place / "..data")
 
-    def start(self, manifest: Thing, *, args: list[str] | None = None) -> Any:
-        """The one container of its Pod."""
+    def start(self, manifest: Thing, *, args: list[str] | None = None, port: int = 0) -> Any:
+        """The one container of its Pod. What it is to serve it serves on that port."""
         pod = pod_of(manifest)
         [container] = pod["containers"]
         who, may = pod["securityContext"], container["securityContext"]
         assert may["allowPrivilegeEscalation"] is False
-        words = args or [word.replace("0.0.0.0:9464", f"127.0.0.1:{self.port}") for word in container["args"]]
+        words = args or [word.replace("0.0.0.0:9464", f"127.0.0.1:{port}") for word in container["args"]]
         return self.lab.stack.client.containers.run(
             self.lab.image,
             words,
@@ -91,7 +98,9 @@ class Kubelet:
 
     def _environment(self, container: Thing) -> dict[str, str]:
         references = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"]}
-        return {
+        _, host, port = self.cluster.url.replace("//", "").split(":")
+        account = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        return account | {
             name: self.given[reference["key"]]
             for name, reference in references.items()
             if reference["key"] in self.given or not reference.get("optional")
@@ -107,54 +116,98 @@ class Kubelet:
                 memory[mount["mountPath"]] = f"size={volume['emptyDir']['sizeLimit'].replace('Mi', 'm')}"
             elif "configMap" in volume:
                 binds[str(self.place)] = {"bind": mount["mountPath"], "mode": "ro"}
+        if pod["automountServiceAccountToken"]:
+            binds[str(self.account)] = {"bind": _ACCOUNT, "mode": "ro"}
         return {"volumes": binds, "tmpfs": memory}
 
-    def ask(self, path: str) -> int:
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """One Pod of the Deployment."""
+
+    container: Any
+    port: int
+
+    def log(self) -> str:
+        return str(self.container.logs().decode())
+
+    def said(self, path: str) -> str:
+        """What it answers with 200; "" for anything else."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-                return int(answer.status)
+                return str(answer.read().decode())
         except OSError:
-            return 0
+            return ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pods:
     kubelet: Kubelet
-    watch: Any
+    replicas: tuple[Replica, ...]
     configuration: str
 
     def log(self) -> str:
-        return str(self.watch.logs().decode())
+        return "\n".join(f"--- {at}\n{replica.log()}" for at, replica in enumerate(self.replicas))
+
+    def leaders(self) -> list[Replica]:
+        return [replica for replica in self.replicas if replica.said("/readyz") == "ok: leads\n"]
 
 
 @contextmanager
 def pods(lab: Lab) -> Iterator[Pods]:
-    """The configuration applied, the Deployment's container started."""
-    with ExitStack() as ends:
+    """The configuration applied, the Deployment's containers started."""
+    with running(nodes=False) as cluster:
         kubelet = Kubelet(
             lab=lab,
             place=lab.folder / "configuration",
-            given={"api-token": SECRET, "state-url": _database(ends)},
-            port=free_port(),
+            given={"api-token": SECRET},
+            account=_account(cluster, lab.folder / "account"),
+            cluster=cluster,
         )
         configuration = _adapted(manifests()[("ConfigMap", "sandboxes")]["data"]["sandboxes.yaml"], lab)
         kubelet.put({"sandboxes.yaml": configuration})
         deployment = manifests()[("Deployment", "reconciler-watch")]
         first = kubelet.start(deployment, args=["apply", "--auto-approve"])
         assert first.wait(timeout=120)["StatusCode"] == 0, first.logs().decode()
-        watch = kubelet.start(deployment)
-        yield Pods(kubelet=kubelet, watch=watch, configuration=configuration)
-        watch.stop(timeout=10)
+        replicas = tuple(
+            Replica(container=kubelet.start(deployment, port=port), port=port)
+            for port in (free_port() for _ in range(deployment["spec"]["replicas"]))
+        )
+        yield Pods(kubelet=kubelet, replicas=replicas, configuration=configuration)
+        for replica in replicas:
+            replica.container.stop(timeout=10)
 
 
-def _database(ends: ExitStack) -> str:
-    found = programs()
-    assert found is not None
-    folder = ends.enter_context(tempfile.TemporaryDirectory(prefix="rtest", dir="/tmp"))
-    server = ends.enter_context(Postgres(Path(folder), found))
-    server.run("CREATE ROLE watcher LOGIN PASSWORD 'of-the-tests'")
-    server.run("CREATE DATABASE states OWNER watcher")
-    return server.url(user="watcher", password="of-the-tests", database="states", socket=False)
+def _account(cluster: Cluster, folder: Path) -> Path:
+    """What is mounted into the Pods of the account, which may do what its Role says."""
+    folder.mkdir()
+    cluster.make("v1", "Namespace", _NAMESPACE)
+    authority = Authority(folder)
+    cluster.server.secure(authority.server_context("127.0.0.1"))
+    cluster.server.users.tokens = {_TOKEN: _USER}
+    binding = manifests()[("RoleBinding", "reconciler-state")]
+    assert [f"system:serviceaccount:{who['namespace']}:{who['name']}" for who in binding["subjects"]] == [
+        _USER
+    ]
+    role = manifests()[("Role", binding["roleRef"]["name"])]
+    cluster.admission.rules = {
+        _USER: tuple(
+            Rule(
+                verbs=tuple(rule["verbs"]),
+                resources=tuple(rule["resources"]),
+                namespace=role["metadata"]["namespace"],
+            )
+            for rule in role["rules"]
+        )
+    }
+    for private in folder.glob("*.key"):
+        private.unlink()
+    (folder / "token").write_text(_TOKEN)
+    (folder / "namespace").write_text(_NAMESPACE)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    folder.chmod(0o755)
+    return folder
 
 
 def _adapted(text: str, lab: Lab) -> str:
@@ -164,23 +217,48 @@ def _adapted(text: str, lab: Lab) -> str:
     return text
 
 
-def its_probes_are_answered(made: Pods) -> None:
+def one_leads_and_the_other_stands_by_and_both_answer_their_probes(made: Pods) -> None:
+    until(lambda: len(made.leaders()) == 1, made.log)
     [container] = pod_of(manifests()[("Deployment", "reconciler-watch")])["containers"]
     for probe in ("livenessProbe", "readinessProbe"):
         path = container[probe]["httpGet"]["path"]
-        until(lambda: made.kubelet.ask(path) == 200, made.log)  # noqa: B023
+        for replica in made.replicas:
+            until(lambda: replica.said(path).startswith("ok: "), made.log)  # noqa: B023
+    assert len(made.leaders()) == 1
+    assert [
+        lease["metadata"]["name"]
+        for lease in _leases(made.kubelet.cluster)
+        if lease["spec"].get("holderIdentity")
+    ]
+
+
+def _leases(cluster: Cluster) -> list[Thing]:
+    with cluster.storage.lock:
+        leases = next(resource for resource in cluster.known() if resource.kind == "Lease")
+        return cluster.storage.list(leases, _NAMESPACE)
 
 
 def a_changed_config_map_is_read_again(made: Pods) -> None:
-    until(lambda: "2 of 2 ready" in made.log(), made.log)
+    [leader] = made.leaders()
+    until(lambda: "2 of 2 ready" in leader.log(), made.log)
     made.kubelet.put({"sandboxes.yaml": made.configuration.replace("version: 1", "version: 1 # anew")})
-    until(lambda: "the configuration was read again" in made.log(), made.log)
+    until(lambda: "the configuration was read again" in leader.log(), made.log)
+
+
+def the_other_leads_once_the_first_is_killed_and_puts_back(made: Pods) -> None:
+    lab = made.kubelet.lab
+    [leader] = made.leaders()
+    leader.container.kill()
+    lab.kill_one()
+    until(lambda: [other for other in made.leaders() if other is not leader], made.log)
+    until(lambda: lab.all_run(2), made.log)
 
 
 def it_ends_well(made: Pods) -> None:
-    made.watch.stop(timeout=60)
-    made.watch.reload()
-    assert made.watch.attrs["State"]["ExitCode"] == 0, made.log()
+    [leader] = made.leaders()
+    leader.container.stop(timeout=60)
+    leader.container.reload()
+    assert leader.container.attrs["State"]["ExitCode"] == 0, made.log()
 
 
 def the_job_puts_back_what_drifted(made: Pods) -> None:
@@ -192,13 +270,21 @@ def the_job_puts_back_what_drifted(made: Pods) -> None:
     assert lab.all_run(2)
 
 
+def nothing_was_asked_for_that_the_role_forbids(made: Pods) -> None:
+    assert "docs/stores.md has one" not in made.log()
+    asked = {(request.method, request.path.split("/")[-1]) for request in made.kubelet.cluster.log}
+    assert ("PUT", f"reconciler-state-{made.kubelet.lab.stack.name}.watch") in asked
+
+
 KUBELET = Deployment(
-    lacks=postgres_lacks,
+    lacks=lambda: "",
     opened=pods,
     checks=(
-        its_probes_are_answered,
+        one_leads_and_the_other_stands_by_and_both_answer_their_probes,
         a_changed_config_map_is_read_again,
+        the_other_leads_once_the_first_is_killed_and_puts_back,
         it_ends_well,
         the_job_puts_back_what_drifted,
+        nothing_was_asked_for_that_the_role_forbids,
     ),
 )

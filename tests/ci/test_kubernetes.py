@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from reconciler import __version__
 from tests.ci.lab import SECRET
@@ -29,7 +30,8 @@ def check(manifest: Thing, version: str = "") -> None:
 
 def test_nothing_is_missing() -> None:
     assert {kind for kind, _ in manifests()} == {
-        "Namespace", "ServiceAccount", "ConfigMap", "Deployment", "CronJob", "Service", "NetworkPolicy",
+        "Namespace", "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Deployment", "PodDisruptionBudget", "CronJob",
+        "Service", "NetworkPolicy",
     }  # fmt: skip
 
 
@@ -74,16 +76,44 @@ def test_a_pod_is_of_the_restricted_standard(workload: tuple[str, str]) -> None:
 
 
 @each_workload
-def test_a_pod_has_no_token_of_an_api_that_it_asks_nothing_of(workload: tuple[str, str]) -> None:
-    assert pod_of(manifests()[workload])["automountServiceAccountToken"] is False
+def test_a_pod_has_the_token_of_an_account_that_may_keep_the_state_and_nothing_else(
+    workload: tuple[str, str],
+) -> None:
+    pod = pod_of(manifests()[workload])
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("reconciler", True)
     assert manifests()[("ServiceAccount", "reconciler")]["automountServiceAccountToken"] is False
-    assert not [kind for kind, _ in manifests() if "Role" in kind]
+    binding, role = (
+        manifests()[("RoleBinding", "reconciler-state")],
+        manifests()[("Role", "reconciler-state")],
+    )
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [(who["kind"], who["name"]) for who in binding["subjects"]] == [("ServiceAccount", "reconciler")]
+    asked = {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
+    assert asked == {
+        "secrets": {"get", "list", "create", "update", "delete"},
+        "leases": {"get", "create", "update"},
+    }
+    assert not [kind for kind, _ in manifests() if kind.startswith("ClusterRole")]
 
 
-def test_two_never_work_at_once() -> None:
+def test_of_two_one_leads_and_an_update_never_takes_both() -> None:
     deployment = manifests()[WORKLOADS[0]]["spec"]
-    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    [container] = pod_of(manifests()[WORKLOADS[0]])["containers"]
+    assert deployment["replicas"] == 2
+    assert "--leader-elect" in container["args"]
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    budget = manifests()[("PodDisruptionBudget", "reconciler-watch")]["spec"]
+    assert budget["selector"] == deployment["selector"]
+    [spread] = pod_of(manifests()[WORKLOADS[0]])["topologySpreadConstraints"]
+    assert spread["labelSelector"] == deployment["selector"]
     assert manifests()[WORKLOADS[1]]["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+def test_the_state_is_where_the_role_is() -> None:
+    text = manifests()[("ConfigMap", "sandboxes")]["data"]["sandboxes.yaml"]
+    state = yaml.safe_load(text)["state"]
+    role = manifests()[("Role", "reconciler-state")]["metadata"]
+    assert state == {"store": "kubernetes", "namespace": role["namespace"]}
 
 
 @each_workload
@@ -113,7 +143,7 @@ def test_what_selects_pods_selects_these() -> None:
 
 @pytest.mark.parametrize("words", [["validate"], ["fmt", "--check"]], ids=" ".join)
 def test_the_configuration_passes(words: list[str], tmp_path: Path) -> None:
-    here = Folder(tmp_path, {"API_TOKEN": SECRET, "STATE_URL": "postgresql://nobody@127.0.0.1/states"})
+    here = Folder(tmp_path, {"API_TOKEN": SECRET})
     here.write(manifests()[("ConfigMap", "sandboxes")]["data"]["sandboxes.yaml"])
     here(*words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from reconciler.testing.store_conformance import a_state, created
 from tests.stores.clusters import NAME, a_store
 from tests.stores.places import NOW, Clock, Machine
 from tests.support.kubernetes.cluster import Cluster, running
-from tests.support.kubernetes.hostile import hang_up, refusal
+from tests.support.kubernetes.hostile import hang, hang_up, refusal
 
 LEASES = "leases.coordination.k8s.io"
 HELD = "state.sandbox-reconciler/holder"
@@ -176,12 +177,30 @@ def test_a_server_that_does_not_answer_is_no_loss_of_the_lock_until_the_deadline
     assert lease.beat()
     clock.time += 10.0
     assert not lease.beat()
-    assert "could not be renewed for 1" in str(lease.lost)
+    assert "was not renewed for 1" in str(lease.lost)
+    assert "cannot read reconciler-state-research" in str(lease.lost)
     home.cluster.behave()
     with pytest.raises(LeaseLost):
         lease.check()
     lease.release()
     assert home.lease()["spec"]["holderIdentity"], "who lost it does not free it"
+
+
+def test_the_deadline_holds_while_a_renewal_hangs(home: Home) -> None:
+    """Who cannot tell whether it leads does not, long before the question that hangs has an answer."""
+    lost = threading.Event()
+    store = a_store(home.kubeconfig, leading=Timing(lasts=30.0, renew=0.05, deadline=0.5, patience=60.0))
+    candidate = store.candidate(on_lost=lost.set)
+    assert candidate is not None
+    lease = candidate.attempt()
+    assert lease is not None
+    hanging = home.cluster.misbehave(hang(), "leases")
+    assert lost.wait(30.0)
+    assert hanging.count == 1, "it was asked again: the question did not hang"
+    assert "was not renewed for" in str(lease.lost)
+    with pytest.raises(LeaseLost):
+        lease.check()
+    home.cluster.server.drop_connections()
 
 
 def test_labels_and_annotations_of_others_stay_and_keep_nobody_from_renewing(home: Home) -> None:

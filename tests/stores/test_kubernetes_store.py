@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import random
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
 from reconciler.backends.kubernetes import KubernetesBackend
@@ -21,8 +26,10 @@ from reconciler.model.state import State
 from reconciler.stores.kubernetes import KubernetesStore, index, journal
 from reconciler.stores.sealing import Sealer
 from reconciler.testing.store_conformance import a_record, a_state, created
+from tests.docs.pages import ROOT
 from tests.stores.clusters import NAME, a_store
 from tests.stores.places import a_key, a_sealer
+from tests.support.kubernetes.admission import Rule
 from tests.support.kubernetes.cluster import Cluster, running
 from tests.support.kubernetes.hostile import HTML, refusal
 
@@ -332,6 +339,64 @@ def test_what_is_no_answer_of_an_api_server_is_never_no_state(home: Home) -> Non
             store.read()
         home.cluster.behave()
     assert store.read() is None
+
+
+def test_the_role_of_the_documentation_is_enough_and_to_plan_takes_less(home: Home, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
+    [written] = [
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+        if "resources: [secrets]" in block
+    ]
+    rules = yaml.safe_load(written)["rules"]
+    applies = tuple(Rule(verbs=tuple(rule["verbs"]), resources=tuple(rule["resources"])) for rule in rules)
+    plans = tuple(replace(rule, verbs=("get", "list")) for rule in applies)
+    home.cluster.server.users.tokens = {"a": "applier", "p": "planner"}
+    home.cluster.admission.rules = {"applier": applies, "planner": plans}
+    store = a_store(home.cluster.kubeconfig(tmp_path / "a", token="a"))
+    reader = a_store(home.cluster.kubeconfig(tmp_path / "p", token="p"))
+    assert reader.read() is None
+    with store.lock("apply") as lease:
+        store.take_key(lease, bytes(32))
+        base = store.write(lease, store.write(lease, a_state("a")))
+        store.append(lease, created("b"))
+    candidate = store.candidate(on_lost=lambda: None)
+    assert candidate is not None
+    leading = candidate.attempt()
+    assert leading is not None
+    leading.release()
+    assert reader.read() == fold_all(base, created("b"))
+    assert [version.serial for version in reader.history()] == [2, 1]
+    assert reader.secret_key(create=False) == bytes(32)
+    with pytest.raises(StoreError, match='User "planner" cannot update resource "leases"') as refused:
+        reader.lock("apply")
+    assert "docs/stores.md has one" in refused.value.hint
+    assert store.lock_info() is None
+
+
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl is not installed, and CI does not promise it"
+)
+def test_what_the_documentation_has_kubectl_do_shows_the_state(home: Home) -> None:
+    store = home.open()
+    with store.lock("apply") as lease:
+        store.write(lease, a_state("a"))
+
+    def kubectl(*words: str) -> str:
+        told = subprocess.run(
+            ["kubectl", "--kubeconfig", str(home.kubeconfig), *words],
+            env={"HOME": str(home.kubeconfig.parent), "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return told.stdout
+
+    there = kubectl("get", "secret,lease", "-l", "state.sandbox-reconciler/stack=research", "-o", "name")
+    [part] = home.secrets("snapshot")
+    assert set(there.split()) == {f"secret/{NAME}", f"secret/{part}", f"lease.coordination.k8s.io/{NAME}"}
+    packed = base64.b64decode(kubectl("get", "secret", part, "-o", "jsonpath={.data.part}"))
+    assert json.loads(gzip.decompress(packed))["serial"] == 1
 
 
 def test_two_stacks_and_two_names_share_a_namespace(home: Home) -> None:

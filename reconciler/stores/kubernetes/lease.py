@@ -32,8 +32,8 @@ _TRIES = 20  # of a change that somebody else's comes in between of
 
 class Timing(Struct, frozen=True, kw_only=True):
     """Seconds. A Lease lasts `lasts` and is renewed every `renew`; a waiting run looks every `poll`. `deadline`, if it is not 0,
-    is after how long without a renewal the holder itself takes it for lost, by `monotonic`; together with `patience`, which
-    bounds one renewal then, it is less than `lasts`, so that nobody else has it before. `now` only dates things."""
+    is after how long without a renewal the holder itself takes it for lost, by `monotonic`: less than `lasts`, so that nobody
+    else has it before. `patience` bounds one question about it then. `now` only dates things."""
 
     lasts: float = 30.0
     renew: float = 10.0
@@ -283,7 +283,7 @@ def _moment(text: str) -> float:
 
 class KubernetesLease(Lease):
     """A held Lease. A daemon thread renews it until `release`; once it is found to be another's, or the deadline for a renewal has
-    gone by, `lost` says so and `on_lost` is called, on that thread."""
+    gone by, `lost` says so and `on_lost` is called, on a thread of its own, once or twice."""
 
     def __init__(self, lock: Lock, made: Json, asked: float, on_lost: Callable[[], None]) -> None:
         info = holder_of(made)
@@ -295,14 +295,40 @@ class KubernetesLease(Lease):
         self._lock = lock
         self._renewed = asked  # by our steady clock; before the question, as its answer may have taken long
         self._released = threading.Event()
+        self._trouble: StoreError | None = None  # what kept the last beat from renewing it
         self._heart = threading.Thread(target=self._live, name=f"lease {info.id[:8]}", daemon=True)
         self._heart.start()
+        if lock.timing.deadline:
+            threading.Thread(target=self._guard, name=f"deadline {info.id[:8]}", daemon=True).start()
 
     def _live(self) -> None:
         while not self._released.wait(self._lock.timing.renew):
             if not self.beat():
                 self._on_lost()
                 return
+
+    def _guard(self) -> None:
+        """Beside the heart, whose question may hang: past the deadline it is lost, whatever comes of that question."""
+        while not self._released.wait(self._left()):
+            if self._overdue():
+                self._on_lost()
+                return
+
+    def _left(self) -> float:
+        """Seconds until the deadline."""
+        timing = self._lock.timing
+        return max(0.0, self._renewed + timing.deadline - timing.monotonic())
+
+    def _overdue(self) -> bool:
+        """Whether it is lost, by now also because of the deadline."""
+        timing = self._lock.timing
+        if self.lost is None and timing.deadline and self._left() <= 0:
+            why = "" if self._trouble is None else f": {self._trouble.message}"
+            self.lost = LeaseLost(
+                f"the lease of {self._lock.subject} was not renewed for {timing.monotonic() - self._renewed:.0f} s{why}",
+                hint="" if self._trouble is None else self._trouble.hint,
+            )
+        return self.lost is not None
 
     def beat(self) -> bool:
         """Renew it once, as the thread does in its time; False when it is lost."""
@@ -321,13 +347,8 @@ class KubernetesLease(Lease):
         except LeaseLost as lost:
             self.lost = lost
         except StoreError as error:  # the server may be back by the next beat
-            silent = timing.monotonic() - self._renewed
-            if timing.deadline and silent >= timing.deadline:
-                self.lost = LeaseLost(
-                    f"the lease of {self._lock.subject} could not be renewed for {silent:.0f} s: {error.message}",
-                    hint=error.hint,
-                )
-        return self.lost is None
+            self._trouble = error
+        return not self._overdue()
 
     def raised(self, fence: int) -> None:
         """Number this taking higher, because it is known that there were more than the Lease tells. Raises LeaseLost."""
