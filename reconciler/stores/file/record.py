@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from reconciler.errors import StateCorrupt, StateTooNew
@@ -55,7 +56,10 @@ class Record(Struct, frozen=True, kw_only=True):
             "beats": held.beats,
         }
         data = {"format": _FORMAT, "fence": self.fence, "holder": who}
-        return json.dumps(data, sort_keys=True, indent=2).encode() + b"\n"
+        text = json.dumps(data, sort_keys=True).encode()
+        return (
+            msgspec.json.format(text, indent=2) + b"\n"
+        )  # `json` itself leaves cycles behind when it indents
 
 
 def read_record(path: Path) -> Record:
