@@ -63,7 +63,10 @@ class Record(Struct, frozen=True, kw_only=True):
         data = {name: getattr(self, name) for name in self.__struct_fields__}
         data["owner"] = None if self.owner is None else to_builtins(self.owner)
         text = json.dumps({"format": FORMAT, **data, "labels": dict(self.labels), "spec": dict(self.spec)})
-        return msgspec.json.format(text, indent=1)  # `json` itself leaves cycles behind when it indents
+        try:
+            return msgspec.json.format(text, indent=1)  # `json` itself leaves cycles behind when it indents
+        except msgspec.DecodeError:  # a lone surrogate, which it takes for no text
+            return text
 
     @classmethod
     def from_json(cls, text: str) -> Record:

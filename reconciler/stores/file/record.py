@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.stores.base import LockInfo
+from reconciler.stores.encoding import indented
 from reconciler.stores.file import disk
 
 _FORMAT = "1.0"
@@ -56,10 +56,7 @@ class Record(Struct, frozen=True, kw_only=True):
             "beats": held.beats,
         }
         data = {"format": _FORMAT, "fence": self.fence, "holder": who}
-        text = json.dumps(data, sort_keys=True).encode()
-        return (
-            msgspec.json.format(text, indent=2) + b"\n"
-        )  # `json` itself leaves cycles behind when it indents
+        return indented(data) + b"\n"  # not with `json`, whose indenting leaves cycles behind
 
 
 def read_record(path: Path) -> Record:
