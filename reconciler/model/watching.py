@@ -130,4 +130,23 @@ class WatchStopped(Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-WatchEvent = WatchStarted | Looked | Corrected | IncidentOpened | IncidentClosed | Reloaded | WatchStopped
+class LeadershipChanged(Struct, frozen=True, kw_only=True):
+    """Of several watches of one stack this one looks and acts from now on, or it does not. `leader` is who does, for people,
+    "" where nobody is known; `why` says what ended ours, or keeps us from knowing."""
+
+    at: float
+    leads: bool
+    leader: str = ""
+    why: str = ""
+
+
+WatchEvent = (
+    WatchStarted
+    | Looked
+    | Corrected
+    | IncidentOpened
+    | IncidentClosed
+    | Reloaded
+    | LeadershipChanged
+    | WatchStopped
+)

@@ -11,6 +11,7 @@ from reconciler.model.watching import (
     Incident,
     IncidentClosed,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -79,6 +80,8 @@ def scrubbed(event: WatchEvent, scrub: Scrub) -> WatchEvent:
                 for each in event.problems
             )
             return replace(event, problems=problems, summary=scrub(event.summary))
+        case LeadershipChanged():
+            return replace(event, leader=scrub(event.leader), why=scrub(event.why))
         case WatchStarted() | WatchStopped():
             return event
 

@@ -19,6 +19,7 @@ from reconciler.model.watching import (
     Corrected,
     IncidentClosed,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -114,6 +115,9 @@ class AuditLog:
                     "backends": sorted(event.backends),
                 }
                 return self._entry("started", event.at, {**more, "user": os.getuid()})
+            case LeadershipChanged():
+                more = {"leads": event.leads, "leader": text_of(event.leader), "why": text_of(event.why)}
+                return self._entry("leadership", event.at, more)
             case WatchStopped():
                 return self._entry("stopped", event.at, {"why": text_of(event.why)})
             case Looked():

@@ -160,9 +160,9 @@ class Endpoints:
     def _resource(self, path: str) -> Callable[[str], _Answer] | None:
         match path:
             case "/healthz":
-                return lambda _: _health(self._health.dead())
+                return lambda _: _health(self._health.dead(), self._health.role())
             case "/readyz":
-                return lambda _: _health(self._health.unready())
+                return lambda _: _health(self._health.unready(), self._health.role())
             case "/metrics" if self._metrics is not None:
                 return self._measured
             case _:
@@ -185,8 +185,9 @@ async def _head(reader: asyncio.StreamReader) -> bytes | None:
         return None
 
 
-def _health(trouble: str) -> _Answer:
-    return _plain(HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK, trouble or "ok")
+def _health(trouble: str, role: str) -> _Answer:
+    well = f"ok: {role}" if role else "ok"
+    return _plain(HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK, trouble or well)
 
 
 async def _turns() -> None:

@@ -13,6 +13,7 @@ from reconciler.model.watching import (
     Corrected,
     IncidentClosed,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -40,6 +41,7 @@ class Health:
         self._stopped = False
         self._invalid = False
         self._look: Looked | None = None
+        self._led: LeadershipChanged | None = None
 
     def __call__(self, event: WatchEvent) -> None:
         self.tick()
@@ -52,6 +54,10 @@ class Health:
                 self._look = event
             case Reloaded():
                 self._invalid = not event.ok
+            case LeadershipChanged():
+                self._led = event
+                self._stopped = self._invalid = False
+                self._look = None
             case WatchStopped():
                 self._stopped = True
             case Corrected() | IncidentOpened() | IncidentClosed():
@@ -69,11 +75,24 @@ class Health:
             return f"the loop has not moved for {still:.0f} s, and {self._patience:.0f} s are allowed"
         return ""
 
+    def role(self) -> str:
+        """What this one of several is doing, "" where there is one only."""
+        led = self._led
+        if led is None:
+            return ""
+        if led.leads:
+            return "leads"
+        return (
+            f"stands by; {harmless(led.leader)} leads" if led.leader else "stands by; nobody is known to lead"
+        )
+
     def unready(self) -> str:
         """Why what the watch says cannot be relied on, "" when it can. Names backends, and not what they answered."""
         look = self._look
         if told := self.dead():
             return told
+        if self._led is not None and not self._led.leads:
+            return ""  # another is to be asked; this one is ready to take its place
         if look is None:
             return "no look at the fleet has ended yet"
         if self._invalid:

@@ -16,6 +16,7 @@ from reconciler.model.watching import (
     IncidentClosed,
     IncidentKind,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -77,6 +78,9 @@ class Metrics:
         self._time_to_correct = self._histogram(
             "time_to_correct_seconds", "From when a drift was seen until it was put back", _CORRECTIONS
         )
+        self._leader = self._gauge(
+            "leader", "Whether this one of several watches looks and acts; without election there is no value"
+        )
         self._reloads = self._counter("reloads", "Times that the configuration was read again", "outcome")
         for outcome in ("done", "refused"):
             self._reloads.labels(self._stack, outcome)
@@ -130,8 +134,30 @@ class Metrics:
                 self._count_open(event.incident)
             case Reloaded():
                 self._reloads.labels(self._stack, "done" if event.ok else "refused").inc()
+            case LeadershipChanged():
+                self._led(event)
             case WatchStopped():
                 pass
+
+    def _led(self, event: LeadershipChanged) -> None:
+        """What who stands by says of the fleet is old: its leader says it."""
+        self._leader.labels(self._stack).set(event.leads)
+        if not event.leads:
+            for kind in set(self._incidents.values()):
+                self._open.labels(self._stack, kind).set(0)
+            self._incidents.clear()
+            for gauge in (
+                self._desired,
+                self._observed,
+                self._ready,
+                self._drifted,
+                self._waiting,
+                self._pending,
+            ):
+                gauge.clear()
+            self._backend_up.clear()
+            self._backends.clear()
+            self._last_look.clear()
 
     def notified(self, outcome: str) -> None:
         """One notification came to its end; what `Notifier` calls as `counted`."""

@@ -17,6 +17,7 @@ from reconciler.model.watching import (
     Corrected,
     IncidentClosed,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -57,6 +58,8 @@ class Systemd:
                     "reloaded" if event.ok else "the new configuration is not valid; the one before is kept"
                 )
                 self._send("READY=1", f"STATUS={said}")
+            case LeadershipChanged():
+                self._send("READY=1", f"STATUS={'leads' if event.leads else 'stands by'}")
             case WatchStopped():
                 self._send("STOPPING=1", "STATUS=stopped")
             case Corrected() | IncidentOpened() | IncidentClosed():

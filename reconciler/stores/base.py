@@ -140,6 +140,23 @@ class Lease(ABC):
         self.release()
 
 
+class Candidate(ABC):
+    """One of several watches of a stack, of which one at a time leads. `poll` are the seconds between two attempts, `leader` who
+    leads as far as the last attempt saw."""
+
+    poll: float
+    leader: LockInfo | None = None
+
+    @abstractmethod
+    def attempt(self) -> Lease | None:
+        """The leadership, if it can be had now: held until `release`, or until `lost` says that it is over, which is at the
+        latest before anybody else can have it. Raises StoreError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections."""
+
+
 class Store(ABC):
     """State of one stack. Reading never writes. Writing needs the lease and raises LeaseLost without it.
 
@@ -224,6 +241,11 @@ class Store(ABC):
     @abstractmethod
     def force_unlock(self, lock_id: str) -> LockInfo:
         """Break the lock of that id. Raises StoreError when the id is another or nobody holds it."""
+
+    def candidate(self, *, on_lost: Callable[[], None]) -> Candidate | None:
+        """For a watch that is to look and act only while it leads; None where the store has no place for leadership. `on_lost`
+        is called, by any thread, as soon as an attempt's lease is lost."""
+        return None
 
     def notes(self) -> Sequence[str]:
         """What whoever writes here must know, one sentence each, such as that others may write too. Raises nothing."""

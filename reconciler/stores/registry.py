@@ -30,12 +30,12 @@ GROUP = "reconciler.stores"
 _OURS: Mapping[str, str] = {
     "file": "reconciler.stores.file:FileStore",
     "http": "reconciler.stores.http:HttpStore",
+    "kubernetes": "reconciler.stores.kubernetes:KubernetesStore",
     "memory": "reconciler.stores.memory:MemoryStore",
     "postgres": "reconciler.stores.postgres:PostgresStore",
 }
 _EXTRAS = ("postgres",)  # what pip installs more for a store of ours: `sandbox-reconciler[NAME]`
 DEFAULT_PATH = "state"  # of a file store that names none, beside the configuration
-_PLANNED = ("kubernetes",)
 
 
 def store_types() -> tuple[str, ...]:
@@ -115,8 +115,6 @@ def _class(name: str) -> type[Any]:
     for point in _third_parties():
         if point.name == name:
             return _loaded(point)
-    if name in _PLANNED:
-        raise ConfigError(f"state: store {name!r} is not yet supported", hint=_choose(store_types()))
     raise ConfigError(f"state: there is no store {name!r}", hint=_suggest(name, store_types()))
 
 

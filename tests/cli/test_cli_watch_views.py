@@ -26,6 +26,7 @@ from reconciler.model.watching import (
     IncidentClosed,
     IncidentKind,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -81,6 +82,9 @@ EVENTS: tuple[WatchEvent, ...] = (
     IncidentClosed(incident=INCIDENT, at=NOW + 6, how="put back"),
     Reloaded(at=NOW, problems=(PROBLEM,)),
     Reloaded(at=NOW, summary="4 sandboxes are declared"),
+    LeadershipChanged(at=NOW, leads=False, leader="ann@there (pid 7, watch)"),
+    LeadershipChanged(at=NOW, leads=True, leader="ann@here (pid 8, watch)"),
+    LeadershipChanged(at=NOW, leads=False, why="not renewed\x1b"),
     WatchStopped(at=NOW, why="asked to stop"),
 )  # fmt: skip
 
@@ -153,7 +157,7 @@ class TestJson:
             validator.validate(line)
         assert {line["type"] for line in told} == {
             "drift", "drift_summary", "watch_started", "look", "correction", "incident_opened", "incident_closed",
-            "reloaded", "watch_stopped",
+            "reloaded", "leadership", "watch_stopped",
         }  # fmt: skip
 
     def test_every_cause_is_known_to_the_schema(self) -> None:
@@ -178,6 +182,9 @@ class TestLines:
             "2026-11-26T08:00:00Z  web[0]: repaired after 6.2s, attempt 3",
             "2026-11-26T08:00:06Z  ✓ web[0] is well again after 6.0s: put back",
             "2026-11-26T08:00:00Z  the configuration was read again: 4 sandboxes are declared",
+            "2026-11-26T08:00:00Z  stands by, ann@there (pid 7, watch) leads",
+            "2026-11-26T08:00:00Z  leads: it looks and acts from now on",
+            "2026-11-26T08:00:00Z  stands by, nobody is known to lead: not renewed\\x1b",
             "2026-11-26T08:00:00Z  stopped: asked to stop",
         ]
 

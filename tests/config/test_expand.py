@@ -367,8 +367,10 @@ def test_the_only_backend_is_meant_and_named_ones_are_found(tmp_path: Path) -> N
         ),
         ("state: {store: http, url: 'https://h'}\n", StoreConfig(type="http", options={"url": "https://h"})),
         (
-            "state: {store: kubernetes, namespace: n}\n",
-            StoreConfig(type="kubernetes", options={"namespace": "n"}),
+            "state: {store: kubernetes, namespace: n, name: prod, versions: 5, timeout: 10s}\n",
+            StoreConfig(
+                type="kubernetes", options={"namespace": "n", "name": "prod", "versions": 5, "timeout": 10.0}
+            ),
         ),
     ],
     ids=["none", "a path", "file", "postgres", "http", "kubernetes"],

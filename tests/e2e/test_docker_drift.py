@@ -8,12 +8,11 @@ once, and each way is judged by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, field
 
 from reconciler.backends.containers import PREFIX
 from reconciler.model.outcome import StepResult, StepStatus
@@ -59,8 +58,7 @@ sandboxes:
 """
 
 
-@dataclass
-class Scene:
+class Scene(Struct):
     """The fleet: broken, planned, applied, planned again. Containers by address, before and after."""
 
     stack: EngineStack

@@ -21,6 +21,7 @@ from reconciler.model.watching import (
     IncidentClosed,
     IncidentKind,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -45,6 +46,7 @@ EVENTS: tuple[WatchEvent, ...] = (
     IncidentClosed(incident=INCIDENT, at=1002.0, how="put back"),
     Reloaded(at=1003.0, summary="3 sandboxes"),
     Reloaded(at=1004.0, problems=(Diagnostic(severity=Severity.ERROR, code="x", summary="\x1b[31mwrong"),)),
+    LeadershipChanged(at=1005.0, leads=False, leader="ann@there", why="\x1b[31mlost"),
     WatchStopped(at=1005.0, why="asked to stop"),
 )
 
@@ -76,7 +78,7 @@ def test_each_event_but_a_look_is_a_line_by_the_schema(kept: Kept) -> None:
     for line in kept.lines():
         validator.validate(line)
     assert [line["type"] for line in kept.lines()] == [
-        "started", "incident_opened", "correction", "incident_closed", "reload", "reload", "stopped",
+        "started", "incident_opened", "correction", "incident_closed", "reload", "reload", "leadership", "stopped",
     ]  # fmt: skip
     assert "\x1b" not in kept.path.read_text()
     assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600

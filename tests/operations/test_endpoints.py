@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.errors import ReconcilerError
 from reconciler.model.diagnostic import Diagnostic, Severity
-from reconciler.model.watching import Looked, Reloaded, WatchStarted, WatchStopped
+from reconciler.model.watching import LeadershipChanged, Looked, Reloaded, WatchStarted, WatchStopped
 from reconciler.operations.endpoints import Endpoints, Limits
 from reconciler.operations.health import Health
 
@@ -79,6 +79,22 @@ class TestHealth:
         assert asked(served, "/readyz")[0] == 503
         health(Reloaded(at=1.0))
         assert asked(served, "/readyz")[0] == 200
+
+    def test_who_stands_by_is_ready_to_take_over_and_says_who_leads(
+        self, served: Endpoints, health: Health, clock: Clock
+    ) -> None:
+        health(LeadershipChanged(at=1.0, leads=False, leader="ann@there (pid 7, watch)"))
+        for path in ("/healthz", "/readyz"):
+            assert asked(served, path) == (200, "ok: stands by; ann@there (pid 7, watch) leads")
+        health(LeadershipChanged(at=1.0, leads=True, leader="ann@here"))
+        assert asked(served, "/readyz")[0] == 503  # it has not looked yet
+        health(LOOK)
+        assert asked(served, "/readyz") == (200, "ok: leads")
+        health(WatchStopped(at=1.0))
+        health(LeadershipChanged(at=1.0, leads=False, why="not renewed"))
+        assert asked(served, "/healthz") == (200, "ok: stands by; nobody is known to lead")
+        clock.now = 1000.0
+        assert asked(served, "/readyz")[0] == 503
 
     def test_it_lives_while_the_loop_moves(self, served: Endpoints, health: Health, clock: Clock) -> None:
         assert asked(served, "/healthz") == (200, "ok")

@@ -16,6 +16,7 @@ from reconciler.model.watching import (
     IncidentClosed,
     IncidentKind,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -96,6 +97,25 @@ def test_incidents_are_open_until_they_are_over() -> None:
         0,
         1,
     )
+
+
+def test_who_stands_by_says_nothing_of_the_fleet_and_of_incidents() -> None:
+    leads, lost = LeadershipChanged(at=1.0, leads=True), LeadershipChanged(at=2.0, leads=False)
+    begun = WatchStarted(at=1.0, stack="research", interval=30.0, backends={"far": False})
+    led = (leads, begun, looked(failures={"far": "x"}), IncidentOpened(incident=INCIDENT))
+    assert value(after(*led), "leader") == 1
+    found = after(*led, lost)
+    assert value(found, "leader") == 0
+    assert value(found, "incidents_open", kind="drift") == 0
+    assert value(found, "incidents_total", kind="drift") == 1
+    there = {name for name, _ in found}
+    assert there.isdisjoint(
+        f"reconciler_{name}"
+        for name in ("desired", "ready", "drifted", "backend_up", "last_look_timestamp_seconds")
+    )
+    again = after(*led, lost, leads, looked())
+    assert (value(again, "leader"), value(again, "desired")) == (1, 5)
+    assert "reconciler_leader" not in {name for name, _ in after(looked())}, "nobody asked for an election"
 
 
 def test_reloads_and_notifications_count_by_outcome() -> None:

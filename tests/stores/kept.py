@@ -6,6 +6,7 @@ them whatever can be made right without a key, checksums and numbers.
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from typing import Any
 import psycopg
 
 from reconciler.stores.base import Store
+from reconciler.stores.kubernetes import index
 from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK
-from tests.stores import databases, http_places, places
+from tests.stores import clusters, databases, http_places, places
+from tests.support.kubernetes.cluster import running
 from tests.support.states import keeping
 
 
@@ -192,7 +195,90 @@ class KeptOnServer(Kept):
         return b"\n".join(request.body for request in self.server.requests)
 
 
-KINDS = ("file", "postgres", "http")
+class KeptInCluster(Kept):
+    """In a cluster. A text is named after what it is, and after its number where it has one."""
+
+    snapshot, key, version, later_version = "snapshot", "key", "version 1", "version 2"
+    in_clear = (b"a-lineage",)
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._running = running(nodes=False)
+        self.cluster = self._running.__enter__()
+        self.kubeconfig = self.cluster.kubeconfig(home / "kubeconfig")
+
+    def store(self, sealer: Sealer = PLAIN, environ: Mapping[str, str] | None = None) -> Store:
+        return self._noted(clusters.a_store(self.kubeconfig, sealer=sealer, environ=environ))
+
+    def close(self) -> None:
+        super().close()
+        self._running.__exit__(None, None, None)
+
+    def options(self) -> dict[str, Any]:
+        return {"store": "kubernetes", "kubeconfig": str(self.kubeconfig)}
+
+    def secret(self, name: str) -> dict[str, Any]:
+        found = self.cluster.get("secrets", name)
+        assert found is not None
+        return found
+
+    def head(self) -> index.Head:
+        return index.head_of(self.secret(clusters.NAME), place="", stack=STACK)
+
+    def _parts(self) -> dict[str, str]:
+        """By the name of a text, the Secret that it is in."""
+        at = self.head().index
+        assert at.snapshot is not None
+        there = {f"version {kept.serial}": kept.parts for kept in at.versions} | {
+            "snapshot": at.snapshot.parts
+        }
+        return {name: part for name, (part,) in there.items()}
+
+    def texts(self) -> dict[str, bytes]:
+        found = {
+            name: index.unpack(index.content(self.secret(part), "part"), place="")
+            for name, part in self._parts().items()
+        }
+        if self.cluster.get("secrets", f"{clusters.NAME}.key"):
+            found["key"] = index.content(self.secret(f"{clusters.NAME}.key"), "key")
+        lines = index.unpack(self.head().tail, place="").splitlines()
+        return {**found, **{f"journal {number}": line for number, line in enumerate(lines, 1)}}
+
+    def put(self, name: str, data: bytes) -> None:
+        if name.startswith("journal "):
+            lines = self.journal()
+            lines[int(name.split()[1]) - 1] = data
+            self.put_journal(lines)
+        elif name == "key":
+            self.replace(f"{clusters.NAME}.key", "key", data)
+        else:
+            self.replace(self._parts()[name], "part", index.pack(data))
+
+    def replace(self, secret: str, key: str, data: bytes) -> None:
+        """Past every rule of the server, as who has its disk."""
+        found = self.secret(secret)
+        changed = {**found, "data": {**found["data"], key: base64.b64encode(data).decode()}}
+        with self.cluster.storage.lock:
+            self.cluster.storage.put(("secrets", "default", secret), changed)
+
+    def everything(self) -> bytes:
+        sent = [json.loads(request.body) for request in self.cluster.log if request.body]
+        return b"\n".join(text for thing in sent for text in (_unpacked(thing), json.dumps(thing).encode()))
+
+    def journal(self) -> list[bytes]:
+        return [text for name, text in self.texts().items() if name.startswith("journal ")]
+
+    def put_journal(self, texts: Sequence[bytes]) -> None:
+        self.replace(clusters.NAME, "journal", index.pack(b"".join(text + b"\n" for text in texts)))
+
+
+def _unpacked(thing: Mapping[str, Any]) -> bytes:
+    """What a Secret that was sent holds, as it can be read."""
+    contents = [base64.b64decode(value) for value in (thing.get("data") or {}).values()]
+    return b"\n".join(index.unpack(one, place="") if one.startswith(b"\x1f\x8b") else one for one in contents)
+
+
+KINDS = ("file", "postgres", "http", "kubernetes")
 
 
 @contextmanager
@@ -201,6 +287,8 @@ def kept_in(kind: str, home: Path, url: Callable[[], str]) -> Iterator[Kept]:
     made: Kept
     if kind == "postgres":
         made = KeptInDatabase(home, url())
+    elif kind == "kubernetes":
+        made = KeptInCluster(home)
     else:
         made = KeptOnServer(home) if kind == "http" else Kept(home)
     try:

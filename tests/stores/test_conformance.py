@@ -14,12 +14,14 @@ from reconciler.stores.file.lease import Timing
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.http import HttpStore
 from reconciler.stores.http.wire import Pace
+from reconciler.stores.kubernetes.lease import Timing as ClusterTiming
 from reconciler.stores.memory import MemoryStore
 from reconciler.stores.postgres.lease import Timing as PostgresTiming
 from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK, StoreConformance
-from tests.stores import databases
+from tests.stores import clusters, databases
 from tests.stores.places import a_key, a_sealer
+from tests.support.kubernetes.cluster import running
 from tests.support.postgres import Postgres, requires_postgres
 from tests.support.states import StateServer, keeping
 
@@ -152,6 +154,44 @@ class TestPostgresStore(StoreConformance):
 
 
 class TestSealedPostgresStore(TestPostgresStore):
+    """The same, with everything encrypted."""
+
+    def sealer(self) -> Sealer:
+        return a_sealer(a_key())
+
+
+class TestKubernetesStore(StoreConformance):
+    """The same on an API server; each test has a cluster of its own."""
+
+    @pytest.fixture(autouse=True)
+    def server(self, tmp_path: Path) -> Iterator[None]:
+        self.alive: dict[int, str | None] = {}
+        self.opened: list[Store] = []
+        with running(nodes=False) as cluster:
+            self.kubeconfig = cluster.kubeconfig(tmp_path / "kubeconfig")
+            yield
+            for store in self.opened:
+                store.close()
+
+    def open(self, home: Path) -> Store:
+        pid = 1_000_000 + len(self.alive)
+        self.alive[pid] = "then"
+        host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
+        timing = ClusterTiming(poll=0.005)
+        store = clusters.a_store(self.kubeconfig, host=host, timing=timing, sealer=self.sealer())
+        self.opened.append(store)
+        return store
+
+    def sealer(self) -> Sealer:
+        return PLAIN
+
+    def kill(self, home: Path, store: Store) -> None:
+        info = store.lock_info()
+        assert info is not None
+        self.alive[info.pid] = None
+
+
+class TestSealedKubernetesStore(TestKubernetesStore):
     """The same, with everything encrypted."""
 
     def sealer(self) -> Sealer:

@@ -16,8 +16,8 @@ from reconciler.stores.memory import MemoryStore
 from reconciler.testing.store_conformance import a_state
 
 
-def config(name: str, **options: object) -> StoreConfig:
-    return StoreConfig(type=name, options=options)
+def config(kind: str, **options: object) -> StoreConfig:
+    return StoreConfig(type=kind, options=options)
 
 
 def opened(name: str, directory: Path, **options: object) -> object:
@@ -54,12 +54,12 @@ def test_the_memory_store_takes_a_key(tmp_path: Path) -> None:
     ("asked", "says", "hint"),
     [
         (config("fil"), "there is no store 'fil'", "did you mean 'file'?"),
-        (config("s3"), "there is no store 's3'", "choose one of: file, http, memory, postgres"),
+        (config("s3"), "there is no store 's3'", "choose one of: file, http, kubernetes, memory, postgres"),
         (config("http"), "store 'http' does not take these options", ""),
         (
-            config("kubernetes"),
-            "store 'kubernetes' is not yet supported",
-            "choose one of: file, http, memory, postgres",
+            config("kubernetes", name="no.dots"),
+            "`name: no.dots` cannot be the name of a Secret",
+            "use at most 63 of a-z, 0-9 and -, no dash first or last",
         ),
         (config("file", pth="x"), "store 'file' has no option 'pth'", "did you mean 'path'?"),
         (config("file", environ={}), "store 'file' has no option 'environ'", "choose one of: path"),
@@ -118,6 +118,7 @@ def test_a_third_partys_store_is_found_by_its_entry_point(third_party: Path) -> 
         "function",
         "http",
         "keyed",
+        "kubernetes",
         "memory",
         "object",
         "postgres",

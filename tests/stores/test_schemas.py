@@ -49,6 +49,7 @@ EVENTS = [
             "incident_opened",
             "incident_closed",
             "reloaded",
+            "leadership",
             "watch_stopped",
         ]
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.core.fold import fold_all
 from reconciler.core.migration import contents
@@ -23,7 +24,8 @@ from reconciler.stores.base import Store
 from reconciler.stores.registry import open_store
 from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import STACK, a_state, created
-from tests.stores.kept import KINDS, Kept, KeptInDatabase, KeptOnServer, kept_in
+from tests.stores import clusters
+from tests.stores.kept import KINDS, Kept, KeptInCluster, KeptInDatabase, KeptOnServer, kept_in
 from tests.stores.places import a_key, a_sealer, a_store
 from tests.support.postgres import Postgres
 
@@ -42,7 +44,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
         yield made
 
 
-with_a_journal = pytest.mark.parametrize("kept", ["file", "postgres"], indirect=True)
+with_a_journal = pytest.mark.parametrize("kept", ["file", "postgres", "kubernetes"], indirect=True)
 in_a_database = pytest.mark.parametrize("kept", ["postgres"], indirect=True)
 on_a_server = pytest.mark.parametrize("kept", ["http"], indirect=True)
 
@@ -284,11 +286,17 @@ def test_a_version_under_anothers_serial_is_told_and_keeps_nobody_from_the_other
     assert damage == {2: "", 3: ""}
 
 
-@pytest.mark.parametrize("kept", ["postgres", "http"], indirect=True)
+@pytest.mark.parametrize("kept", ["postgres", "http", "kubernetes"], indirect=True)
 def test_what_stands_in_clear_beside_a_snapshot_is_compared_with_what_is_in_it(kept: Kept) -> None:
     store = used(kept, SEALER)
     if isinstance(kept, KeptInDatabase):
         kept.psql("update reconciler_state set serial = 7")
+    elif isinstance(kept, KeptInCluster):
+        there = kept.head().index
+        assert there.snapshot is not None
+        kept.replace(
+            clusters.NAME, "index", replace(there, snapshot=replace(there.snapshot, serial=7)).encode()
+        )
     else:
         kept.put("state", kept.texts()["state"].replace(b'"serial":', b'"serial":7'))
     with pytest.raises(StateCorrupt, match="holds serial "):
@@ -367,7 +375,7 @@ def test_what_is_fetched_sealed_past_the_store_can_be_pushed(kept: Kept) -> None
         kept.store().unsealed(fetched, place="fetched.json")
 
 
-@pytest.mark.parametrize("kept", ["postgres", "http"], indirect=True)
+@pytest.mark.parametrize("kept", ["postgres", "http", "kubernetes"], indirect=True)
 def test_a_state_moves_in_and_out_again(kept: Kept, tmp_path: Path) -> None:
     environ = {keys.KEY_VARIABLE: "the same for all of them"}
     first = a_store(tmp_path / "first", environ=environ)

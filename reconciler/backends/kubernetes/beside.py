@@ -12,10 +12,10 @@ from typing import Any
 
 from reconciler.backends.kubernetes import manifests, policies
 from reconciler.backends.kubernetes.cluster import Cluster
-from reconciler.backends.kubernetes.failures import Exists
 from reconciler.backends.kubernetes.labelling import is_ours
 from reconciler.backends.kubernetes.manifests import Json, Order
 from reconciler.errors import Conflict, NotFound, Transient
+from reconciler.kubeapi.failures import Exists
 
 KINDS = ("NetworkPolicy", "Secret", "Service")  # in this order: what protects comes first
 _BODIES: Mapping[str, Callable[[Order, Mapping[str, Any]], Json]] = {

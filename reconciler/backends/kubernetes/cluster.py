@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from reconciler.backends.kubernetes.client import Client, Refused, Stream
-from reconciler.backends.kubernetes.failures import Exists, failure
+from reconciler.backends.kubernetes.failures import failure
 from reconciler.backends.kubernetes.manifests import API_VERSION, Json
 from reconciler.backends.kubernetes.provenance import MANAGER
 from reconciler.errors import BackendError, Conflict, NotFound, Transient
+from reconciler.kubeapi.client import Client, Refused, Stream
+from reconciler.kubeapi.failures import Exists
 
 PAGE = 500  # objects of one answer
 _WATCHED = 300  # seconds after which the server ends a watch, to be taken up again
@@ -60,7 +61,7 @@ class Cluster:
         with self._lock:
             if self._made is None:
                 kubeconfig, context, timeout = self._how
-                from reconciler.backends.kubernetes.kubeconfig import access  # and with it a parser of YAML
+                from reconciler.kubeapi.kubeconfig import access  # and with it a parser of YAML
 
                 self._made = Client(access(kubeconfig, context), timeout)
             return self._made

@@ -16,7 +16,6 @@ from reconciler.backends.kubernetes import manifests
 from reconciler.backends.kubernetes.beside import Beside
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.explain import NEVER_STARTED
-from reconciler.backends.kubernetes.failures import Exists
 from reconciler.backends.kubernetes.find import Objects
 from reconciler.backends.kubernetes.labelling import is_ours
 from reconciler.backends.kubernetes.look import Found
@@ -24,6 +23,7 @@ from reconciler.backends.kubernetes.manifests import Json, Order
 from reconciler.backends.kubernetes.remove import Removal
 from reconciler.backends.ownership import check_owner
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient
+from reconciler.kubeapi.failures import Exists
 from reconciler.model.observed import SandboxInfo
 
 _TRIES = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from reconciler.model.watching import (
 
 if TYPE_CHECKING:
     from reconciler.cli.operations import Beside
+    from reconciler.engine.leading import Leading
     from reconciler.engine.stop import StopRequest
     from reconciler.engine.watch import Watch
 
@@ -79,6 +81,12 @@ def _interval(context: click.Context, option: click.Parameter, value: float) -> 
     help="Leave alone what was put back N times within D.",
 )
 @click.option(
+    "--leader-elect",
+    is_flag=True,
+    help="Look and act only while leading: of several watches of one stack one does, and the others stand by. Needs "
+    "`state: {store: kubernetes}`.",
+)
+@click.option(
     "--listen",
     metavar="ADDRESS",
     help="Serve /metrics, /healthz and /readyz there: 127.0.0.1:9464, or a port of the loopback.",
@@ -100,6 +108,7 @@ def watch(
     silent_after: tuple[int, int],
     longest_pause: float,
     give_up: tuple[int, float],
+    leader_elect: bool,
     **asked: Any,
 ) -> int:
     """Look at the fleet again and again, and put back what drifted.
@@ -111,12 +120,19 @@ def watch(
     SIGTERM and Ctrl-C stop in good order. SIGHUP reads the configuration again, opens the audit log anew, and tries again
     what was given up. systemd is told of it all by itself.
     """
+    if once and leader_elect:
+        raise click.UsageError(
+            "--once looks and leaves, so there is nothing to lead: leave --leader-elect out"
+        )
     from reconciler.cli.operations import Asked, beside
     from reconciler.cli.watched import Files
     from reconciler.core.damping import Damping
     from reconciler.engine.stop import StopRequest
     from reconciler.engine.watch import Watch, WatchOptions
 
+    gc.set_threshold(
+        700, 10, 10
+    )  # it lives for months: what goes in circles must not pile up as in a short command
     stop = StopRequest()
     heard, remarks = _Heard(), _Remarks(call)
     files = Files(call, remarks)
@@ -134,16 +150,19 @@ def watch(
             beside(call, Asked(**asked), stack=name, listeners=listeners, scrub=files.scrub)
         )
         remarks.moved = others.alive
-        loop = Watch(
-            files,
-            WatchOptions(interval=interval, events=events, damping=damping),
-            tell=others.tell,
-            stop=stop,
-            alive=others.alive,
-        )
+        options = WatchOptions(interval=interval, events=events, damping=damping)
+
+        def watching(until: StopRequest) -> Watch:
+            return Watch(files, options, tell=others.tell, stop=until, alive=others.alive)
+
+        loop: Watch | Leading = watching(stop)
+        if leader_elect:
+            from reconciler.engine.leading import Leading
+
+            loop = Leading(files, watching, tell=others.tell, stop=stop, alive=others.alive)
         stack.enter_context(_signals(loop, stop, others))
         if once:
-            loop.once()
+            watching(stop).once()
         else:
             loop.run()
     return heard.code if once else ExitCode.DONE
@@ -209,7 +228,7 @@ class _Heard:
 
 
 @contextmanager
-def _signals(loop: Watch, stop: StopRequest, others: Beside) -> Iterator[None]:
+def _signals(loop: Watch | Leading, stop: StopRequest, others: Beside) -> Iterator[None]:
     """SIGINT and SIGTERM stop it, the second of them at once; SIGHUP has the configuration read again."""
     import os
 

@@ -14,6 +14,7 @@ from reconciler.model.watching import (
     Incident,
     IncidentClosed,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -94,6 +95,14 @@ def watch_dict(event: WatchEvent) -> dict[str, Any]:
                 "ok": event.ok,
                 "summary": event.summary,
                 "problems": [diagnostic_dict(problem) for problem in event.problems],
+            }
+        case LeadershipChanged():
+            return {
+                "type": "leadership",
+                "at": event.at,
+                "leads": event.leads,
+                "leader": event.leader,
+                "why": event.why,
             }
         case WatchStopped():
             return {"type": "watch_stopped", "at": event.at, "why": event.why}

@@ -16,6 +16,7 @@ from reconciler.model.watching import (
     Corrected,
     IncidentClosed,
     IncidentOpened,
+    LeadershipChanged,
     Looked,
     Reloaded,
     WatchEvent,
@@ -37,7 +38,7 @@ class WatchLines:
         self._last: tuple[object, ...] = ()
 
     def __call__(self, event: WatchEvent) -> None:
-        if self._quiet and isinstance(event, WatchStarted | WatchStopped | Looked):
+        if self._quiet and isinstance(event, WatchStarted | WatchStopped | Looked | LeadershipChanged):
             return
         for line in self._lines(event):
             self._write(line)
@@ -60,6 +61,9 @@ class WatchLines:
                 return [self._said(event.at, over)]
             case Reloaded():
                 return self._reloaded(event)
+            case LeadershipChanged():
+                self._last = ()
+                return [self._said(event.at, _led(event))]
             case WatchStopped():
                 return [self._said(event.at, "stopped" + (f": {harmless(event.why)}" if event.why else ""))]
             case _:
@@ -107,6 +111,14 @@ def _started(event: WatchStarted) -> str:
         else ""
     )
     return f"watching stack {harmless(event.stack)}: a look every {span(event.interval)}{events}"
+
+
+def _led(event: LeadershipChanged) -> str:
+    if event.leads:
+        return "leads: it looks and acts from now on"
+    leader = f"{harmless(event.leader)} leads" if event.leader else "nobody is known to lead"
+    why = f": {harmless(event.why)}" if event.why else ""
+    return f"stands by, {leader}{why}"
 
 
 def clock(at: float) -> str:

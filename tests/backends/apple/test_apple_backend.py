@@ -384,7 +384,7 @@ def test_an_option_that_an_older_one_lacks_says_to_update(tmp_path: Path) -> Non
 def test_what_it_cannot_hold_is_refused_unless_the_sandbox_goes_without(
     engine: Engine, backend: AppleBackend, spec: SandboxSpec
 ) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     with pytest.raises(Unsupported, match="cannot hold"):
         backend.create(None, "a1", spec=spec)

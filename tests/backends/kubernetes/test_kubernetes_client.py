@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from reconciler.backends.kubernetes import KubernetesBackend
-from reconciler.backends.kubernetes.client import Client, Refused
 from reconciler.backends.kubernetes.cluster import Cluster as Objects
-from reconciler.backends.kubernetes.kubeconfig import access
 from reconciler.errors import BackendError, ConfigError, Permanent, Transient, Unavailable
+from reconciler.kubeapi.client import Client, Refused
+from reconciler.kubeapi.kubeconfig import access
 from reconciler.model.desired import Readiness, SandboxSpec
 from tests.backends.kubernetes.builders import OWNER
 from tests.support.kubernetes import hostile

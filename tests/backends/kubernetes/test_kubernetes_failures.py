@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.backends.kubernetes.failures import Exists, Refusal, failure
+from reconciler.backends.kubernetes.failures import failure
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient, Unavailable
+from reconciler.kubeapi.failures import Exists, Refusal
 
 POD = {"reason": "NotFound", "kind": "pods", "about": "reconciler-a"}
 

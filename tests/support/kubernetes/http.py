@@ -248,7 +248,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "GET" if request.watches:
                 self._watch(call)
             case "GET":
-                self.send_json(200, self.server.lists.page(call))
+                page = self.server.lists.page(call)
+                outlined = "as=PartialObjectMetadataList" in request.headers.get("accept", "")
+                self.send_json(200, _outlined(page) if outlined else page)
             case "POST" if not call.name:
                 self.send_json(201, api.create(call, self._parsed(request)))
             case "PUT" if call.name:
@@ -346,6 +348,16 @@ def _verb(request: Request, call: Call) -> str:
             return "patch"
         case _:
             return "delete" if call.name else "deletecollection"
+
+
+def _outlined(page: Json) -> Json:
+    """The same with the metadata of each object alone."""
+    return {
+        **page,
+        "kind": "PartialObjectMetadataList",
+        "apiVersion": "meta.k8s.io/v1",
+        "items": [{"metadata": item["metadata"]} for item in page["items"]],
+    }
 
 
 def _gone(sock: socket.socket) -> bool:

@@ -49,7 +49,7 @@ def access(kubeconfig: str | None, context: str | None, environ: Mapping[str, st
             return _in_cluster(environ)
         raise ConfigError(
             "there is no kubeconfig, and this is no pod of a cluster",
-            hint="set `kubeconfig:` on the backend, or KUBECONFIG",
+            hint="name one under `kubeconfig:`, or set KUBECONFIG",
         )
     return _of_context(_merged(files), context)
 
@@ -58,7 +58,7 @@ def _files(kubeconfig: str | None, environ: Mapping[str, str]) -> list[Path]:
     if kubeconfig:
         path = Path(kubeconfig).expanduser()
         if not path.is_file():
-            raise ConfigError(f"there is no kubeconfig {path}", hint="check `kubeconfig:` of the backend")
+            raise ConfigError(f"there is no kubeconfig {path}", hint="check `kubeconfig:`")
         return [path]
     named = [Path(part).expanduser() for part in environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     home = [Path(environ.get("HOME") or "~").expanduser() / ".kube" / "config"]

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from reconciler.backends.kubernetes import websocket
-from reconciler.backends.kubernetes.failures import Refusal
-from reconciler.backends.kubernetes.kubeconfig import Access
-from reconciler.backends.kubernetes.paced import PacedSocket
 from reconciler.errors import BackendError, Permanent, Unavailable
+from reconciler.kubeapi import websocket
+from reconciler.kubeapi.failures import Refusal
+from reconciler.kubeapi.kubeconfig import Access
+from reconciler.kubeapi.paced import PacedSocket
 from reconciler.transport.connection import connection_to
 
 _LARGEST = 64 * 2**20  # bytes of one answer
@@ -58,10 +58,16 @@ class Client:
     # -- questions
 
     def request(
-        self, method: str, path: str, query: Mapping[str, str], body: Any, content: str
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any,
+        content: str,
+        accept: str = "application/json",
     ) -> dict[str, Any]:
         """The JSON object that it answers. Raises Refused, and Unavailable when no answer can be had."""
-        text = self.text(method, path, query, body, content)
+        text = self.text(method, path, query, body, content, accept)
         try:
             found = json.loads(text)
         except ValueError as error:
@@ -77,11 +83,12 @@ class Client:
         query: Mapping[str, str],
         body: Any = None,
         content: str = "application/json",
+        accept: str = "application/json",
     ) -> bytes:
         sent = None if body is None else json.dumps(body).encode()
         deadline, pause, renewed = time.monotonic() + self.timeout, 0.5, False
         while True:
-            status, headers, text = self._once(method, _target(path, query), sent, content)
+            status, headers, text = self._once(method, _target(path, query), sent, content, accept)
             if status < 300:
                 return text
             refusal = refusal_of(status, headers, text)
@@ -96,10 +103,10 @@ class Client:
             pause *= 2
 
     def _once(
-        self, method: str, target: str, body: bytes | None, content: str
+        self, method: str, target: str, body: bytes | None, content: str, accept: str
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Over a connection that was kept, if one still stands; a look once more over a fresh one when it broke."""
-        headers = self._introduction(content if body is not None else "")
+        headers = self._introduction(content if body is not None else "", accept)
         kept = self._standing()
         if kept is not None:
             try:
@@ -242,7 +249,7 @@ class Client:
                 f"{told} wants a client certificate", hint="check the user of the kubeconfig's context"
             )
         if isinstance(error, TimeoutError):
-            hint = "it may be overloaded: try again, or raise `timeout:` of the backend"
+            hint = "it may be overloaded: try again, or raise `timeout:`"
             return Unavailable(f"{told} did not answer within {self.timeout:g}s", hint=hint)
         if isinstance(error, ConnectionRefusedError):
             return Unavailable(f"{told} refuses connections", hint="is it running? `kubectl cluster-info`")

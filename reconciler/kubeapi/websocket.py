@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.backends.kubernetes.paced import PacedSocket
+from reconciler.kubeapi.paced import PacedSocket
 
 _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of the RFC
 _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
