@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.process import ProcessBackend
+from reconciler.backends.process.launch import LONG_LOG
 from reconciler.errors import Permanent, Transient
 from reconciler.model.desired import Port, SandboxSpec, Secret, SecretRef
 from reconciler.model.observed import Phase, SandboxInfo
@@ -273,3 +274,26 @@ def test_destroying_what_was_left_leaves_nothing(backend: ProcessBackend, root: 
     assert backend.observe() == []
     assert processes_with(backend.root) == []
     assert sorted(path.name for path in root.iterdir()) == [".locks", ".trash"]
+
+
+def test_of_a_long_log_the_newest_half_stays(backend: ProcessBackend) -> None:
+    info = holding(backend)
+    log = Path(backend.root) / "again" / "log"
+    line = "x" * 1023 + "\n"
+    with log.open("a") as file:
+        file.write("first\n" + line * (LONG_LOG // 1024) + "last\n")
+    backend.restart(info, SPEC)
+    said = list(backend.logs(info))
+    assert log.stat().st_size <= LONG_LOG // 2 + 4096
+    assert (log.stat().st_mode & 0o777, list(log.parent.glob("log*"))) == (0o600, [log])
+    assert "first" not in said
+    assert "last" in said
+    assert {len(each) for each in said[:100]} == {1023}
+    assert eventually(lambda: "serving" in list(backend.logs(info))[-1], "it to say so in what is left")
+
+
+def test_a_log_of_common_length_stays_whole(backend: ProcessBackend) -> None:
+    info = holding(backend)
+    before = list(backend.logs(info))
+    backend.restart(info, SPEC)
+    assert list(backend.logs(info))[: len(before)] == before

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.process import ProcessBackend
-from reconciler.backends.process.records import Directory
+from reconciler.backends.process.records import Directory, Record
 from reconciler.errors import Permanent
 from reconciler.model.desired import SandboxSpec
 from reconciler.model.observed import SandboxInfo
@@ -231,3 +231,16 @@ def test_a_listing_that_meets_an_unreadable_record_says_so(tmp_path: Path) -> No
     with pytest.raises(Permanent, match=f"cannot read {tmp_path}/a: Is a directory") as raised:
         backend.observe()
     assert "make it readable" in raised.value.hint
+
+
+def test_a_record_with_a_lone_surrogate_is_read_as_it_was_written() -> None:
+    meant = Record(
+        sandbox_id="web",
+        instance="0" * 16,
+        created_at=1.0,
+        host="127.0.0.1",
+        port=8080,
+        isolation="none",
+        labels={"told": "a \ud800 b", "other": "é\u2028"},
+    )
+    assert Record.from_json(meant.to_json()) == meant

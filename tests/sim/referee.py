@@ -33,6 +33,8 @@ from tests.sim.timeline import WATCH, Timeline
 
 RUNS = (Phase.STARTING, Phase.READY, Phase.UNREADY)
 _MUTATES = ("create", "destroy", "update", "restart")
+_ENDS = 0.3  # seconds from when it is asked to end until it has
+_RUN_ENDS = 0.8  # the same in the middle of a run: what is under way ends, and its coordinator asks for the time meanwhile
 _BUSY_MINUTE = 45  # looks that no event caused: what does not answer is asked every two seconds
 
 
@@ -66,6 +68,7 @@ class Referee:
         self.listings: dict[str, Mapping[str, ObservedSandbox] | None] = {}
         self.session: Session | None = None
         self.asked_to_end = 0.0
+        self._patience = _ENDS
         self._time = timeline
         self._begun = timeline.time
         self._began = self._asked = False
@@ -113,6 +116,7 @@ class Referee:
         self._insist_agrees()
         self._insist_told()
         self.asked_to_end = self._time.time
+        self._patience = _ENDS if self.session is None else _RUN_ENDS
 
     def ended(self) -> None:
         if self.session is not None:
@@ -330,7 +334,7 @@ class Referee:
             case Looked():
                 self._looked(event)
             case WatchStopped():
-                if self.asked_to_end and self._time.time > self.asked_to_end + 0.3:
+                if self.asked_to_end and self._time.time > self.asked_to_end + self._patience:
                     self.foul(f"it ended {self._time.time - self.asked_to_end:.2f}s after it was asked to")
             case _:
                 pass

@@ -32,6 +32,12 @@ def test_an_hour_of_chaos_breaks_no_rule(batch: int) -> None:
         assert not referee.fouls, "\n".join([f"seed {seed}", hour(seed).text(), *referee.story])
 
 
+def test_a_run_that_is_under_way_when_the_stop_comes_ends_first() -> None:
+    """Of 1,700 hours the one in which it came between two rounds of a coordinator."""
+    referee = lived(41000486)
+    assert not referee.fouls, "\n".join(referee.story)
+
+
 def test_without_any_event_the_end_is_the_same() -> None:
     for seed in range(5000, 5000 + effort(5, 100)):
         referee = lived(seed, events=False)

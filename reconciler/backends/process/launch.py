@@ -5,6 +5,7 @@ Secrets go through a pipe to the keeper; never into arguments, files of the reco
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import marshal
 import os
@@ -35,6 +36,8 @@ from reconciler.errors import Permanent, Transient, Unavailable
 from reconciler.model.desired import Mount, NetworkMode, SandboxSpec
 
 MARKER = "RECONCILER_INSTANCE"
+LONG_LOG = 16 * 1024 * 1024  # bytes; a server says at most half of that
+_WRITES = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LINGERS = 0.5  # seconds that the threads of a server may keep its port after the process itself is gone
 _ARENAS = "MALLOC_ARENA_MAX"  # a server with many threads would else reserve gigabytes of address space
 
@@ -129,8 +132,26 @@ def _raise_told(answer: bytes) -> None:
 
 
 def _open_log(directory: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(os.path.join(directory, "log"), flags, 0o600)
+    path = os.path.join(directory, "log")
+    with contextlib.suppress(OSError):  # a long log is no reason not to start
+        _shorten(path)
+    return os.open(path, _WRITES | os.O_APPEND, 0o600)
+
+
+def _shorten(path: str) -> None:
+    """Of a long log the newest half stays: what is started again and again must not fill the disk with what it said."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(fd, "rb") as file:
+        size = os.fstat(fd).st_size
+        if size <= LONG_LOG:
+            return
+        file.seek(size - LONG_LOG // 2)
+        file.readline()  # which it may have begun within
+        kept = file.read(LONG_LOG // 2)
+    fresh = f"{path}.new"
+    with open(os.open(fresh, _WRITES | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(kept)
+    os.replace(fresh, path)
 
 
 def _spawn(order: Order, log: int, descriptors: tuple[int, int, int, int]) -> subprocess.Popen[bytes]:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field, to_builtins
 from msgspec.structs import replace
 
@@ -61,9 +62,11 @@ class Record(Struct, frozen=True, kw_only=True):
     def to_json(self) -> str:
         data = {name: getattr(self, name) for name in self.__struct_fields__}
         data["owner"] = None if self.owner is None else to_builtins(self.owner)
-        return json.dumps(
-            {"format": FORMAT, **data, "labels": dict(self.labels), "spec": dict(self.spec)}, indent=1
-        )
+        text = json.dumps({"format": FORMAT, **data, "labels": dict(self.labels), "spec": dict(self.spec)})
+        try:
+            return msgspec.json.format(text, indent=1)  # `json` itself leaves cycles behind when it indents
+        except msgspec.DecodeError:  # a lone surrogate, which it takes for no text
+            return text
 
     @classmethod
     def from_json(cls, text: str) -> Record:

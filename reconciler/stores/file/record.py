@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from reconciler.errors import StateCorrupt, StateTooNew
 from reconciler.stores.base import LockInfo
+from reconciler.stores.encoding import indented
 from reconciler.stores.file import disk
 
 _FORMAT = "1.0"
@@ -55,7 +56,7 @@ class Record(Struct, frozen=True, kw_only=True):
             "beats": held.beats,
         }
         data = {"format": _FORMAT, "fence": self.fence, "holder": who}
-        return json.dumps(data, sort_keys=True, indent=2).encode() + b"\n"
+        return indented(data) + b"\n"  # not with `json`, whose indenting leaves cycles behind
 
 
 def read_record(path: Path) -> Record:
