@@ -41,15 +41,20 @@ def show(run: Run, console: Console) -> None:
             table.add_column(heading, justify="right" if index in (1, 5) else "left")
         for figure in section.figures:
             table.add_row(*_row(figure), style=_STYLES[figure.verdict])
-        console.print(table)
+        if section.figures:
+            console.print(table)
         if section.left_out:
-            console.print(f"left out: {section.left_out}", style="yellow")
+            console.print(f"{section.name}: left out: {section.left_out}", style="yellow", markup=False)
     console.print(tally(run.figures))
 
 
 def tally(figures: Sequence[Figure]) -> str:
     counts = {verdict: sum(figure.verdict is verdict for figure in figures) for verdict in Verdict}
-    return "Goals: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + "."
+    return (
+        "Goals: "
+        + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or not figures)
+        + "."
+    )
 
 
 def page(run: Run, command: str) -> str:
