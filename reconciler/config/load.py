@@ -297,29 +297,41 @@ def _merge(roots: Sequence[Node], problems: Problems) -> Node:
             at_key = root.keys[key]
             first = merged.get(key)
             if first is None:
-                merged.put(key, at_key, kid)
+                merged.put(key, at_key, _begun(key, kid))
             elif key in NAMED_SECTIONS and first.kids is not None and kid.kids is not None:
-                merged.put(key, merged.keys[key], _merge_section(key, first, kid, problems))
+                _add_section(key, first, kid, problems)
+                merged.put(key, merged.keys[key], first)
             elif key in LISTED_SECTIONS and first.items is not None and kid.items is not None:
-                merged.put(key, merged.keys[key], _append(first, kid))
+                _append(first, kid)
+                merged.put(key, merged.keys[key], first)
             elif not key.startswith("x-") and first.data != kid.data:
                 _twice(f"`{key}`", at_key, merged.keys[key], problems, "say it in one file only")
     return merged
 
 
-def _merge_section(section: str, first: Node, second: Node, problems: Problems) -> Node:
-    merged = new_mapping(first)
-    for name, kid in first.named().items():
-        merged.put(name, first.keys[name], kid)
+def _begun(section: str, first: Node) -> Node:
+    """What the sections of further files are added to: a copy, once, so that many files cost as much as one that says all."""
+    if section in NAMED_SECTIONS and first.kids is not None:
+        begun = new_mapping(first)
+        for name, kid in first.named().items():
+            begun.put(name, first.keys[name], kid)
+        return begun
+    if section in LISTED_SECTIONS and first.items is not None:
+        begun = Node(first.source, first.mark, first.end, list(first.data))
+        begun.items, begun.live, begun.damaged = list(first.items), first.live, first.damaged
+        return begun
+    return first
+
+
+def _add_section(section: str, first: Node, second: Node, problems: Problems) -> None:
     for name, kid in second.named().items():
         if name not in first.named():
-            merged.put(name, second.keys[name], kid)
+            first.put(name, second.keys[name], kid)
         elif section != "defaults" or first.named()[name].data != kid.data:
             what = (
                 f"`defaults.{name}`" if section == "defaults" else f"the {_SINGULAR[section]} {quote(name)}"
             )
             _twice(what, second.keys[name], first.keys[name], problems, "remove or rename one of the two")
-    return merged
 
 
 _SINGULAR = {
@@ -334,8 +346,8 @@ def _twice(what: str, second: Node, first: Node, problems: Problems, fix: str) -
     )
 
 
-def _append(first: Node, second: Node) -> Node:
-    merged = Node(first.source, first.mark, first.end, [*first.data, *second.data])
-    merged.items = [*first.listed(), *second.listed()]
-    merged.live = first.live or second.live
-    return merged
+def _append(first: Node, second: Node) -> None:
+    assert first.items is not None
+    first.data.extend(second.data)
+    first.items.extend(second.listed())
+    first.live = first.live or second.live

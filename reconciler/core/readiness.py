@@ -1,7 +1,7 @@
 """Is it ready? Decided once, here: the thread driver, the simulator and both public wait functions only drive it.
 
 Polling adapts to how long it has waited: a few milliseconds at first, then a small share of the time gone by, at
-most 250 ms. A sandbox that took 300 ms is noticed some 10 ms late, one that took a minute a quarter second late, and
+most 250 ms. A sandbox that took 300 ms is noticed some 5 ms late, one that took a minute an eighth of a second late, and
 neither costs more than a few hundred probes. In a large fleet that would still be too many, so there the siblings'
 experience counts: nobody is asked before the time that the quickest of late have needed.
 """
@@ -15,9 +15,10 @@ from reconciler.model.desired import ProbeKind, Readiness
 
 FIRST_DELAY = 0.004  # seconds
 LONGEST_DELAY = 0.25
-SHARE_OF_ELAPSED = 0.06
+SHARE_OF_ELAPSED = 0.03
 PROBE_TIMEOUT = 5.0  # one request never gets more, the seed's contract
 PROBES_PER_SECOND = 1000.0  # over the whole fleet: what one coordinator can look at without starving the rest
+PROBES_OF_A_FEW = 2000.0  # the same for a small one, which has the machine for itself
 SETTLE = 0.2  # seconds after which what asks for no readiness is looked at once: what cannot start has ended by then
 LARGE_FLEET = 32  # up to here everybody may be asked all the time
 _FORGETTING = 1.02  # how fast the typical time follows when sandboxes become slower
@@ -126,7 +127,7 @@ def _delay(waiting: Waiting, now: float, fleet: Fleet | None) -> float:
     elapsed = now - waiting.started
     own = min(LONGEST_DELAY, max(FIRST_DELAY, elapsed * SHARE_OF_ELAPSED))
     if fleet is None or fleet.size <= LARGE_FLEET:
-        return own
+        return own if fleet is None else max(own, fleet.size / PROBES_OF_A_FEW)
     if fleet.typical is not None and elapsed < fleet.typical:
         return max(own, fleet.typical - elapsed)
     return max(own, fleet.size / PROBES_PER_SECOND)

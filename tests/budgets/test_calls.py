@@ -65,18 +65,12 @@ def applying(project: Project) -> int:
     return calls(project.applied)
 
 
-COSTLY_MERGE = pytest.mark.xfail(
-    strict=True,
-    reason="config/load.py:_merge_section copies what was merged so far, for each file: it grows with the square",
-)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "write"),
     [
         *((work, write) for work in ("read", "plan", "apply") for write in (replicas, literal)),
-        pytest.param("read", files, marks=COSTLY_MERGE),
+        ("read", files),
     ],
 )
 def test_twice_the_sandboxes_cost_twice_the_calls(work: str, write: Write, tmp_path: Path) -> None:
