@@ -2,7 +2,7 @@
 
 One coordinator (the calling thread) owns scheduler, journal and events; workers run one blocking call each. What is
 about to happen is durable before it happens: one append per round holds the outcomes that came in and the intents
-that go out, with a single sync.
+that go out, with a single sync. Where nothing goes out, outcomes are written together a moment later.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from reconciler.model.event import Event, StepEnded
 from reconciler.model.outcome import Entry, StepResult
 from reconciler.model.plan import Plan
 
+_LATEST = 0.1  # seconds after which news are written that nothing waits for
 _LONGEST_SLEEP = 1.0  # seconds; answers and stop requests wake the coordinator anyway
 _MOST_THREADS = 128
 _MANY = (
@@ -65,6 +66,7 @@ class Execution(Struct, kw_only=True):
     ended: tuple[StepResult, ...] = ()
     _in_flight: int = 0  # handed out, and not answered
     _halted: bool = False
+    _news_since: float | None = None  # when the oldest news came that are not written
 
     def run(self) -> tuple[StepResult, ...]:
         """Every step to its end; one result per step, in plan order. Raises StoreError when the journal cannot be
@@ -87,14 +89,16 @@ class Execution(Struct, kw_only=True):
                     scheduler.told(key, self.scrub(note), now)
                 calls = scheduler.due(now)
                 news += self._tell(scheduler, ledger)
-                self._journal([*news, *ledger.intents(calls, self.clock.now())])
-                news.clear()
+                intents = list(ledger.intents(calls, self.clock.now()))
+                if intents or scheduler.done or self._is_due(news, now):
+                    self._journal([*news, *intents])
+                    news.clear()
                 for call in calls:
                     self._in_flight += 1
                     crew.of(call).put(partial(self._work, perform, call, answers))
                 if scheduler.done:
                     return scheduler.results()
-                for taken in self._wait(scheduler, notes, answers):
+                for taken in self._wait(scheduler, notes, answers, _LATEST if news else _LONGEST_SLEEP):
                     self._in_flight -= 1
                     if taken[1] is not _NOT_BEGUN:
                         news += ledger.outcomes(*taken, self.clock.now())
@@ -109,12 +113,13 @@ class Execution(Struct, kw_only=True):
             crew.close()
 
     def _wait(
-        self, scheduler: Scheduler, notes: ProgressNotes, answers: _Answers
+        self, scheduler: Scheduler, notes: ProgressNotes, answers: _Answers, longest: float
     ) -> Iterator[tuple[Call, Answer]]:
-        """Sleep until the first answer, the next due time or the next note, then yield every answer there is."""
+        """Sleep until the first answer, the next due time or the next note, at most `longest` seconds, then yield every answer
+        there is."""
         now = self.clock.monotonic()
         times = [at for at in (scheduler.wake(now), notes.wake_at(now)) if at is not None]
-        sleep = max(0.0, min(min(times, default=now + _LONGEST_SLEEP) - now, _LONGEST_SLEEP))
+        sleep = max(0.0, min(min(times, default=now + longest) - now, longest))
         try:
             taken = answers.get(timeout=sleep) if sleep else answers.get_nowait()
             if scheduler.in_flight > _MANY:
@@ -160,7 +165,15 @@ class Execution(Struct, kw_only=True):
             self.emit(event)
         return found
 
+    def _is_due(self, news: Sequence[Entry], now: float) -> bool:
+        """Whether what came in is written though nothing goes out that must be announced. A moment's news go together: until
+        they are written they are what a run that is killed right after a call does not know, and looks for."""
+        if news and self._news_since is None:
+            self._news_since = now
+        return self._news_since is not None and now - self._news_since >= _LATEST
+
     def _journal(self, entries: list[Entry]) -> None:
+        self._news_since = None
         if entries:
             self.append(entries)
             self.entries += entries
