@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +65,13 @@ def free_port() -> int:
 
 
 def said(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
-        return str(answer.read().decode())
+    """What it answers, with whatever status."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return str(refused.read().decode())
 
 
 def delete(cluster: Cluster, address: str) -> None:
@@ -100,9 +106,9 @@ def test_the_one_that_is_killed_is_followed_by_the_other_and_each_correction_is_
         follows = other.until("leadership", leads=False)
         assert f"(pid {one.process.pid}, watch)" in follows["leader"]
         assert other.of("look") == []
-        for path in ("/healthz", "/readyz"):
-            assert said(port, path).startswith("ok: stands by; ")
-        assert 'reconciler_leader{stack="led"} 0.0' in said(port, "/metrics")
+        for path in ("/healthz", "/readyz"):  # told of it one after the other, the log first
+            other.until_that(lambda path=path: said(port, path).startswith("ok: stands by; "), path)  # type: ignore[misc]
+        other.until_that(lambda: 'reconciler_leader{stack="led"} 0.0' in said(port, "/metrics"), "the metric")
         assert lease(kube_fake)["leaseTransitions"] == 1
 
         delete(kube_fake, "web[0]")
@@ -114,8 +120,8 @@ def test_the_one_that_is_killed_is_followed_by_the_other_and_each_correction_is_
         other.until("correction", address="web[1]", ok=True)
         other.until("look", drifted=0, ready=2, count=2)
         assert corrections(one, other) == ["web[0]", "web[1]"]
-        assert said(port, "/readyz") == "ok: leads\n"
-        assert 'reconciler_leader{stack="led"} 1.0' in said(port, "/metrics")
+        other.until_that(lambda: said(port, "/readyz") == "ok: leads\n", "readiness")
+        other.until_that(lambda: 'reconciler_leader{stack="led"} 1.0' in said(port, "/metrics"), "the metric")
         assert lease(kube_fake)["leaseTransitions"] == 2
     assert "holderIdentity" not in lease(kube_fake), "who is asked to end gives it back"
     audit = [json.loads(line) for line in (here.path / "audit.log").read_text().splitlines()]

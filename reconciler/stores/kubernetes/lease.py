@@ -127,12 +127,14 @@ class Lock:
     def _judged(self, found: Json, identity: str) -> tuple[Decision, LockInfo | None]:
         now = self.timing.monotonic()
         self._sight = sighted(self._sight, record_of(found), now)
-        holder, known = holder_of(found), _known(found)
-        here = holder is not None and self._host.judges(name=holder.host, boot=str(known.get("boot") or ""))
-        ended = (
-            here and self._host.ended(holder.pid, began=str(known.get("began") or "")) if holder else False
-        )
+        holder = holder_of(found)
+        ended = holder is not None and self._ended(holder, _known(found))
         return decide(self._sight, now, mine=identity, ended=ended, lasts=self.timing.lasts), holder
+
+    def _ended(self, holder: LockInfo, known: Mapping[str, Any]) -> bool:
+        """Whether its process is certainly gone, which only a machine knows of its own processes."""
+        here = self._host.judges(name=holder.host, boot=str(known.get("boot") or ""))
+        return here and self._host.ended(holder.pid, began=str(known.get("began") or ""))
 
     def _taken(self, found: Json, identity: str, operation: str) -> Json:
         """The Lease once it is ours."""

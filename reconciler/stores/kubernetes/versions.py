@@ -130,10 +130,10 @@ class Versions:
 
     def taken(self, at: Index, versions: Sequence[State], lease: KubernetesLease) -> tuple[Kept, ...]:
         """Those that there are and these, which another store had, as far as they are not there."""
-        there = {kept.serial for kept in at.versions}
-        new = [self.written(state, lease)[0] for state in versions if state.serial not in there]
-        merged = sorted([*at.versions, *new], key=lambda kept: kept.serial)
-        return tuple(merged[-self._limit :]) if self._limit else ()
+        there = {kept.serial: kept for kept in at.versions}
+        given = {state.serial: state for state in versions}
+        serials = sorted({*there, *given})[-self._limit :] if self._limit else []
+        return tuple(there.get(serial) or self.written(given[serial], lease)[0] for serial in serials)
 
     def resealed(self, at: Index, lease: KubernetesLease) -> Index:
         """The same with everything as it would be written now. What cannot be opened, or is damaged, stays as it is: it may be
