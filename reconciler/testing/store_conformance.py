@@ -444,6 +444,37 @@ class StoreConformance:
         assert len(keys) == 8
         assert len(set(keys)) == 1
 
+    # --- what comes from another store
+
+    def test_a_key_that_another_store_had_is_kept_from_now_on(self, store: Store, other: Store) -> None:
+        self.needs("keeps_key")
+        key = bytes(range(32))
+        with store.lock("state migrate") as lease:
+            store.secret_key(create=True)
+            store.take_key(lease, key)
+        assert other.secret_key(create=True) == key
+
+    def test_a_key_is_taken_from_nobody_who_has_lost_the_lock(self, store: Store, other: Store) -> None:
+        self.needs("keeps_key")
+        key = store.secret_key(create=True)
+        with store.lock("state migrate") as lease:
+            other.force_unlock(lease.info.id)
+            with pytest.raises(LeaseLost):
+                store.take_key(lease, bytes(32))
+        assert other.secret_key(create=False) == key
+
+    def test_versions_that_another_store_had_are_as_old_as_they_are(self, store: Store, other: Store) -> None:
+        older = [replace(a_state(f"v{serial}"), serial=serial) for serial in (5, 6, 7)]
+        with store.lock("state migrate") as lease:
+            store.write(lease, replace(a_state("now"), serial=7))
+            if not store.keep(lease, older):
+                pytest.skip("this store takes no older versions")
+            assert [version.serial for version in store.history()] == [8, 7, 6, 5]
+            assert store.keep(lease, older) == 0
+        assert [version.serial for version in other.history()] == [8, 7, 6, 5]
+        for state in older:
+            assert other.version(state.serial) == state
+
     # --- people
 
     def test_it_says_where_it_is(self, store: Store) -> None:

@@ -9,10 +9,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from reconciler.backends.memory import MemoryBackend
 from reconciler.core.fold import fold_all
+from reconciler.engine.context import BackendPool, Context
+from reconciler.engine.migrate import migrate
 from reconciler.errors import ConfigError, StateCorrupt, StateTooNew, StoreError
-from reconciler.model.desired import Secret
+from reconciler.model.desired import Desired, Secret
 from reconciler.stores import keys, snapshot
+from reconciler.stores.file import FileStore
 from reconciler.stores.postgres import PostgresStore
 from reconciler.stores.postgres.address import parse
 from reconciler.testing.store_conformance import STACK, a_state, created
@@ -61,6 +65,28 @@ def written(place: Place) -> PostgresStore:
         store.write(lease, a_state("a"))
         store.append(lease, created("b"))
     return store
+
+
+def test_all_that_a_directory_holds_moves_into_the_database(place: Place, tmp_path: Path) -> None:
+    """Its key too: without it no secret could be told from a changed one."""
+    old, new = FileStore(STACK, path=tmp_path / "state", environ={}), place.open()
+    with old.lock("apply") as lease:
+        state = a_state("a")
+        for _ in range(3):
+            state = old.write(lease, state)
+        old.append(lease, created("b"))
+    key = old.secret_key(create=True)
+    desired = Desired(stack=STACK, sandboxes={}, backends={})
+    done = migrate(
+        Context(desired=desired, store=new, backends=BackendPool({}, lambda _: MemoryBackend())), old
+    )
+    assert (done.moved, done.written, done.versions + done.behind) == (True, True, 3)
+    assert new.secret_key(create=False) == key
+    arrived = new.read()
+    assert arrived is not None
+    assert set(arrived.sandboxes) == {"a", "b"}
+    assert done.versions == 3
+    assert all(new.version(serial) == old.version(serial) for serial in (1, 2, 3))
 
 
 # --- rows

@@ -16,7 +16,7 @@ from reconciler.stores import snapshot
 from reconciler.stores.base import Version
 from reconciler.stores.postgres.layout import Tables
 from reconciler.stores.postgres.session import Connection
-from reconciler.stores.postgres.snapshots import Row
+from reconciler.stores.postgres.snapshots import Row, Written
 from reconciler.stores.sealing import OPENING, SNAPSHOT, Sealer
 
 KEPT = 20
@@ -35,6 +35,28 @@ def keep(connection: Connection, tables: Tables, stack: str) -> None:
         ),
         (stack,),
     )
+
+
+def take(connection: Connection, tables: Tables, stack: str, older: Sequence[Written]) -> int:
+    """Make versions of snapshots that another store kept, the oldest first; how many of them are new. Those of a serial that is
+    there already stay as they are, and what is more than is kept is left out, the oldest first."""
+    found = connection.execute(
+        tables.sql("select serial from {version} where stack = %s"), (stack,)
+    ).fetchall()
+    known = {serial for (serial,) in found}
+    new = [
+        each for each in sorted(older, key=lambda each: each.state.serial) if each.state.serial not in known
+    ]
+    new = new[max(0, len(new) - max(0, KEPT - len(known))) :]
+    for each in new:
+        connection.execute(
+            tables.sql(
+                """insert into {version} (stack, serial, lineage, written_at, sandboxes, snapshot)
+                values (%s, %s, %s, %s, %s, %s)"""
+            ),
+            (stack, each.state.serial, each.state.lineage, each.state.updated_at, each.sandboxes, each.text),
+        )
+    return len(new)
 
 
 def prune(connection: Connection, tables: Tables, stack: str) -> None:

@@ -20,7 +20,7 @@ from reconciler.model.desired import Secret
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
 from reconciler.stores import keys
-from reconciler.stores.base import Lease, LockInfo, Store, Version, no_version
+from reconciler.stores.base import Lease, LockInfo, Store, Version, no_place_for_key, no_version
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.postgres import address, checks, history, journal, sealed, snapshots
 from reconciler.stores.postgres.layout import Tables, encoding_problem
@@ -305,6 +305,16 @@ class PostgresStore(Store):
 
     # -- versions
 
+    def keep(self, lease: Lease, versions: Sequence[State]) -> int:
+        older = [snapshots.written(state, self._sealer) for state in versions]
+
+        def work(connection: Connection) -> int:
+            with connection.transaction():
+                self._lock.demand(connection, lease.info, keep=True)
+                return history.take(connection, self._tables, self.stack, older)
+
+        return self._session.run("write older versions of", work)
+
     def history(self) -> Sequence[Version]:
         def work(connection: Connection) -> Sequence[tuple[Version, str | None]]:
             if not self._there(connection):
@@ -349,6 +359,24 @@ class PostgresStore(Store):
 
         self._session.run("write the key of", work)  # another may have been faster
         return self._session.run("read the key of", self._read_key)
+
+    def take_key(self, lease: Lease, key: bytes) -> None:
+        if self._environ.get(keys.KEY_VARIABLE) is not None:
+            raise no_place_for_key(self.describe())
+        text = self._sealer.seal(KEY, keys.encode(key)).decode()
+
+        def work(connection: Connection) -> None:
+            with connection.transaction():
+                self._lock.demand(connection, lease.info, keep=True)
+                connection.execute(
+                    self._tables.sql(
+                        """insert into {key} (stack, key) values (%s, %s)
+                        on conflict (stack) do update set key = excluded.key"""
+                    ),
+                    (self.stack, text),
+                )
+
+        self._session.run("write the key of", work)
 
     def _read_key(self, connection: Connection) -> bytes | None:
         if not self._there(connection):
