@@ -260,17 +260,19 @@ def _mounted(mount: Mount) -> list[str]:
     return [*words, "--remount-ro", mount.target] if mount.read_only else words
 
 
+@cache
 def python() -> str:
     """The interpreter itself, not a virtual environment's link to it."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
 
 
-def python_places() -> list[str]:
+@cache
+def python_places() -> tuple[str, ...]:
     """What must be visible for it to run, and is not part of the system directories."""
     places = {os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}
     places.add(os.path.dirname(python()))
     outside = sorted(place for place in places if not _within_any(place, _SYSTEM))
-    return [place for place in outside if not _within_any(place, [p for p in outside if p != place])]
+    return tuple(place for place in outside if not _within_any(place, [p for p in outside if p != place]))
 
 
 def _within_any(path: str, parents: Sequence[str]) -> bool:
