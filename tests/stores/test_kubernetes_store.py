@@ -350,7 +350,7 @@ def test_the_role_of_the_documentation_is_enough_and_to_plan_takes_less(home: Ho
     ]
     rules = yaml.safe_load(written)["rules"]
     applies = tuple(Rule(verbs=tuple(rule["verbs"]), resources=tuple(rule["resources"])) for rule in rules)
-    plans = tuple(replace(rule, verbs=("get", "list")) for rule in applies)
+    plans = tuple(Rule(verbs=("get", "list"), resources=rule.resources) for rule in applies)
     home.cluster.server.users.tokens = {"a": "applier", "p": "planner"}
     home.cluster.admission.rules = {"applier": applies, "planner": plans}
     store = a_store(home.cluster.kubeconfig(tmp_path / "a", token="a"))

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from msgspec.structs import replace
 
 from reconciler.backends.docker import DockerBackend
 from reconciler.backends.docker.engine import Engine
