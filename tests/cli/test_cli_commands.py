@@ -463,7 +463,7 @@ def test_a_watched_status_is_printed_again_and_again_until_ctrl_c(project, capsy
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job of the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a job of the background ignores it
     ) as child:
         assert child.stdout is not None
         looks = [json.loads(child.stdout.readline()) for _ in range(2)]
