@@ -17,7 +17,7 @@ def main() -> int:
     import gc
 
     # A command lives for seconds and keeps nearly all it makes: looking for rubbish every 700 objects is in vain.
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(200_000, 20, 50)
     from reconciler.cli.main import run
 
     code = run(sys.argv[1:])
