@@ -197,7 +197,7 @@ def _execution(
         limits=Limits(
             parallelism=options.parallelism or sum(lanes.values()),
             lanes=lanes,
-            ahead=max(lanes.values(), default=0) // 4,
+            ahead=max(lanes.values(), default=0) // 2,
             fail_fast=options.fail_fast,
         ),
         jitter=context.jitter or random.random,

@@ -47,9 +47,10 @@ class Link(Struct, frozen=True, kw_only=True):
     crc: int = 0
     chain: Chain = field(default=Chain())
 
-    def after(self, text: bytes) -> Link:
-        """The link once a line with this text follows."""
-        return Link(crc=zlib.crc32(text, self.crc), chain=self.chain.after(text))
+    def after(self, text: bytes, *, sealed: bool) -> Link:
+        """The link once a line with this text follows. What is in clear hooks into the checksum alone."""
+        chain = self.chain.after(text) if sealed else self.chain
+        return Link(crc=zlib.crc32(text, self.crc), chain=chain)
 
 
 class Journal(Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ def encode_entries(entries: Iterable[Entry], link: Link, sealer: Sealer = PLAIN)
 
 def _line(data: Mapping[str, Any], link: Link, sealer: Sealer) -> tuple[bytes, Link]:
     text = sealer.seal(link.chain.kind, compact(data))
-    after = link.after(text)
+    after = link.after(text, sealed=sealer.seals)
     return b'{"crc":"%08x","entry":%s}\n' % (after.crc, text), after
 
 
@@ -117,7 +118,7 @@ def decode(data: bytes, *, place: str, sealer: Sealer = PLAIN) -> Journal | None
     payloads = []
     for number, text in enumerate(texts, 1):
         payloads.append((_opened(text, link, sealer, f"{place}:{number}", sealed), number))
-        link = link.after(text)
+        link = link.after(text, sealed=sealed)
     return Journal(
         header=_header(payloads[0][0], f"{place}:1"),
         entries=tuple(_entry(payload, f"{place}:{number}") for payload, number in payloads[1:]),
