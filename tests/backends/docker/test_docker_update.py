@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -78,8 +79,13 @@ def test_what_is_not_declared_any_more_is_lifted(lab: Lab) -> None:
 def test_limits_are_held_by_the_kernel(lab: Lab) -> None:
     info = lab.running()
     lab.backend.update(info, lab.spec(resources=Resources(memory=16 * MIB, pids=20)))
-    done = lab.backend.exec(info, ["sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done"])
+    done = lab.backend.exec(info, ["sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 1 & i=$((i+1)); done"])
     assert "can't fork" in done.stderr
+    deadline = time.monotonic() + 60
+    while lab.backend.exec(
+        info, ["true"]
+    ).exit_code:  # until those are over, there is no room for another process
+        assert time.monotonic() < deadline
     fill = lab.backend.exec(info, ["sh", "-c", "tail /dev/zero"])
     assert fill.exit_code == 137
 
