@@ -60,7 +60,7 @@ def _shares_of_the_command(folder: Path, rounds: int) -> tuple[float, ...]:
     for turn in range(1 + rounds):
         place = folder / f"command-{turn}"
         place.mkdir()
-        (place / "sandboxes.yaml").write_text(replicas(COUNT))
+        replicas(place, COUNT)
         root = str(Path(__file__).parents[1])
         cost, told = heard([sys.executable, "-m", "benchmarks.timed_apply"], place, PYTHONPATH=root)
         shares.append(float(told.split()[-1]) / cost.wall)
