@@ -1,10 +1,13 @@
 """The process beside each sandbox: starts it, outlives whoever asked for it, tells how it ended, leaves nothing.
 
-Started by path under `python -I -S`; imports nothing of this project. What it is to do comes through a pipe (never
-as arguments: there are secrets in it), as a marshalled mapping written by the same interpreter version:
-`directory`, `argv` (words, or ("fd", NAME) for a descriptor of that name), `env`, `cwd`, `listen_fd`, `key`,
-`secrets` (name to value), `secret_dir` ("" to hand secrets over as descriptors), `memory` (bytes, 0 for no limit),
-`grace` (seconds between SIGTERM and SIGKILL), `instance` (what its record.json calls it).
+Forked by `forkserver`; imports nothing else of this project. What it is to do comes through a pipe (never as
+arguments: there are secrets in it), as a marshalled mapping written by the same interpreter version: `directory`,
+`argv` (words, or ("fd", NAME) for a descriptor of that name), `env`, `cwd`, `key`, `secrets` (name to value),
+`secret_dir` ("" to hand secrets over as descriptors), `memory` (bytes, 0 for no limit), `grace` (seconds between
+SIGTERM and SIGKILL), `instance` (what its record.json calls it).
+
+It tells its process id in a line, then `ok`, or an OSError as its number and the path, which is `fork` for a process
+that could not be started.
 
 Order matters: `process.json` is written before the lock descriptor inherited from the creator is closed. So whoever
 gets the lock later sees either a whole sandbox or none, even if the creator was killed meanwhile.
@@ -12,8 +15,11 @@ gets the lock later sees either a whole sandbox or none, even if the creator was
 
 from __future__ import annotations
 
+import ctypes
 import marshal
 import os
+import select
+import signal
 import sys
 import time
 
@@ -22,24 +28,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
-_SIGKILL, _SIGTERM, _SIGCONT = 9, 15, 18
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 15, 36, 38
 _LOOK = 1.0  # seconds between two looks at whether the record is still there
 
 
-def main() -> int:
-    config_fd, status_fd, lock_fd = (int(word) for word in sys.argv[2:5])
-    if os.fork():
-        os._exit(0)  # so that the creator, who waits for this one, is never left with a zombie
+def keep(
+    config_fd: int, status_fd: int, lock_fd: int, listen_fd: int, *, named: Callable[[str], None]
+) -> int:
+    """From what is asked to the end of the sandbox. `named` is called with its directory, for the title."""
+    _reported(os.write, status_fd, b"%d\n" % os.getpid())
     with open(config_fd, "rb") as pipe:
         data = pipe.read()
     try:
         config = marshal.loads(data)  # noqa: S302 - written by our own creator, through a pipe of its own
     except (EOFError, ValueError, TypeError):
         return 1  # the creator died while it wrote: nothing was started, nothing stays
+    named(config["directory"])
+    _prctl(_PR_SET_NAME, b"keeper")
     keeper = _Keeper(config)
     try:
-        keeper.start(inherited=(config["listen_fd"], status_fd, lock_fd))
+        keeper.start(inherited=(listen_fd, status_fd, lock_fd))
     except OSError as error:  # told, for on a full disk no log can hold it
         _reported(os.write, status_fd, f"{error.errno} {error.filename or config['directory']}".encode())
         return 1
@@ -72,7 +80,11 @@ class _Keeper:
             else:
                 descriptors[f"secret:{name}"] = _filled(value)
         parent = os.getpid()
-        self._main = os.fork()
+        try:
+            self._main = os.fork()
+        except OSError as error:
+            error.filename = "fork"
+            raise
         if self._main == 0:
             self._become(descriptors, parent)
         for fd in descriptors.values():
@@ -80,14 +92,14 @@ class _Keeper:
         try:
             self._write_process(server=None)
         except OSError:
-            _signal(self._main, _SIGKILL)  # unrecorded it would be an orphan
+            _signal(self._main, signal.SIGKILL)  # unrecorded it would be an orphan
             raise
 
     def _become(self, descriptors: dict[str, int], parent: int) -> None:
         """The child's way into the sandbox; never returns."""
         try:
             os.setsid()
-            _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
             _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -117,8 +129,6 @@ class _Keeper:
 
     def watch(self) -> None:
         """Until the sandbox is gone, and everything it left with it."""
-        import signal
-
         waking, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(
@@ -154,8 +164,6 @@ class _Keeper:
     def _wait(self, waking: int) -> int:
         """The exit code of the sandbox, 128 and more for a signal; notes the server's process as soon as it serves,
         and ends the sandbox when its record is gone: nobody else could find it any more."""
-        import select
-
         poller = select.poll()
         poller.register(waking, select.POLLIN)
         poller.register(self._ready_fd, select.POLLIN)
@@ -196,17 +204,15 @@ class _Keeper:
         os.close(self._ready_fd)
 
     def _stop(self, *_: object) -> None:
-        import signal
-
         if self._server:
-            _signal(self._server, _SIGTERM)
-            _signal(self._server, _SIGCONT)  # a stopped process would sleep through its own end
+            _signal(self._server, signal.SIGTERM)
+            _signal(self._server, signal.SIGCONT)  # a stopped process would sleep through its own end
             signal.setitimer(signal.ITIMER_REAL, max(0.001, self._config["grace"]))
         else:
             self._kill()
 
     def _kill(self, *_: object) -> None:
-        _signal(self._main, _SIGKILL)
+        _signal(self._main, signal.SIGKILL)
 
     def _find_server(self) -> int:
         """The server's process id as seen from outside: behind bubblewrap it is the first process of its init."""
@@ -251,17 +257,15 @@ def _kill_children() -> None:
     """As the subreaper this process inherits every orphan of the sandbox, daemons too: kill until none is left."""
     while True:
         for pid in _children(os.getpid()):
-            _signal(pid, _SIGKILL)
+            _signal(pid, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int | bytes) -> None:
     if sys.platform == "linux":
-        import ctypes
-
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
@@ -332,7 +336,3 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return
-
-
-if __name__ == "__main__":
-    sys.exit(main())

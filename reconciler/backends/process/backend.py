@@ -21,6 +21,7 @@ from reconciler.backends.ownership import check_owner
 from reconciler.backends.process import processes
 from reconciler.backends.process.check import check
 from reconciler.backends.process.end import end
+from reconciler.backends.process.forkserver import ForkServer
 from reconciler.backends.process.isolation import Bubblewrap, capabilities, find_bubblewrap
 from reconciler.backends.process.launch import Order, check_secrets, listen, listen_again, start, user_ids
 from reconciler.backends.process.look import attributes_of, info_of, phase_of, reach
@@ -87,6 +88,7 @@ class ProcessBackend(SandboxBackend):
         self._lock_timeout = lock_timeout
         self._checkpoint = checkpoint
         self._deeds = OwnDeeds()
+        self._forks = ForkServer()
         self._listening: list[ProcessEvents] = []
         found = Bubblewrap(path="", detail="switched off") if isolation == "none" else find_bubblewrap()
         if isolation == "bubblewrap" and not found.path:
@@ -193,7 +195,7 @@ class ProcessBackend(SandboxBackend):
     ) -> SandboxInfo:
         port = _http_port(spec)
         host = "127.0.0.1" if port is None else port.bind
-        with listen(host, None if port is None else port.host) as listening:
+        with self._forks.held(), listen(host, None if port is None else port.host) as listening:
             instance, key = os.urandom(8).hex(), os.urandom(24).hex()
             record = Record(
                 sandbox_id=sandbox_id,
@@ -233,7 +235,7 @@ class ProcessBackend(SandboxBackend):
             grace=self._grace,
             timeout=10.0,
         )
-        start(order, listening, lock_fd, self._checkpoint)
+        start(order, listening, lock_fd, self._forks, self._checkpoint)
         self._checkpoint("started")
         return info_of(record)
 
@@ -287,7 +289,7 @@ class ProcessBackend(SandboxBackend):
     ) -> SandboxInfo:
         declared = _http_port(spec)
         asked_for = declared is not None and declared.host is not None
-        with listen_again(record.host, record.port, asked_for=asked_for) as listening:
+        with self._forks.held(), listen_again(record.host, record.port, asked_for=asked_for) as listening:
             again = replace(
                 record,
                 port=listening.getsockname()[1],

@@ -302,5 +302,5 @@ def compile_server() -> None:
                 return
 
 
-def keeper_script() -> str:
-    return os.path.join(os.path.dirname(server_script()), "keeper.py")
+def forkserver_script() -> str:
+    return os.path.join(os.path.dirname(server_script()), "forkserver.py")

@@ -12,12 +12,12 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from reconciler.backends.process.forkserver import ForkServer, cannot_start
 from reconciler.backends.process.isolation import (
     HOME,
     SECRETS,
@@ -27,7 +27,6 @@ from reconciler.backends.process.isolation import (
     Word,
     compile_server,
     jailed,
-    keeper_script,
     python,
     server_script,
 )
@@ -38,6 +37,7 @@ from reconciler.model.desired import Mount, NetworkMode, SandboxSpec
 MARKER = "RECONCILER_INSTANCE"
 LONG_LOG = 16 * 1024 * 1024  # bytes; a server says at most half of that
 _WRITES = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_NAMED_WITHIN = 5.0  # seconds from what forks keepers being asked to the keeper's first word
 _LINGERS = 0.5  # seconds that the threads of a server may keep its port after the process itself is gone
 _ARENAS = "MALLOC_ARENA_MAX"  # a server with many threads would else reserve gigabytes of address space
 
@@ -89,45 +89,90 @@ def listen_again(host: str, port: int, *, asked_for: bool) -> socket.socket:
         time.sleep(0.01)
 
 
-def start(order: Order, listening: socket.socket, lock_fd: int, checkpoint: Callable[[str], None]) -> None:
+def start(
+    order: Order,
+    listening: socket.socket,
+    lock_fd: int,
+    server: ForkServer,
+    checkpoint: Callable[[str], None],
+) -> None:
     """Returns when the keeper has recorded the running sandbox. Raises after ending whatever was started; OSError
     for what could not be written, by the keeper too."""
-    config = marshal.dumps(_config(order, listening.fileno()))
+    config = marshal.dumps(_config(order))
     log = _open_log(order.directory)
     config_read, config_write = os.pipe()
     status_read, status_write = os.pipe()
     try:
-        keeper = _spawn(order, log, (config_read, status_write, lock_fd, listening.fileno()))
-    except OSError as error:
-        for fd in (config_read, config_write, status_read, status_write):
+        stop = server.fork((config_read, status_write, lock_fd, listening.fileno(), log))
+    except BaseException:
+        os.close(config_write)
+        os.close(status_read)
+        raise
+    finally:
+        for fd in (log, config_read, status_write):
             os.close(fd)
-        raise Unavailable(
-            f"cannot start a process: {error.strerror}", hint="too many of them, or no memory"
-        ) from error
-    os.close(config_read)
-    os.close(status_write)
+    status = _Status(status_read)
     try:
         checkpoint("spawned")
         _tell(config_write, config)
         checkpoint("told")
-        answered = select.select([status_read], [], [], order.timeout)[0]
-        answer = os.read(status_read, 4096) if answered else b""
-        if answer != b"ok":
-            _raise_told(answer)
-            what = "started nothing" if answered else f"did not start it within {order.timeout:g} s"
-            raise Unavailable(f"the keeper of {order.record.sandbox_id} {what}{_last_words(order.directory)}")
+        if not status.wait(lambda told: told.endswith(b"\nok"), order.timeout):
+            _raise_told(status.answer)
+            what = "started nothing" if status.is_over else f"did not start it within {order.timeout:g} s"
+            why = _last_words(order.directory) or server.last_words()
+            raise Unavailable(f"the keeper of {order.record.sandbox_id} {what}{why}")
     except BaseException:
-        _end_group(keeper.pid)
+        status.end_keeper(stop)
         raise
     finally:
         os.close(status_read)
-        keeper.wait()  # the first of the two forks: gone already
+
+
+class _Status:
+    """What a keeper tells: its process id and a newline, then `ok` or what failed."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._told = b""
+        self.is_over = False
+
+    def wait(self, enough: Callable[[bytes], bool], timeout: float) -> bool:
+        """Whether that has been told within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not enough(self._told) and not self.is_over:
+            if not select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                break
+            said = os.read(self._fd, 4096)
+            self._told += said
+            self.is_over = not said
+        return enough(self._told)
+
+    @property
+    def answer(self) -> bytes:
+        return self._told.partition(b"\n")[2]
+
+    def end_keeper(self, stop: Callable[[], None]) -> None:
+        """With its whole group, as soon as it has told who it is; once the server that forks is gone, and nobody has told
+        by then, there never will be one."""
+        if not self.wait(_is_named, _NAMED_WITHIN):
+            stop()
+            self.wait(_is_named, _NAMED_WITHIN)
+        pid = int(self._told.partition(b"\n")[0] or 0)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+
+def _is_named(told: bytes) -> bool:
+    return b"\n" in told
 
 
 def _raise_told(answer: bytes) -> None:
-    """The keeper's own OSError, sent as its number and the path."""
+    """The OSError of the keeper, or of what forks it, sent as its number and the path."""
     number, _, path = answer.decode("utf-8", "replace").partition(" ")
     if number.isdigit():
+        if path == "fork":
+            raise cannot_start(os.strerror(int(number)))
         raise OSError(int(number), os.strerror(int(number)), path)
 
 
@@ -154,25 +199,6 @@ def _shorten(path: str) -> None:
     os.replace(fresh, path)
 
 
-def _spawn(order: Order, log: int, descriptors: tuple[int, int, int, int]) -> subprocess.Popen[bytes]:
-    """Closes `log`, whatever happens."""
-    config_read, status_write, lock_fd, _ = descriptors
-    words = [python(), "-I", "-S", keeper_script(), order.directory]
-    try:
-        return subprocess.Popen(
-            [*words, str(config_read), str(status_write), str(lock_fd)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-
-
 def _tell(fd: int, data: bytes) -> None:
     """All of it, then the end of it. A keeper that died meanwhile is noticed by its missing answer."""
     view = memoryview(data)
@@ -185,14 +211,7 @@ def _tell(fd: int, data: bytes) -> None:
         os.close(fd)
 
 
-def _end_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def _config(order: Order, listen_fd: int) -> dict[str, object]:
+def _config(order: Order) -> dict[str, object]:
     isolated = bool(order.bubblewrap.path)
     environment = _environment(order, isolated)
     files = {
@@ -203,7 +222,6 @@ def _config(order: Order, listen_fd: int) -> dict[str, object]:
         "argv": _words(order, isolated, tuple(files)),
         "env": environment,
         "cwd": "/" if isolated else os.path.join(order.directory, "workspace"),
-        "listen_fd": listen_fd,
         "key": order.key,
         "secrets": files,
         "secret_dir": "" if isolated else order.record.secret_dir,

@@ -1,0 +1,133 @@
+"""The one bare Python that forks the keepers of all starts that overlap.
+
+It is there only while something is being started. Starting an interpreter takes ten times as long as forking one.
+Whatever the system refuses is Unavailable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from reconciler.backends.process.isolation import forkserver_script, python
+from reconciler.errors import Unavailable
+
+_TITLE = " " * 1024  # room for what a keeper is called: see sandboxd/title.py
+_ENDS_WITHIN = 5.0  # seconds
+
+
+class ForkServer:
+    """For all threads of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._running: _Running | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """It is started now, so that it is up by the time it is asked, and ended when nobody holds it any more."""
+        with self._lock:
+            if self._running is None:
+                self._running = _Running()
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                left, self._running = (None, self._running) if self._holders else (self._running, None)
+            if left is not None:
+                left.end()
+
+    def fork(self, descriptors: Sequence[int]) -> Callable[[], None]:
+        """A keeper that gets these. Gives what makes sure that none comes of it any more, however late.
+        To be called by a holder."""
+        lost: _Running | None = None
+        for _ in range(2):
+            running = self._running_now(lost)
+            if running.send(descriptors):
+                return running.kill
+            lost = running
+        raise Unavailable(f"cannot start a process: what forks it was killed, twice{self.last_words()}")
+
+    def last_words(self) -> str:
+        """What it complained about, if anything, after a colon."""
+        with self._lock:
+            said = "" if self._running is None else self._running.complaint()
+        return said and f": {said}"
+
+    def _running_now(self, lost: _Running | None) -> _Running:
+        with self._lock:
+            if self._running is None or self._running is lost:
+                if self._running is not None:
+                    self._running.end()
+                self._running = _Running()
+            return self._running
+
+
+class _Running:
+    """Its process and our end of its socket."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self._process = self._start(theirs.fileno())
+        except OSError as error:
+            raise cannot_start(error.strerror) from error
+
+    def _start(self, fd: int) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [python(), "-I", "-S", forkserver_script(), str(fd), _TITLE],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+                pass_fds=(fd,),
+                start_new_session=True,
+            )
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def send(self, descriptors: Sequence[int]) -> bool:
+        """False when it is gone: nothing comes of it then."""
+        try:
+            socket.send_fds(self._socket, [b"k"], descriptors)
+        except ConnectionError:
+            return False
+        except OSError as error:
+            raise cannot_start(error.strerror) from error
+        return True
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def complaint(self) -> str:
+        """The last line of what it said, as far as it is there by now."""
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        said = self._process.stderr.read() or b""
+        return said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+
+    def end(self) -> None:
+        """It sees that nobody will ask any more; what was asked is done first."""
+        self._socket.close()
+        try:
+            self._process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:  # somebody stopped it
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+
+def cannot_start(why: str | None) -> Unavailable:
+    return Unavailable(f"cannot start a process: {why}", hint="too many of them, or no memory")

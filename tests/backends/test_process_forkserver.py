@@ -1,0 +1,202 @@
+"""What forks the keepers, for real: one for all that is started at once, none beyond that, and whatever befalls it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from reconciler.backends.process import ProcessBackend
+from reconciler.errors import Unavailable
+from reconciler.model.observed import SandboxInfo
+from tests.backends.processes import eventually, parent, pids, processes_with, runs
+
+COUNT = 12
+
+
+def servers() -> list[int]:
+    """Those of this process that are not about to become a keeper."""
+    found = processes_with("sandboxd/forkserver.py\0")
+    return [pid for pid in found if parent(pid) == os.getpid()]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "state"
+    yield root
+    ours = ProcessBackend(str(root), "none")
+    for seen in ours.observe():
+        ours.destroy(seen.info)
+    assert processes_with(str(root), "sandboxd/forkserver.py\0") == []
+
+
+def test_one_forks_all_that_are_started_at_once_and_is_gone_with_the_last(root: Path) -> None:
+    seen: list[int] = []
+    together = threading.Barrier(COUNT)
+
+    def look(point: str) -> None:
+        if point == "recorded":
+            together.wait(20)
+        if point == "started":
+            seen.extend(servers())
+            together.wait(20)
+
+    backend = ProcessBackend(str(root), "none", checkpoint=look)
+    with ThreadPoolExecutor(COUNT) as pool:
+        infos = list(pool.map(lambda n: backend.create(None, f"n{n}"), range(COUNT)))
+    assert len(seen) == COUNT
+    assert len(set(seen)) == 1
+    assert servers() == []
+    assert [backend.exec(info, ["true"]).exit_code for info in infos] == [0] * COUNT
+    assert len({pids(root, f"n{n}")["keeper"] for n in range(COUNT)}) == COUNT
+
+
+def test_a_keeper_is_shown_with_the_directory_of_its_sandbox(root: Path) -> None:
+    backend = ProcessBackend(str(root), "none")
+    backend.create(None, "one")
+    keeper = pids(root, "one")["keeper"]
+    words = Path(f"/proc/{keeper}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+    assert words[-1] == str(root / "one")
+    assert words[-2].endswith("sandboxd/keeper.py")
+    assert Path(f"/proc/{keeper}/comm").read_text().strip() == "keeper"
+
+
+def test_a_title_that_is_too_long_is_cut(tmp_path: Path) -> None:
+    root = tmp_path.joinpath(*["d" * 200] * 8)
+    backend = ProcessBackend(str(root), "none")
+    info = backend.create(None, "deep")
+    try:
+        shown = Path(f"/proc/{pids(root, 'deep')['keeper']}/cmdline").read_bytes()
+        assert str(tmp_path).encode() in shown
+        assert shown.endswith(b"d\0")
+        assert len(shown) < len(str(root))
+        assert Path(f"/proc/{pids(root, 'deep')['keeper']}/environ").read_bytes().startswith(b"LC_ALL=")
+    finally:
+        backend.destroy(info)
+
+
+def test_killed_before_it_is_asked_another_takes_its_place(root: Path) -> None:
+    def kill(point: str) -> None:
+        if point == "recorded":
+            [server] = servers()
+            os.kill(server, signal.SIGKILL)
+            eventually(lambda: not runs(server), "its end")
+
+    backend = ProcessBackend(str(root), "none", checkpoint=kill)
+    info = backend.create(None, "one")
+    assert backend.list_running() == [info]
+
+
+def test_killed_after_it_was_asked_nothing_is_there_and_the_next_try_makes_it(root: Path) -> None:
+    stopped: list[int] = []
+
+    def stop_then_kill(point: str) -> None:
+        if point == "recorded":
+            stopped.extend(servers())
+            os.kill(stopped[0], signal.SIGSTOP)
+        if point == "told":
+            os.kill(stopped[0], signal.SIGKILL)
+
+    backend = ProcessBackend(str(root), "none", checkpoint=stop_then_kill)
+    with pytest.raises(Unavailable, match="started nothing"):
+        backend.create(None, "one")
+    assert backend.observe() == []
+    assert processes_with(str(root)) == []
+    assert [ProcessBackend(str(root), "none").create(None, "one")] == backend.list_running()
+
+
+def test_nothing_comes_later_of_one_that_was_given_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What forks is stopped when it is asked; another creation waits for it, too."""
+    monkeypatch.setattr("reconciler.backends.process.launch._NAMED_WITHIN", 0.2)
+    recorded, given_up = threading.Event(), threading.Event()
+    stopped: list[int] = []
+
+    def fail(point: str) -> None:
+        if threading.current_thread().name == "waits":
+            if point == "recorded":
+                recorded.set()
+                assert given_up.wait(20)
+        elif point == "recorded":
+            assert recorded.wait(20)
+            stopped.extend(servers())
+            os.kill(stopped[0], signal.SIGSTOP)
+        elif point == "told":
+            raise RuntimeError("the disk is on fire")
+
+    backend = ProcessBackend(str(root), "none", checkpoint=fail)
+    waiting = threading.Thread(target=backend.create, args=(None, "two"), name="waits")
+    waiting.start()
+    try:
+        with pytest.raises(RuntimeError):
+            backend.create(None, "one")
+        assert [runs(server) for server in stopped] == [False]
+    finally:
+        given_up.set()
+        waiting.join()
+    assert [info.sandbox_id for info in backend.list_running()] == ["two"]
+    assert processes_with(str(root / "one")) == []
+
+
+@pytest.mark.parametrize("point", ["recorded", "spawned", "told"])
+def test_it_ends_with_its_creator(root: Path, point: str) -> None:
+    script = (
+        "import os, sys; from reconciler.backends.process import ProcessBackend\n"
+        "die = lambda point: os.kill(os.getpid(), 9) if point == sys.argv[2] else None\n"
+        "ProcessBackend(sys.argv[1], 'none', checkpoint=die).create(None, 'one')\n"
+    )
+    words = [sys.executable, "-c", script, str(root), point]
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    eventually(lambda: processes_with("sandboxd/forkserver.py\0") == [], "its end")
+
+
+def test_one_that_cannot_start_says_why(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.backends.process.forkserver.forkserver_script", lambda: "/nowhere.py")
+
+    def wait(point: str) -> None:
+        if point == "recorded":
+            eventually(lambda: not servers(), "its end", 2.0)
+
+    backend = ProcessBackend(str(root), "none", checkpoint=wait)
+    with pytest.raises(Unavailable, match=r"/nowhere\.py"):
+        backend.create(None, "one")
+    assert backend.observe() == []
+
+
+def test_an_interpreter_that_is_gone_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.backends.process.forkserver.python", lambda: str(root / "python"))
+    backend = ProcessBackend(str(root), "none")
+    with pytest.raises(Unavailable, match="cannot start a process: No such file"):
+        backend.create(None, "one")
+    assert backend.observe() == []
+
+
+def test_a_keeper_that_is_killed_beside_others_leaves_no_zombie_while_they_are_made(root: Path) -> None:
+    other = threading.Event()
+
+    def wait(point: str) -> None:
+        if point == "started" and threading.current_thread().name == "waits":
+            other.wait(20)
+
+    backend = ProcessBackend(str(root), "none", checkpoint=wait)
+    waiting = threading.Thread(target=backend.create, args=(None, "two"), name="waits")
+    waiting.start()
+    try:
+        eventually(lambda: pids(root, "two"), "the other one")
+        backend.create(None, "one")
+        keeper = pids(root, "one")["keeper"]
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{keeper}").exists(), "it to be collected")
+        assert len(servers()) == 1
+    finally:
+        other.set()
+        waiting.join()
+    backend.destroy(SandboxInfo("one", ""))
+    assert [info.sandbox_id for info in backend.list_running()] == ["two"]
