@@ -6,61 +6,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from reconciler.errors import LeaseLost
 from reconciler.stores.base import Store
-from reconciler.stores.host import Host, this_host
 from reconciler.stores.kubernetes import KubernetesStore
 from reconciler.stores.kubernetes.lease import Timing
-from reconciler.stores.sealing import PLAIN, Sealer
-from reconciler.testing.store_conformance import StoreConformance, created
+from reconciler.testing.store_conformance import created
 from tests.kubernetes.conftest import Ground
 from tests.stores.clusters import NAME, a_store
-from tests.stores.places import a_key, a_sealer
+from tests.stores.hosts import OnOneMachine, Sealed
 from tests.stores.test_kubernetes_store import large
 
 
-class TestStore(StoreConformance):
-    """Each store is a process of its own on one machine: pids from 1000000 up, alive until killed."""
-
+class TestStore(OnOneMachine):
     @pytest.fixture(autouse=True)
     def namespace(self, ground: Ground) -> Iterator[None]:
         self.ground = ground
-        self.alive: dict[int, str | None] = {}
-        self.opened: list[Store] = []
         yield
-        for store in self.opened:
-            store.close()
+        self.close_all()
 
     def open(self, home: Path) -> Store:
-        pid = 1_000_000 + len(self.alive)
-        self.alive[pid] = "then"
-        host: Host = replace(this_host(), pid=pid, boot="this boot", started=self.alive.get)
-        store = a_store(
-            self.ground.reach.kubeconfig,
-            namespace=self.ground.namespace,
-            host=host,
-            timing=Timing(poll=0.02),
-            sealer=self.sealer(),
+        return self.kept(
+            a_store(
+                self.ground.reach.kubeconfig,
+                namespace=self.ground.namespace,
+                host=self.host(),
+                timing=Timing(poll=0.02),
+                sealer=self.sealer(),
+            )
         )
-        self.opened.append(store)
-        return store
-
-    def sealer(self) -> Sealer:
-        return PLAIN
-
-    def kill(self, home: Path, store: Store) -> None:
-        info = store.lock_info()
-        assert info is not None
-        self.alive[info.pid] = None
 
 
-class TestSealedStore(TestStore):
+class TestSealedStore(Sealed, TestStore):
     """The same, with everything encrypted."""
-
-    def sealer(self) -> Sealer:
-        return a_sealer(a_key())
 
 
 @pytest.fixture

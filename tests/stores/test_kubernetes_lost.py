@@ -22,6 +22,7 @@ from tests.stores.kept import KeptInCluster
 from tests.stores.places import Clock, a_key, a_sealer
 from tests.stores.sealed_anywhere import CHANGES
 from tests.stores.test_kubernetes_store import large
+from tests.stores.whole_run import a_whole_run
 from tests.support.kubernetes.cluster import Cluster, running
 from tests.support.kubernetes.hostile import answer_then_cut, hang_up, refusal
 from tests.support.kubernetes.http import Handler, Request
@@ -67,23 +68,6 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def _run(store: Store) -> State:
-    """Everything that a run asks of a store; what is to be there at the end."""
-    key = store.secret_key(create=True)
-    with store.lock("apply") as lease:
-        base = store.write(lease, a_state("a"))
-        store.append(lease, created("b"))
-        store.append(lease, created("c"))
-        assert store.read() == fold_all(base, [*created("b"), *created("c")])
-        second = store.write(lease, fold_all(base, [*created("b"), *created("c")]))
-        store.append(lease, created("d"))
-        lease.check()
-    assert store.secret_key(create=False) == key
-    assert [version.serial for version in store.history()] == [2, 1]
-    assert store.version(1) == base
-    return fold_all(second, created("d"))
-
-
 @pytest.mark.parametrize("fault", ["lose_request", "lose_answer", "fail"])
 def test_whichever_request_or_answer_is_lost_the_run_goes_on_and_everything_is_there_once(
     cluster: Cluster, tmp_path: Path, fault: str
@@ -98,7 +82,7 @@ def test_whichever_request_or_answer_is_lost_the_run_goes_on_and_everything_is_t
         kubeconfig = cluster.kubeconfig(tmp_path / space)
         store = a_fast_store(kubeconfig, sealer, namespace=space)
         wire.expect(**{fault: number})
-        expected = _run(store)
+        expected = a_whole_run(store)
         points = max(points, wire.requests)
         wire.expect()
         direct = a_fast_store(kubeconfig, sealer, namespace=space)

@@ -287,8 +287,21 @@ def test_whoever_writes_without_the_lock_is_noticed(home: Home) -> None:
             StateCorrupt,
             "is of stack 'another'",
         ),
+        (
+            index.Index(stack="s", fence=1, write="w").encode().replace(b'"fence":1', b'"fence":1e999'),
+            StateCorrupt,
+            "is no head of a state",
+        ),
+        (b"[" * 100_000, StateCorrupt, "is no head of a state"),
     ],
-    ids=["empty", "a list", "of a newer version", "of another stack"],
+    ids=[
+        "empty",
+        "a list",
+        "of a newer version",
+        "of another stack",
+        "a fence beyond all",
+        "nested too deeply",
+    ],
 )
 def test_a_head_that_is_none_is_told(home: Home, content: bytes, error: type[StoreError], says: str) -> None:
     home.cluster.make("v1", "Secret", NAME, data={"index": base64.b64encode(content).decode()})

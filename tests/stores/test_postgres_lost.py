@@ -13,7 +13,6 @@ from reconciler.core.fold import fold_all
 from reconciler.errors import LeaseLost, StoreError
 from reconciler.model.state import State
 from reconciler.stores.base import Store
-from reconciler.stores.postgres import PostgresStore
 from reconciler.stores.postgres.lease import Timing
 from reconciler.stores.sealing import PLAIN, Sealer
 from reconciler.testing.store_conformance import a_state, created
@@ -21,6 +20,7 @@ from tests.stores.databases import a_store
 from tests.stores.kept import KeptInDatabase, kept_in
 from tests.stores.places import Clock, a_key, a_sealer
 from tests.stores.sealed_anywhere import CHANGES
+from tests.stores.whole_run import a_whole_run
 from tests.support.cut import Wire
 from tests.support.postgres import ADMIN, Postgres, requires_postgres
 
@@ -39,23 +39,6 @@ def _url(wire: Wire) -> str:
     return f"postgresql://{ADMIN}@:{wire.port}/postgres?host={wire.folder}"
 
 
-def _run(store: PostgresStore) -> State:
-    """Everything that a run asks of a store; what is to be there at the end."""
-    key = store.secret_key(create=True)
-    with store.lock("apply") as lease:
-        base = store.write(lease, a_state("a"))
-        store.append(lease, created("b"))
-        store.append(lease, created("c"))
-        assert store.read() == fold_all(base, [*created("b"), *created("c")])
-        second = store.write(lease, fold_all(base, [*created("b"), *created("c")]))
-        store.append(lease, created("d"))
-        lease.check()
-    assert store.secret_key(create=False) == key
-    assert [version.serial for version in store.history()] == [2, 1]
-    assert store.version(1) == base
-    return fold_all(second, created("d"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["request", "answer"])
 def test_whichever_request_or_answer_is_lost_the_run_goes_on_and_everything_is_there_once(
@@ -70,7 +53,7 @@ def test_whichever_request_or_answer_is_lost_the_run_goes_on_and_everything_is_t
         wire.requests = 0
         wire.lose_request, wire.lose_answer = (number, 0) if lost == "request" else (0, number)
         try:
-            expected = _run(store)
+            expected = a_whole_run(store)
         except StoreError as error:
             # What broke before there ever was a connection is told at once.
             if number > 3 or "closed" not in error.message:

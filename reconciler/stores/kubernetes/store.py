@@ -18,7 +18,7 @@ from reconciler.core.fold import fold_all
 from reconciler.errors import ConfigError, StateCorrupt, StoreError
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
-from reconciler.stores import keys, snapshot
+from reconciler.stores import chained, keys, snapshot
 from reconciler.stores.base import Candidate, Lease, LockInfo, Store, Version, lease_lost, no_version
 from reconciler.stores.chain import Chain
 from reconciler.stores.host import Host, this_host
@@ -120,7 +120,7 @@ class KubernetesStore(Store):
         state = self._versions.decoded(kept, text, place=self.describe())
         return fold_all(state, self._journal(head, text).entries)
 
-    def _journal(self, head: Head, text: bytes) -> journal.Journal:
+    def _journal(self, head: Head, text: bytes) -> chained.Journal:
         packed = [self._shelf.fetch(head.index.segments), head.tail]
         return journal.decode(packed, text, place=self.describe(), sealer=self._sealer)
 
@@ -208,7 +208,7 @@ class KubernetesStore(Store):
         there = self._journal(head, text)
         if there.fresh:
             return _At(head=head, chain=there.chain)
-        lines, chain = journal.encode(there.entries, journal.on(text), self._sealer)
+        lines, chain = journal.encode(there.entries, chained.on(text), self._sealer)
         anew = replace(head.next(segments=()), tail=index.pack(lines))
         anew = self._spilled(anew, lease) if len(anew.tail) > journal.SEGMENT else anew
         switched = self._shelf.switch(head, anew, lease)
@@ -254,7 +254,7 @@ class KubernetesStore(Store):
         versions = () if old.snapshot is None else self._versions.with_replaced(old, old.snapshot)
         after = replace(head.next(snapshot=kept, versions=versions, segments=()), tail=b"")
         switched = self._shelf.switch(head, after, mine)
-        self._at = _At(head=switched, chain=journal.on(text))
+        self._at = _At(head=switched, chain=chained.on(text))
         self._shelf.sweep(head.index, switched.index, mine)
         return made
 

@@ -19,7 +19,7 @@ from reconciler.errors import ConfigError, StateCorrupt, StoreError
 from reconciler.model.desired import Secret
 from reconciler.model.outcome import Entry
 from reconciler.model.state import State
-from reconciler.stores import keys
+from reconciler.stores import chained, keys
 from reconciler.stores.base import Lease, LockInfo, Store, Version, no_place_for_key, no_version
 from reconciler.stores.host import Host, this_host
 from reconciler.stores.postgres import address, checks, history, journal, sealed, snapshots
@@ -147,7 +147,7 @@ class PostgresStore(Store):
         ).fetchall()
         return _Found(row=row, entries=entries)
 
-    def _journal(self, row: Row, entries: Sequence[tuple[Any, ...]]) -> journal.Journal:
+    def _journal(self, row: Row, entries: Sequence[tuple[Any, ...]]) -> chained.Journal:
         place = self._tables.name("journal")
         return journal.decode(entries, row, place=place, stack=self.stack, sealer=self._sealer)
 
@@ -251,7 +251,7 @@ class PostgresStore(Store):
             kept = self._journal(found.row, found.entries)
             tail = journal.Tail(fence=mine.fence, base=found.row[0], chain=kept.chain)
             if not kept.fresh:
-                lines, chain = journal.encode(kept.entries, journal.on(found.row[2]), self._sealer)
+                lines, chain = journal.encode(kept.entries, chained.on(found.row[2].encode()), self._sealer)
                 journal.rewrite(connection, self._tables, self.stack, tail, lines)
                 tail = replace(tail, chain=chain)
         return tail
@@ -277,7 +277,9 @@ class PostgresStore(Store):
             return tried
 
         done = self._session.run("write", work)
-        self._tail = journal.Tail(fence=lease.info.fence, base=done.state.serial, chain=journal.on(done.text))
+        self._tail = journal.Tail(
+            fence=lease.info.fence, base=done.state.serial, chain=chained.on(done.text.encode())
+        )
         return done.state
 
     def _replace(self, connection: Connection, serial: int, new: Written) -> None:
