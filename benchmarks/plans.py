@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from functools import partial
 from statistics import median
 
-from benchmarks import machine
-from benchmarks.figures import Figure, Relation
+from benchmarks.beside_terraform import no_op
+from benchmarks.figures import Figure
 from benchmarks.growth import exponent
-from benchmarks.measure import Cost, by_turns, cpu, once, peak, reconciler, wall
-from benchmarks.projects import PLAN, SHAPES, TERRAFORM_PLAN, applied, terraform
+from benchmarks.measure import by_turns, cpu, once, peak, reconciler, wall
+from benchmarks.projects import PLAN, SHAPES, applied
 
 SIZES, SIZES_QUICK = (10, 100, 1000, 3000, 10_000), (10, 1000, 2000)
 MOST = {("replicas", 10_000): 1.5, ("literal YAML", 1000): 0.8}  # seconds
@@ -35,23 +34,9 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 
 def _beside_terraform(ours: str, theirs: str, count: int, goal: float, rounds: int) -> Figure:
-    with ExitStack() as ends:
-        folder = ends.enter_context(applied(ours, count))
-        ways: dict[str, Callable[[], Cost]] = {"ours": partial(once, [*reconciler(), *PLAN], folder)}
-        if machine.terraform():
-            folder = ends.enter_context(terraform(theirs, count))
-            ways["terraform"] = partial(once, TERRAFORM_PLAN, folder)
-        took = by_turns(ways, rounds, warmup=0 if rounds == 1 else 1)
-    return Figure(
-        name=f"no-op plan of {count:,}, {ours} beside {theirs}",
-        unit="s",
-        samples=wall(took["ours"]),
-        peer="Terraform",
-        peer_samples=wall(took.get("terraform", [])),
-        absent="" if "terraform" in took else machine.ABSENT,
-        relation=Relation.TIMES,
-        goal=goal,
-    )
+    with applied(ours, count) as folder:
+        name = f"no-op plan of {count:,}, {ours} beside {theirs}"
+        return no_op(folder, theirs, count, name=name, goal=goal, rounds=rounds)
 
 
 def _sizes(shape: str, sizes: tuple[int, ...], rounds: int) -> Iterator[Figure]:

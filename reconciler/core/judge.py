@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
+from reconciler.core.case import Canonical, Case, is_asleep
 from reconciler.core.diff import astray, compare, differing, fallback, vouched
 from reconciler.core.holdings import Holdings
 from reconciler.core.identity import label_hash, sandbox_id
@@ -19,6 +19,7 @@ from reconciler.core.lifecycle import age_left, ignores, is_protected, left_alon
 from reconciler.core.policy import guarded
 from reconciler.core.recorded import forget
 from reconciler.core.references import attribute_of, resolve_spec
+from reconciler.core.remarks import elsewhere, kept, unknown
 from reconciler.core.repair import ladder
 from reconciler.core.rules import Facts, Rule, decide
 from reconciler.core.select import recorded_labels
@@ -26,65 +27,11 @@ from reconciler.core.succession import RECORDED_ONLY, comes_first, cost
 from reconciler.errors import Refused
 from reconciler.model.address import covers
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, SandboxSpec, fingerprint
-from reconciler.model.diagnostic import Diagnostic, Severity
-from reconciler.model.evidence import evidenced
+from reconciler.model.desired import Address, Desired, DesiredSandbox, fingerprint
+from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 from reconciler.model.plan import Action, FieldChange, Reason, Rung, Step
 from reconciler.model.state import SandboxRecord, Status
-
-_ASLEEP = (Phase.PAUSED, Phase.TERMINATING, Phase.UNKNOWN)
-
-
-class _Canonical(Struct):
-    """Canonical forms, and what labels say of them, computed once per spec object and kind of backend: replicas share
-    theirs."""
-
-    seen: dict[tuple[int, str | tuple[str, ...]], tuple[SandboxSpec, FlatSpec, str]] = field(
-        default_factory=dict
-    )
-
-    def of(self, spec: SandboxSpec, able: Capabilities) -> tuple[FlatSpec, str]:
-        key = (id(spec), "" if able.relabels else able.updatable)
-        entry = self.seen.get(key)
-        if entry is None:
-            flat = spec.canonical()
-            entry = self.seen[key] = (spec, flat, label_hash(flat, able))
-        return entry[1], entry[2]
-
-
-class _Case(Struct, frozen=True, kw_only=True):
-    """One declared address. `flat` is what it should be, `kept` what that comes to on the object that is there, with the
-    ignored fields left as they are; `digest` is what labels say of `kept`."""
-
-    wanted: DesiredSandbox
-    record: SandboxRecord | None
-    current: ObservedSandbox | None
-    leftovers: Sequence[ObservedSandbox]
-    able: Capabilities
-    flat: FlatSpec
-    kept: FlatSpec
-    digest: str
-    importing: bool
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the record, if there is one, speaks of the object, if that is there."""
-        record, current = self.record, self.current
-        return record is not None and (current is None or record.sandbox_id == current.info.sandbox_id)
-
-    @property
-    def same_backend(self) -> bool:
-        return self.current is None or self.current.backend == self.wanted.backend
-
-    @property
-    def serves(self) -> bool:
-        """Whether it runs and has answered before."""
-        record, current = self.record, self.current
-        if record is None or current is None or not self.is_recorded:
-            return False
-        asleep = current.phase.is_dead or current.phase in _ASLEEP
-        return record.status is Status.READY and not asleep
 
 
 class Judge:
@@ -113,7 +60,7 @@ class Judge:
         self._silent = silent
         self._left = left
         self._serial = serial
-        self._canonical = _Canonical()
+        self._canonical = Canonical()
         self._renewed: dict[Address, bool] = {}
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
         self._followed = frozenset(address for addresses in followed for address in addresses)
@@ -140,7 +87,7 @@ class Judge:
         rule = decide(self._facts(case, (*changes, *rules)))
         self._warn_kept(case)
         if case.able.made_elsewhere and wanted.address in self._asked:
-            self._warn_elsewhere(wanted)
+            self.diagnostics.append(elsewhere(wanted))
         if case.serves:
             self.serving.add(wanted.address)
         if rule.action not in (Action.REPAIR, Action.CREATE):
@@ -165,7 +112,7 @@ class Judge:
         self._renewed[wanted.address] = stays is None and not (step.rungs or step.protected)
         return [*steps, step]
 
-    def _follow(self, case: _Case, step: Step | None) -> None:
+    def _follow(self, case: Case, step: Step | None) -> None:
         address, record = case.wanted.address, case.record
         if address not in self._followed:
             return
@@ -173,17 +120,17 @@ class Judge:
         changes = step is not None and step.action in (Action.UPDATE, Action.ADOPT)
         self.followed[address] = fingerprint(step.spec if step is not None and changes else held)
 
-    def _as_it_is(self, case: _Case, steps: list[Step]) -> list[Step]:
+    def _as_it_is(self, case: Case, steps: list[Step]) -> list[Step]:
         current = case.current
         assert current is not None
         self.infos[case.wanted.address] = current.info
         if current.phase is Phase.UNKNOWN:
-            self._warn_unknown(case.wanted, current)
+            self.diagnostics.append(unknown(case.wanted, current))
             if case.wanted.lifecycle.create_first:
                 return []  # a leftover goes when its successor answers, and that nobody can tell
         return steps
 
-    def _case(self, wanted: DesiredSandbox) -> _Case:
+    def _case(self, wanted: DesiredSandbox) -> Case:
         able = self._capabilities(wanted.backend)
         record = self._records.get(wanted.address)
         spec = resolve_spec(wanted.spec, self._lookup) if wanted.references else wanted.spec
@@ -194,7 +141,7 @@ class Judge:
             known = record is not None and record.sandbox_id == current.info.sandbox_id
             kept = left_alone(flat, record.spec if known and record else None, current, patterns)
             digest = label_hash(kept, able) if kept != flat else digest
-        return _Case(
+        return Case(
             wanted=wanted,
             record=record,
             current=current,
@@ -230,7 +177,7 @@ class Judge:
                 record.sandbox_id,
             )
             made_so = bool(digest) and seen.owner is not None and seen.owner.spec_hash == digest
-            asleep = seen.phase.is_dead or seen.phase in _ASLEEP
+            asleep = is_asleep(seen.phase)
             better = unproven and not recorded and made_so and not asleep and seen.backend == backend
             generation = seen.owner.generation if seen.owner else 0
             return (better, recorded, seen.backend == backend, generation, seen.info.sandbox_id)
@@ -238,7 +185,7 @@ class Judge:
         candidates = _each_once(sorted(self._holdings.live.get(address, ()), key=rank, reverse=True))
         return (candidates[0], candidates[1:]) if candidates else (None, [])
 
-    def _changes(self, case: _Case) -> tuple[FieldChange, ...]:
+    def _changes(self, case: Case) -> tuple[FieldChange, ...]:
         current, wanted, patterns = case.current, case.wanted, case.wanted.lifecycle.ignore_changes
         if current is None or not case.same_backend:
             return ()
@@ -247,7 +194,7 @@ class Judge:
             changes = tuple(change for change in changes if not ignores(patterns, change.path))
         return (*changes, *astray(current, wanted)) if current.astray else changes
 
-    def _compared(self, case: _Case, current: ObservedSandbox) -> tuple[FieldChange, ...]:
+    def _compared(self, case: Case, current: ObservedSandbox) -> tuple[FieldChange, ...]:
         wanted, record, able = case.wanted, case.record, case.able
         if case.able.made_elsewhere and record is None:
             return ()  # nobody here knows how it was made
@@ -263,11 +210,11 @@ class Judge:
             return compare(vouched(case.kept, current, able), case.kept, current, wanted, able)
         return fallback(label, case.digest, case.kept, current, wanted, able)
 
-    def _rule_changes(self, case: _Case) -> tuple[FieldChange, ...]:
+    def _rule_changes(self, case: Case) -> tuple[FieldChange, ...]:
         known = case.current is not None and case.same_backend and case.is_recorded and not case.importing
         return rule_changes(case.wanted, case.record) if known and case.record is not None else ()
 
-    def _facts(self, case: _Case, changes: Sequence[FieldChange]) -> Facts:
+    def _facts(self, case: Case, changes: Sequence[FieldChange]) -> Facts:
         record, current, wanted = case.record, case.current, case.wanted
         owner = None if current is None else current.owner
         protected = self.protects(wanted.address, current)
@@ -297,7 +244,7 @@ class Judge:
             forced=sum(change.forces_replacement for change in changes),
         )
 
-    def _is_expired(self, case: _Case) -> bool:
+    def _is_expired(self, case: Case) -> bool:
         if case.current is None:
             return False
         left = age_left(case.wanted, case.record, case.current, self._now)
@@ -305,12 +252,12 @@ class Judge:
             self.expiring[case.wanted.address] = left
         return left is not None and left <= 0
 
-    def _triggers(self, case: _Case) -> tuple[Address, ...]:
+    def _triggers(self, case: Case) -> tuple[Address, ...]:
         if not case.wanted.lifecycle.replace_triggered_by or case.current is None:
             return ()
         return triggered_by(case.wanted, case.record, self._standing, self.followed, self._renewed)
 
-    def _step(self, rule: Rule, case: _Case, changes: tuple[FieldChange, ...]) -> Step:
+    def _step(self, rule: Rule, case: Case, changes: tuple[FieldChange, ...]) -> Step:
         assert rule.action is not None
         assert rule.reason is not None
         wanted, record, current = case.wanted, case.record, case.current
@@ -358,7 +305,7 @@ class Judge:
         )
 
     def _ladder(
-        self, rule: Rule, case: _Case, changes: Sequence[FieldChange]
+        self, rule: Rule, case: Case, changes: Sequence[FieldChange]
     ) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
         if rule.action is not Action.REPAIR or rule.reason is None:
             return (), ()
@@ -366,7 +313,7 @@ class Judge:
         kept = ("not replaced: it is protected",) if self.protects(case.wanted.address, case.current) else ()
         return rungs, (*passed_over, *kept)
 
-    def _generation(self, action: Action, case: _Case, *, again: bool) -> int:
+    def _generation(self, action: Action, case: Case, *, again: bool) -> int:
         """A replacement gets a name of its own; what is merely missing is made again under the same one, so that a
         listing that lied meets a conflict instead of a duplicate. So is, with `again`, the recorded successor of one
         that still lives. Where what was destroyed lingers, one that nobody remembers is a generation on: every run that
@@ -406,7 +353,7 @@ class Judge:
             hint="another checkout or state owns it: bring back its state, or give this stack another name",
         )
 
-    def _detail(self, rule: Rule, case: _Case) -> str:
+    def _detail(self, rule: Rule, case: Case) -> str:
         """What the reason does not say: that others made it, how it is, why it failed before, what triggered it."""
         record, current = case.record, case.current
         if current is None:
@@ -498,36 +445,13 @@ class Judge:
 
     # -- remarks -------------------------------------------------------------------------------------------------
 
-    def _tell_unread(self, case: _Case) -> None:
+    def _tell_unread(self, case: Case) -> None:
         assert case.current is not None
         unread = applied(case.kept, case.current)[1]
         if unread:
             self.diagnostics.append(unread_note(case.wanted.address, case.current.info.sandbox_id, unread))
 
-    def _warn_elsewhere(self, wanted: DesiredSandbox) -> None:
-        self.diagnostics.append(
-            Diagnostic(
-                severity=Severity.WARNING,
-                code="replace-elsewhere",
-                summary=f"{wanted.address} exists elsewhere, so `--replace` leaves it as it is",
-                fix="have it replaced where it was made",
-                position=wanted.position,
-            )
-        )
-
-    def _warn_unknown(self, wanted: DesiredSandbox, current: ObservedSandbox) -> None:
-        untold = evidenced("the backend cannot tell how it is", current.detail)
-        self.diagnostics.append(
-            Diagnostic(
-                severity=Severity.WARNING,
-                code="phase-unknown",
-                summary=f"{wanted.address}: {untold}; it is left alone",
-                fix="look at it with `reconciler status`, then plan again",
-                position=wanted.position,
-            )
-        )
-
-    def _warn_kept(self, case: _Case) -> None:
+    def _warn_kept(self, case: Case) -> None:
         """Neither the clock nor another sandbox is a reason to replace what is protected, or to refuse a whole plan."""
         address, reasons = case.wanted.address, []
         if not self.protects(address, case.current):
@@ -536,17 +460,8 @@ class Judge:
             reasons.append(Reason.EXPIRED.text)
         if self._triggers(case):
             reasons.append(Reason.TRIGGERED.text)
-        if not reasons:
-            return
-        self.diagnostics.append(
-            Diagnostic(
-                severity=Severity.WARNING,
-                code="protected-kept",
-                summary=f"{address} would be replaced ({' and '.join(reasons)}), and is protected, so it is kept",
-                fix="set `prevent_destroy: false` to have it replaced",
-                position=case.wanted.at("lifecycle"),
-            )
-        )
+        if reasons:
+            self.diagnostics.append(kept(case.wanted, reasons))
 
 
 def _is_record_alone(changes: Sequence[FieldChange], able: Capabilities) -> bool:
