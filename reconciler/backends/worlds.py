@@ -168,7 +168,7 @@ class World:
                 self._learn(*json.loads(line))
             if not unfinished.startswith(b'["'[: len(unfinished)]):
                 raise ValueError("its end is nothing we wrote")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             self._forget()
             raise Permanent(f"{path} is not a world of sandboxes: {error}", hint="remove it") from error
         self._read_up_to += len(complete)

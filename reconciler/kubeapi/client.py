@@ -70,7 +70,7 @@ class Client:
         text = self.text(method, path, query, body, content, accept)
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.nonsense("an answer that is no JSON") from error
         if not isinstance(found, dict):
             raise self.nonsense("an answer that is no object")
@@ -209,7 +209,7 @@ class Client:
         out, error_out, ended = (
             b"".join(parts.get(n, ())) for n in (websocket.STDOUT, websocket.STDERR, websocket.STATUS)
         )
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             status = json.loads(ended or b"{}")
             return out, error_out, status if isinstance(status, dict) else {}
         return out, error_out, {}
@@ -360,7 +360,7 @@ def refusal_of(status: int, headers: Mapping[str, str], text: bytes) -> Refusal:
         return Refusal(
             status=status, message=f"it leads on to {headers.get('Location')}, which is not followed"
         )
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
+    with contextlib.suppress(ValueError, AttributeError, TypeError, RecursionError):
         found = json.loads(text)
         details = found.get("details") or {}
         return Refusal(

@@ -96,7 +96,7 @@ def parse(text: str) -> list[Container]:
 def _known_form() -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise Permanent(
             f"`container` answered in a form that is not known here: {type(error).__name__}: {error}",
             hint="known are the forms of its versions 0.12 and 1.0 to 1.2; a newer one needs a newer reconciler",

@@ -96,7 +96,7 @@ class Engine:
         """The JSON answer to a GET. Raises NotFound for a 404, the BackendError tree for everything else."""
         try:
             return json.loads(self.text(path, query))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.nonsense("an answer that is no JSON") from error
 
     def text(self, path: str, query: Mapping[str, object] | None = None) -> str:
@@ -331,7 +331,7 @@ class SocketConnection(http.client.HTTPConnection):
 def message_of(body: bytes) -> str:
     try:
         return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body.decode(errors="replace").strip()[:300]
 
 
@@ -342,7 +342,7 @@ def _current_context(environ: Mapping[str, str]) -> str | None:
     name = environ.get("DOCKER_CONTEXT", "")
     if not name:
         folder = Path(environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
             name = str(
                 json.loads((folder / "config.json").read_text(encoding="utf-8")).get("currentContext", "")
             )

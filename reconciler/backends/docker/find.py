@@ -87,7 +87,15 @@ def sense(engine: str) -> Iterator[None]:
     """JSON that is not what an engine says is a wrong answer, not a bug of ours and never an empty one."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise Unavailable(
             f"the answer of the engine at {engine} makes no sense ({type(error).__name__}: {error})",
             hint="is that a Docker engine? `host:` of the backend, or DOCKER_HOST, says where it is",

@@ -48,7 +48,7 @@ def history(engine: Engine, now: float) -> list[Event]:
 def _read(lines: Iterable[str]) -> Iterable[Event]:
     for line in lines:
         with suppress(
-            ValueError, KeyError, TypeError, AttributeError
+            ValueError, KeyError, TypeError, AttributeError, RecursionError
         ):  # evidence: what makes no sense is none
             yield _event(json.loads(line))
 

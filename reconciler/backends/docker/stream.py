@@ -87,7 +87,7 @@ class Stream:
             for line in lines(self._pieces):
                 try:
                     found = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise self._engine.nonsense("an event that is no JSON") from error
                 if isinstance(found, dict):
                     yield found

@@ -293,7 +293,7 @@ class Watch:
                 yield Change(version=version, item=item, gone=kind == "DELETED")
 
     def _read(self, line: bytes) -> Json:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(line)
             if isinstance(found, dict):
                 return found

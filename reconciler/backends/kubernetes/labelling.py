@@ -55,7 +55,7 @@ def own(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 def declared(metadata: Mapping[str, Any]) -> dict[str, str]:
     """The user's labels as they were last put on the object; {} when nobody can tell."""
-    with suppress(ValueError, TypeError, AttributeError):
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
         found = json.loads((metadata.get("annotations") or {}).get(LABELS) or "{}")
         return {str(key): str(value) for key, value in found.items()}
     return {}

@@ -219,7 +219,7 @@ def _astray(found: Found) -> tuple[Astray, ...]:
 def network_of(text: str) -> Network:
     """Of the annotation that says it."""
     mode, _, allow = text.partition(" ")
-    with suppress(ValueError):
+    with suppress(ValueError, TypeError, RecursionError):
         return Network(mode=NetworkMode(mode), allow=tuple(json.loads(allow)) if allow else ())
     return Network()
 

@@ -103,7 +103,7 @@ def head_of(found: Mapping[str, Any], *, place: str, stack: str) -> Head:
             segments=tuple(str(name) for name in document["segments"]),
         )
         tail = content(found, "journal")
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise StateCorrupt(
             f"{place} is no head of a state ({type(error).__name__}: {error})", hint=MEND
         ) from error

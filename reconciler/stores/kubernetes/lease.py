@@ -260,7 +260,7 @@ def holder_of(found: Json) -> LockInfo | None:
 
 
 def _known(found: Json) -> Mapping[str, Any]:
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
         known = json.loads((found["metadata"].get("annotations") or {}).get(_HOLDER) or "{}")
         if isinstance(known, dict):
             return known

@@ -167,6 +167,11 @@ def test_one_that_never_started_says_so() -> None:
             json.dumps([{**OLD, "configuration": {**CONFIGURATION, "publishedPorts": [{"hostPort": 1}]}}]),
             id="ports without the container's",
         ),
+        pytest.param(
+            json.dumps([OLD]).replace('"hostPort": 49200', '"hostPort": 1e999'),
+            id="a port beyond all",
+        ),
+        pytest.param("[" * 100_000, id="nested too deeply"),
     ],
 )
 def test_any_other_form_is_refused(text: str) -> None:

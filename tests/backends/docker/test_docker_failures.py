@@ -119,6 +119,20 @@ class TestTheEngineCannotBeUsed:
         with wire.fault(r"POST \S*/containers/create", answer=said), pytest.raises(Transient):
             backend.create(None, lab.id(), spec=lab.spec())
 
+    @pytest.mark.parametrize(
+        "said",
+        [
+            pytest.param("{}", id="no list"),
+            pytest.param("[1]", id="a list of numbers"),
+            pytest.param('[{"Id": "c", "Created": 1e999, "Names": ["/n"]}]', id="a time beyond all"),
+            pytest.param("[" * 100_000, id="nested too deeply"),
+        ],
+    )
+    def test_a_listing_that_is_garbage_is_no_empty_one(self, lab: Lab, wire: Wire, said: str) -> None:
+        backend = lab.make(wire.url)
+        with wire.fault(r"GET \S*/containers/json", answer=answer(200, said)), pytest.raises(Unavailable):
+            backend.observe()
+
     @pytest.mark.parametrize("said", ["{}", "[]", "oops"])
     def test_facts_that_are_garbage(self, lab: Lab, wire: Wire, said: str) -> None:
         info, backend = lab.running(), lab.make(wire.url)

@@ -206,6 +206,7 @@ def test_a_server_that_is_busy_for_longer_is_told_with_what_it_asked_for(
     ("answer", "words"),
     [
         pytest.param(hostile.raw(200, b"<html>welcome</html>", "text/html"), "no JSON", id="HTML"),
+        pytest.param(hostile.raw(200, b"[" * 100_000), "no JSON", id="nested too deeply"),
         pytest.param(hostile.raw(200, b"[]"), "no object", id="a list"),
         pytest.param(hostile.redirect("http://127.0.0.1:1/"), "not followed", id="a redirect"),
         pytest.param(
@@ -266,6 +267,7 @@ def test_a_page_that_has_expired_is_an_error_and_no_shorter_listing(kube_fake: C
         pytest.param(hostile.events({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}), id="too old, told in the stream"),
         pytest.param(hostile.cut(), id="cut in the middle of a line"),
         pytest.param(hostile.raw(200, b"<html>"), id="nonsense"),
+        pytest.param(hostile.raw(200, b"[" * 100_000 + b"\n"), id="nested too deeply"),
         pytest.param(hostile.hang_up, id="hung up"),
         pytest.param(hostile.refusal(500), id="an error"),
     ],
