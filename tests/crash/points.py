@@ -162,6 +162,8 @@ def _call(function: Any, frame: FrameType) -> str:
     name = function.__name__
     if name in _STREAMS and type(owner).__name__ in ("BufferedWriter", "BufferedRandom"):
         return f"stream.{name.strip('_')}"
+    if name == "sendmsg":  # what forks keepers is asked for one
+        return name
     module = function.__module__
     if module is None or f"{module}.{name}" not in _SYSTEM:
         if name == "close" and module == "posix" and frame.f_code.co_name in _UNLOCKS:
