@@ -41,6 +41,8 @@ _SYNONYMS: Mapping[str, str] = {
 _TRUE_WORDS, _FALSE_WORDS = frozenset({"yes", "on", "y"}), frozenset({"no", "off", "n"})
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*")
+_VARIABLE = re.compile(r"""["']?\$\{var\.([A-Za-z0-9_-]+)\}["']?""")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 _SIXTIES = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+")
 
 
@@ -107,6 +109,9 @@ def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: s
 def _fix_scalar(node: Node, label: str, types: set[str], expected: str) -> str:
     text = node.text or ""
     lowered = text.lower()
+    typed = _fix_variable(node, types, expected)
+    if typed:
+        return typed
     if node.data is None and "null" not in types:
         return f"write a value after `{label.strip() or '-'}`, or remove it"
     if types == {"string"} and isinstance(node.data, bool | int | float):
@@ -124,6 +129,21 @@ def _fix_scalar(node: Node, label: str, types: set[str], expected: str) -> str:
         if node.data == text and bare.lstrip("-").isdigit() and len(bare) < 10:
             return f"remove the quotes: `{label}{bare}`"
     return ""
+
+
+def _fix_variable(node: Node, types: set[str], expected: str) -> str:
+    """The value is that of a variable, which is text unless it says otherwise."""
+    written = node.source.line(node.mark.line)[node.mark.column :]
+    variable = _VARIABLE.match(written)
+    if variable is None or not isinstance(node.data, str):
+        return ""
+    if node.data in ("true", "false") and ("boolean" in types or "true" in expected):
+        kind = "bool"
+    elif _NUMBER.fullmatch(node.data) and (types & {"integer", "number"} or "number" in expected):
+        kind = "number"
+    else:
+        return ""
+    return f"say that the variable is no text: `{variable[1]}: {{type: {kind}, …}}`"
 
 
 def _choices(schema: Mapping[str, Any]) -> list[str]:

@@ -65,6 +65,12 @@ VALUES = {
     "an octal number": (BOX + "resources: {pids: ‸0755}\n", "whole number", "octal"),
     "a number in sixties": (BOX + "ports: [{name: a, container: ‸22:22}]\n", "whole number", "sixties"),
     "a number with underscores": (BOX + "resources: {pids: ‸1_000}\n", "whole number", "`pids: 1000`"),
+    "a variable that is text, for a number": (
+        "variables: {n: {default: 2}}\nsandboxes: {box: {resources: {pids: ‸\"${var.n}\"}}}\n", "whole number", "`n: {type: number, …}`",
+    ),
+    "a variable that is text, for true": (
+        "variables: {b: {default: true}}\nsandboxes: {box: {security: {read_only_root: ‸\"${var.b}\"}}}\n", "true or false", "`b: {type: bool, …}`",
+    ),
     "a number in quotes": (BOX + 'replicas: ‸"3"\n', "whole number", "remove the quotes"),
     "a fraction of a replica": (BOX + "replicas: ‸1.5\n", "whole number", "write"),
     "infinitely many replicas": (BOX + "replicas: ‸.inf\n", "whole number", "write"),
