@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Desired, DesiredSandbox, Lifecycle, NetworkMode, ProbeKind
+from reconciler.model.desired import Desired, DesiredSandbox, Lifecycle, NetworkMode, ProbeKind, Scalar
 from reconciler.model.diagnostic import Diagnostic, Severity
 
 
@@ -15,6 +15,7 @@ def support_diagnostics(desired: Desired, capabilities: Mapping[str, Capabilitie
     Backends missing from `capabilities` are passed over: they could not be loaded, which is said elsewhere.
     """
     found: dict[tuple[object, ...], Diagnostic] = {}
+    tables: dict[str, _Table] = {}
     seen: set[tuple[int, str, Lifecycle]] = set()
     for wanted in desired.sandboxes.values():
         able = capabilities.get(wanted.backend)
@@ -23,17 +24,32 @@ def support_diagnostics(desired: Desired, capabilities: Mapping[str, Capabilitie
             continue
         seen.add(same)
         kind = desired.backends[wanted.backend].type if wanted.backend in desired.backends else wanted.backend
-        for diagnostic in _of_sandbox(wanted, able, kind):
+        table = tables.setdefault(wanted.backend, _Table(able))
+        for diagnostic in _of_sandbox(wanted, able, table, kind):
             found.setdefault((diagnostic.position, diagnostic.code, diagnostic.summary), diagnostic)
     return tuple(
         sorted(found.values(), key=lambda d: (str(d.severity), d.position is None, d.position, d.summary))
     )
 
 
-def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, kind: str) -> Iterator[Diagnostic]:
+class _Table:
+    """A backend's capabilities, looked up once for all sandboxes that have the same value in the same field."""
+
+    def __init__(self, able: Capabilities) -> None:
+        self._able = able
+        self._known: dict[tuple[str, type, Scalar], tuple[Support, str]] = {}
+
+    def of(self, path: str, value: Scalar) -> tuple[Support, str]:
+        key = (path, type(value), value)  # True is 1 and 1.0 is 1 for a dict, but not for a table
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = (self._able.support(path, value), self._able.reason(path, value))
+        return known
+
+
+def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, table: _Table, kind: str) -> Iterator[Diagnostic]:
     for path, value in wanted.spec.canonical().items():
-        support = able.support(path, value)
-        reason = able.reason(path, value)
+        support, reason = table.of(path, value)
         because = f": {reason}" if reason else ""
         if support is Support.REFUSED and not wanted.spec.unsupported_warn:
             yield Diagnostic(

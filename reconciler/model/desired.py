@@ -170,6 +170,11 @@ class Owner(Struct, frozen=True, kw_only=True):
     protected: bool = False
 
 
+_PLAIN = ("image", "runtime", "restart", "thread_id")
+_RESOURCES = ("cpu", "memory", "pids", "shm")
+_SECURITY = ("read_only_root", "no_new_privileges", "seccomp", "user", "init")
+
+
 class SandboxSpec(Struct, frozen=True, kw_only=True):
     """One sandbox as it should be. None and empty mean not declared, and what is not declared is never compared.
 
@@ -199,8 +204,7 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
     def canonical(self) -> dict[str, Scalar]:
         """The declared fields only, flat, sorted by path; secrets as keyed digests. Same meaning, same mapping."""
         flat: dict[str, Scalar] = {}
-        for name in ("image", "runtime", "restart", "thread_id"):
-            _put(flat, name, getattr(self, name))
+        _put_all(flat, "", self, _PLAIN)
         for name in ("command", "entrypoint"):
             words = getattr(self, name)
             _put(flat, name, None if words is None else json.dumps(list(words), ensure_ascii=False))
@@ -220,14 +224,12 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
             )
             _put(flat, f"mounts.{mount.target}.size", mount.size)
             _put(flat, f"mounts.{mount.target}.read_only", mount.read_only)
-        for name in ("cpu", "memory", "pids", "shm"):
-            _put(flat, f"resources.{name}", getattr(self.resources, name))
+        _put_all(flat, "resources.", self.resources, _RESOURCES)
         _put(flat, "network.mode", None if self.network.mode is None else str(self.network.mode))
         _put(flat, "network.name", self.network.name)
         if self.network.allow:
             _put(flat, "network.allow", json.dumps(sorted(self.network.allow)))
-        for name in ("read_only_root", "no_new_privileges", "seccomp", "user", "init"):
-            _put(flat, f"security.{name}", getattr(self.security, name))
+        _put_all(flat, "security.", self.security, _SECURITY)
         for name in ("cap_drop", "cap_add"):
             capabilities = getattr(self.security, name)
             _put(flat, f"security.{name}", None if capabilities is None else json.dumps(sorted(capabilities)))
@@ -237,6 +239,13 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
 def _put(flat: dict[str, Scalar], path: str, value: Scalar) -> None:
     if value is not None:
         flat[path] = value
+
+
+def _put_all(flat: dict[str, Scalar], prefix: str, holder: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(holder, name)
+        if value is not None:
+            flat[prefix + name] = value
 
 
 def fingerprint(flat: FlatSpec) -> str:
