@@ -59,7 +59,8 @@ class Tour:
         self.project = home / "project"
         self.sandboxes = home / "xdg" / "reconciler" / "process"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("RECONCILER_")}
-        self.environment |= {"XDG_STATE_HOME": str(home / "xdg"), "PYTHONUNBUFFERED": "1"}
+        self.environment |= {"XDG_STATE_HOME": str(home / "xdg"), "XDG_CACHE_HOME": str(home / "cache")}
+        self.environment |= {"PYTHONUNBUFFERED": "1"}
         self.shown: list[str] = []
         self.processes: set[int] = set()
 

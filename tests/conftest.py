@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from hypothesis import HealthCheck, settings
 # No deadline: a busy machine is no bug.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+# Nothing of the tests is left in the home of who runs them; and warm, as an installed command's soon is.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"reconciler-cache-{os.getuid()}")
 
 pytest_plugins = [
     "tests.support.docker",

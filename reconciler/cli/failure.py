@@ -6,7 +6,6 @@ Never shows a traceback unless `-v` asks for it.
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -103,5 +102,7 @@ def _code(error: ReconcilerError) -> str:
 
 def _trace(error: BaseException, call: Invocation) -> None:
     if call.settings.verbose:
+        import traceback
+
         told = "".join(traceback.format_exception(error))
         call.terminal.tell("\n".join(harmless(line) for line in told.rstrip("\n").split("\n")))

@@ -9,11 +9,11 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from msgspec import Struct, field
 
 from reconciler import __version__
 from reconciler.cli.terminal import Terminal, terminal_of
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """The global options. `directory` is absolute; `files` and `var_files` are as given, relative to it."""
 
     directory: str
@@ -42,8 +41,7 @@ class Settings:
         return os.path.join(self.directory, name)
 
 
-@dataclass(slots=True)
-class Given:
+class Given(Struct):
     """The options seen so far, before and after the command's name; lists grow, for the rest the last one counts."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -61,8 +59,7 @@ class Given:
         return Settings(directory=directory, **rest)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Invocation:
+class Invocation(Struct, frozen=True, kw_only=True, dict=True):
     """What a command's function is called with: options, terminal and environment of this run. `answers` are the variables
     that a person was asked for, so that nobody asks for them again."""
 
@@ -70,7 +67,10 @@ class Invocation:
     settings: Settings
     terminal: Terminal
     environ: Mapping[str, str]
-    answers: dict[str, str] = field(default_factory=dict, repr=False)
+    answers: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Invocation({self.operation!r})"  # no answers, no environment
 
     @functools.cached_property
     def events(self) -> JsonLines:

@@ -12,11 +12,12 @@ from reconciler.config.collector import collector_at_rest
 from reconciler.config.diagnostics import Problems, illustrated
 from reconciler.config.expand import expand
 from reconciler.config.interpolate import Variable
-from reconciler.config.load import read
+from reconciler.config.load import Document, read
 from reconciler.config.nodes import Source
-from reconciler.config.schema import validate
+from reconciler.config.schema import is_valid, validate
 from reconciler.config.sections import section
 from reconciler.config.variables import Given, resolve
+from reconciler.config.verdicts import Verdicts
 from reconciler.model.desired import Desired
 from reconciler.model.diagnostic import Diagnostic
 
@@ -48,25 +49,28 @@ def configure(
     environ: Mapping[str, str],
     answers: Mapping[str, str] | None = None,
     ask: Callable[[str, bool], str] | None = None,
+    verdicts: Verdicts | None = None,
 ) -> Configuration:
     """Read, validate and expand. `paths` and `var_files` are relative to `directory`; `var` are `name=value` texts;
     `ask(name, sensitive)` asks a person for a variable that nothing sets, None where nobody is there; `answers` are those that
-    he gave before.
+    he gave before. `verdicts` know which documents are valid.
 
     Raises ConfigError with every problem found, in file order, and nothing else for any text.
     """
     with collector_at_rest():
         given = Given(var=var, var_files=var_files, environ=environ, answers=answers or {}, ask=ask)
-        return _configure(paths, directory, given)
+        return _configure(paths, directory, given, verdicts)
 
 
-def _configure(paths: Sequence[Path], directory: Path, given: Given) -> Configuration:
+def _configure(
+    paths: Sequence[Path], directory: Path, given: Given, verdicts: Verdicts | None
+) -> Configuration:
     problems = Problems()
     document = read(paths, directory, problems)
     if document is None:
         problems.raise_if_any()
         raise AssertionError("a document that could not be read has a problem")
-    validate(document.root, problems, complete=document.complete)
+    _validate(document, problems, verdicts)
     if problems:
         given = replace(given, ask=None)  # nobody wants to answer for a file that is wrong anyway
     variables = resolve(
@@ -81,3 +85,13 @@ def _configure(paths: Sequence[Path], directory: Path, given: Given) -> Configur
         variables=variables,
         sources=document.sources,
     )
+
+
+def _validate(document: Document, problems: Problems, verdicts: Verdicts | None) -> None:
+    if verdicts is None or not document.complete:
+        validate(document.root, problems, complete=document.complete)
+    elif not verdicts.knows(document.digest):
+        if is_valid(document.root):
+            verdicts.keep(document.digest)
+        else:
+            validate(document.root, problems)

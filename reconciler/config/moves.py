@@ -5,7 +5,6 @@ they were ever there: such entries stay in a file for long.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 
 from msgspec import Struct
 
@@ -236,6 +235,10 @@ def _is_declared(pair: _Pair, directory: Directory) -> bool:
 
 def _in_order(pairs: Sequence[_Pair], scope: Scope) -> list[_Pair]:
     """Each move before those that take its target further, and one of a group before the group; else as written."""
+    if not pairs:
+        return []
+    from graphlib import CycleError, TopologicalSorter
+
     by_source = {pair.source.text: pair for pair in pairs}
     graph: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(by_source, ()))
     taken = _Taken(pairs)

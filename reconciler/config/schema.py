@@ -54,6 +54,11 @@ class _Complaint(Struct, frozen=True):
     names: tuple[str, ...]  # unknown keys, or the missing one
 
 
+def is_valid(root: Node) -> bool:
+    """Whether the whole document is, as far as a schema can say."""
+    return bool(_validator(None).is_valid(root.data))
+
+
 def validate(root: Node, problems: Problems, *, definition: str | None = None, complete: bool = True) -> bool:
     """Tell every problem and take the invalid parts out of `root`; True when there was none.
 

@@ -6,7 +6,6 @@ Must never call a process dead that may be alive: whatever cannot be found out c
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -64,6 +63,8 @@ def this_host() -> Host:
 
 def _user() -> str:
     try:
+        import getpass
+
         return getpass.getuser()
     except (KeyError, OSError):  # a container often runs as a number without a name
         return str(os.getuid())

@@ -100,7 +100,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         for name in ("PATH", "HOME", "LANG", "DOCKER_HOST", "TMPDIR")
         if name in os.environ
     }
-    return {**clean, "XDG_STATE_HOME": str(folder / "xdg"), "NO_COLOR": "1", **more}
+    own = {"XDG_STATE_HOME": str(folder / "xdg"), "XDG_CACHE_HOME": str(folder / "cache")}
+    return {**clean, **own, "NO_COLOR": "1", **more}
 
 
 def done(ended: Ended, what: Sequence[str] | str, code: int = 0) -> Ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import click
@@ -102,6 +101,8 @@ def _tell_next(call: Invocation, made: Plan, out: str | None) -> None:
     if made.refusals:
         return
     if out is not None:
+        import shlex
+
         name = harmless(shlex.quote(out))
         call.note(f"Kept in {name}. Run `reconciler apply {name}` to do this, and nothing else.")
     elif not made.empty:

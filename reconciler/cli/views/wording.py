@@ -6,7 +6,6 @@ Knows no width and no colour; every text is harmless already.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -62,9 +61,13 @@ def needed_by(step: Step) -> str:
 
 def selected(selection: Selection) -> str:
     """`Selected by --target researcher.`, as it would be typed; empty for a plan of everything."""
+    if not selection.targets and not selection.excludes:
+        return ""
+    import shlex
+
     given = [f"--target {shlex.quote(pattern)}" for pattern in selection.targets]
     given += [f"--exclude {shlex.quote(pattern)}" for pattern in selection.excludes]
-    return f"Selected by {harmless(' '.join(given))}." if given else ""
+    return f"Selected by {harmless(' '.join(given))}."
 
 
 def left_out(plan: Plan) -> str:

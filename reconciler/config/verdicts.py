@@ -1,0 +1,56 @@
+"""Which documents were found valid before: loading the validator takes longer than all else that reads a configuration.
+
+An empty file each, in the user's cache folder, named after the bytes of the document, of the schema, and of which validator is
+installed. Only that a document is valid is kept, never what is wrong with one. What the disk refuses is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from reconciler.config.schemas import schema_text
+
+MOST = 256  # files; then all begins anew
+
+
+class Verdicts:
+    """Those of a folder, which need not be there."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Verdicts | None:
+        """None where there is no place for a cache."""
+        home = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", ""), ".cache")
+        return cls(os.path.join(home, "reconciler", "valid")) if os.path.isabs(home) else None
+
+    def knows(self, digest: str) -> bool:
+        """Whether the document of this digest is valid for sure."""
+        return os.path.isfile(self._path(digest))
+
+    def keep(self, digest: str) -> None:
+        with contextlib.suppress(OSError):
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            kept = os.listdir(self._folder)
+            if len(kept) >= MOST:
+                for name in kept:
+                    os.unlink(os.path.join(self._folder, name))
+            os.close(os.open(self._path(digest), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _path(self, digest: str) -> str:
+        name = f"{digest}\0{_validator()}\0{schema_text('config')}"
+        return os.path.join(self._folder, hashlib.sha256(name.encode()).hexdigest())
+
+
+def _validator() -> str:
+    """Another one, or another version of it, may judge otherwise."""
+    spec = find_spec("jsonschema_rs")
+    if spec is None or spec.origin is None:
+        return ""
+    seen = os.stat(spec.origin)
+    return f"{spec.origin}\0{seen.st_mtime_ns}\0{seen.st_size}"
