@@ -17,7 +17,9 @@ from benchmarks import chart, machine, results, tables
 from benchmarks.figures import Figure
 from benchmarks.results import Run, Section
 
-NAMES = ("startup", "plans", "journal", "fleet", "processes", "containers", "readiness", "correction")
+NAMES = (
+    "startup", "plans", "journal", "fleet", "processes", "cluster", "containers", "readiness", "correction",
+)  # fmt: skip
 FAILED = "a command failed"
 DOCS = Path(__file__).parents[1] / "docs"
 

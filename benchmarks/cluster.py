@@ -1,25 +1,29 @@
-"""Plans of 100, 1,000 and 5,000 pods on the tests' fake API server: questions asked, time, memory per pod.
+"""Plans of pods that change nothing, on the tests' fake API server: questions asked, time, memory.
 
-Pods are made past HTTP as an apply made them, and adopted once; what is measured is the command itself, planning that
-nothing is to be done. The server answers in this process, so its own time is in the wall clock, and in no other figure.
+Pods are made past HTTP as an apply made them, and adopted once; what is measured is the command itself. The server answers
+in this process, so its own time is in the wall clock, and in no other figure.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
 from msgspec.structs import replace
 
-from benchmarks.measure import Cost, process, reconciler
+from benchmarks.figures import Figure
+from benchmarks.measure import Cost, cpu, once, peak, reconciler, wall
+from benchmarks.plans import growth
 from reconciler.backends.kubernetes import KubernetesBackend
 from reconciler.core.identity import sandbox_id
 from reconciler.model.desired import Address, Owner, SandboxSpec, fingerprint
 from tests.support.kubernetes.cluster import Cluster, running
 from tests.support.kubernetes.refusals import Json
 
-COUNTS = (100, 1000, 5000)
+COUNTS, COUNTS_QUICK = (100, 1000, 5000), (1000,)
 STACK = "bench"
 CONFIG = """version: 1
 stack: {stack}
@@ -29,30 +33,33 @@ sandboxes:
 """
 
 
-def main() -> None:
-    bare: Cost | None = None
-    for count in (1, *COUNTS):
-        with running(nodes=False) as cluster, tempfile.TemporaryDirectory() as folder:
-            cost, questions = _planned(cluster, Path(folder), count)
-        if bare is None:
-            bare = cost
-            continue
-        each = (cost.peak_mb - bare.peak_mb) * 1024 / count
-        print(f"plan of {count:5} pods: {questions} list calls   {cost}   {each:5.1f} KB per pod")
+def measure(quick: bool) -> Iterator[Figure]:
+    rounds = 1 if quick else 3
+    constant = median(cpu(_planned(1, rounds)[0]))
+    costs = {}
+    for count in COUNTS_QUICK if quick else COUNTS:
+        took, questions = _planned(count, rounds)
+        costs[count] = median(cpu(took))
+        what = f"kubernetes: no-op plan of {count:,} pods"
+        yield Figure(name=what, unit="s", samples=wall(took))
+        yield Figure(name=f"{what}: peak memory", unit="MB", samples=peak(took))
+        yield Figure(name=f"{what}: questions asked", unit="", samples=(questions,))
+    yield from growth("no-op plan, pods", costs, constant)
 
 
-def _planned(cluster: Cluster, folder: Path, count: int) -> tuple[Cost, int]:
-    kubeconfig = str(cluster.kubeconfig(folder / "kubeconfig"))
-    backend = json.dumps({"type": "kubernetes", "kubeconfig": kubeconfig})
-    (folder / "sandboxes.yaml").write_text(CONFIG.format(stack=STACK, backend=backend, count=count))
-    _fill(cluster, kubeconfig, count)
-    process([*reconciler(), "apply", "--auto-approve"], folder, runs=1, warmup=0)
-    plan = [*reconciler(), "plan", "--detailed-exitcode"]  # 0: nothing is to be done, or this fails
-    process(plan, folder, runs=1, warmup=0)
-    before = len(cluster.log)
-    process(plan, folder, runs=1, warmup=0)
-    questions = sum(request.method == "GET" for request in cluster.log[before:])
-    return process(plan, folder, runs=3, warmup=0), questions
+def _planned(count: int, rounds: int) -> tuple[Sequence[Cost], int]:
+    with running(nodes=False) as cluster, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kubeconfig = str(cluster.kubeconfig(folder / "kubeconfig"))
+        backend = json.dumps({"type": "kubernetes", "kubeconfig": kubeconfig})
+        (folder / "sandboxes.yaml").write_text(CONFIG.format(stack=STACK, backend=backend, count=count))
+        _fill(cluster, kubeconfig, count)
+        once([*reconciler(), "apply", "--auto-approve", "-q"], folder)
+        plan = [*reconciler(), "plan", "--detailed-exitcode"]  # 0: nothing is to be done, or this fails
+        before = len(cluster.log)
+        took = [once(plan, folder)]
+        questions = sum(request.method == "GET" for request in cluster.log[before:])
+        return [*took, *(once(plan, folder) for _ in range(rounds - 1))], questions
 
 
 def _fill(cluster: Cluster, kubeconfig: str, count: int) -> None:
@@ -87,7 +94,3 @@ def _copied(cluster: Cluster, name: str, owner: Owner) -> None:
             made: Json = json.loads(text)
             made["metadata"]["uid"] = f"{plural}-{name}"
             cluster.storage.put((plural, "default", f"reconciler-{name}"), made)
-
-
-if __name__ == "__main__":
-    main()
