@@ -29,8 +29,8 @@ def main() -> None:
     title = Title()
     title.set(sys.orig_argv[:5])  # without the room for longer ones
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a keeper that ends while this one lives is collected
-    gc.disable()
-    gc.freeze()  # what a collector would write to, every keeper would have to copy
+    gc.disable()  # until it is a keeper: what a collector writes to, every fork has to copy
+    gc.freeze()
     while True:
         order, descriptors, _, _ = socket.recv_fds(orders, 1, _DESCRIPTORS)
         if not order:
@@ -62,6 +62,7 @@ def _fork(orders: socket.socket, title: Title, descriptors: list[int]) -> None:
 def _become_keeper(title: Title, descriptors: list[int]) -> int:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    gc.enable()  # this one lives for as long as its sandbox
     *told, log = descriptors
     for fd in (1, 2):
         os.dup2(log, fd)
