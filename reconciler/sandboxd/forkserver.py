@@ -1,6 +1,7 @@
 """Forks keepers: a Python that has started and imported once, for all the sandboxes that are begun at the same time.
 
-Started by path under `python -I -S` with the descriptor of a socket, and ends when nobody has its other end any more.
+Started by path under `python -I -S` with the descriptor of a socket, for whoever looks the place of the sandboxes, and room for
+a keeper's title; it ends when nobody has the other end of the socket any more.
 Each byte that comes through carries the descriptors of one keeper, in the order of `keeper.keep`'s arguments, and then
 the keeper's log. It never sees what a keeper is told: that is read by the keeper itself, after the fork.
 """
@@ -27,7 +28,7 @@ _DESCRIPTORS = 5
 def main() -> None:
     orders = socket.socket(fileno=int(sys.argv[1]))
     title = Title()
-    title.set(sys.orig_argv[:5])  # without the room for longer ones
+    title.set(sys.orig_argv[:-1])  # without the room for longer ones
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a keeper that ends while this one lives is collected
     gc.disable()  # until it is a keeper: what a collector writes to, every fork has to copy
     gc.freeze()

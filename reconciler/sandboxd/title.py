@@ -6,8 +6,6 @@ import ctypes
 import os
 from collections.abc import Sequence
 
-ROOM = 1024  # bytes that a process which will change its title is to be started with, as a last argument
-
 
 class Title:
     """The memory that the arguments of this process are in, which every fork of it has a copy of."""

@@ -21,10 +21,14 @@ from tests.backends.processes import eventually, parent, pids, processes_with, r
 COUNT = 12
 
 
-def servers() -> list[int]:
-    """Those of this process that are not about to become a keeper."""
-    found = processes_with("sandboxd/forkserver.py\0")
-    return [pid for pid in found if parent(pid) == os.getpid()]
+def servers(root: Path) -> list[int]:
+    """Those for this root that are not about to become a keeper."""
+    found = [pid for pid in processes_with(f"\0{root}\0") if "forkserver.py" in words(pid)[3]]
+    return [pid for pid in found if parent(pid) not in found]
+
+
+def words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     ours = ProcessBackend(str(root), "none")
     for seen in ours.observe():
         ours.destroy(seen.info)
-    assert processes_with(str(root), "sandboxd/forkserver.py\0") == []
+    assert processes_with(str(root)) == []
 
 
 def test_one_forks_all_that_are_started_at_once_and_is_gone_with_the_last(root: Path) -> None:
@@ -45,7 +49,7 @@ def test_one_forks_all_that_are_started_at_once_and_is_gone_with_the_last(root: 
         if point == "recorded":
             together.wait(20)
         if point == "started":
-            seen.extend(servers())
+            seen.extend(servers(root))
             together.wait(20)
 
     backend = ProcessBackend(str(root), "none", checkpoint=look)
@@ -53,7 +57,7 @@ def test_one_forks_all_that_are_started_at_once_and_is_gone_with_the_last(root: 
         infos = list(pool.map(lambda n: backend.create(None, f"n{n}"), range(COUNT)))
     assert len(seen) == COUNT
     assert len(set(seen)) == 1
-    assert servers() == []
+    assert servers(root) == []
     assert [backend.exec(info, ["true"]).exit_code for info in infos] == [0] * COUNT
     assert len({pids(root, f"n{n}")["keeper"] for n in range(COUNT)}) == COUNT
 
@@ -62,30 +66,29 @@ def test_a_keeper_is_shown_with_the_directory_of_its_sandbox(root: Path) -> None
     backend = ProcessBackend(str(root), "none")
     backend.create(None, "one")
     keeper = pids(root, "one")["keeper"]
-    words = Path(f"/proc/{keeper}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
-    assert words[-1] == str(root / "one")
-    assert words[-2].endswith("sandboxd/keeper.py")
+    script, directory = words(keeper)[-2:]
+    assert directory == str(root / "one")
+    assert script.endswith("sandboxd/keeper.py")
     assert Path(f"/proc/{keeper}/comm").read_text().strip() == "keeper"
 
 
-def test_a_title_that_is_too_long_is_cut(tmp_path: Path) -> None:
-    root = tmp_path.joinpath(*["d" * 200] * 8)
+def test_there_is_room_for_the_longest_of_them(tmp_path: Path) -> None:
+    root = tmp_path.joinpath(*["d" * 200] * 8, "ü")
     backend = ProcessBackend(str(root), "none")
-    info = backend.create(None, "deep")
+    info = backend.create(None, "s" * 51)
+    keeper = pids(root, "s" * 51)["keeper"]
     try:
-        shown = Path(f"/proc/{pids(root, 'deep')['keeper']}/cmdline").read_bytes()
-        assert str(tmp_path).encode() in shown
-        assert shown.endswith(b"d\0")
-        assert len(shown) < len(str(root))
-        assert Path(f"/proc/{pids(root, 'deep')['keeper']}/environ").read_bytes().startswith(b"LC_ALL=")
+        assert words(keeper)[-1] == str(root / ("s" * 51))
+        assert Path(f"/proc/{keeper}/environ").read_bytes().startswith(b"LC_ALL=")
     finally:
         backend.destroy(info)
+    assert not runs(keeper)
 
 
 def test_killed_before_it_is_asked_another_takes_its_place(root: Path) -> None:
     def kill(point: str) -> None:
         if point == "recorded":
-            [server] = servers()
+            [server] = servers(root)
             os.kill(server, signal.SIGKILL)
             eventually(lambda: not runs(server), "its end")
 
@@ -99,7 +102,7 @@ def test_killed_after_it_was_asked_nothing_is_there_and_the_next_try_makes_it(ro
 
     def stop_then_kill(point: str) -> None:
         if point == "recorded":
-            stopped.extend(servers())
+            stopped.extend(servers(root))
             os.kill(stopped[0], signal.SIGSTOP)
         if point == "told":
             os.kill(stopped[0], signal.SIGKILL)
@@ -125,7 +128,7 @@ def test_nothing_comes_later_of_one_that_was_given_up(root: Path, monkeypatch: p
                 assert given_up.wait(20)
         elif point == "recorded":
             assert recorded.wait(20)
-            stopped.extend(servers())
+            stopped.extend(servers(root))
             os.kill(stopped[0], signal.SIGSTOP)
         elif point == "told":
             raise RuntimeError("the disk is on fire")
@@ -154,7 +157,7 @@ def test_it_ends_with_its_creator(root: Path, point: str) -> None:
     words = [sys.executable, "-c", script, str(root), point]
     done = subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=False)
     assert done.returncode == -signal.SIGKILL
-    eventually(lambda: processes_with("sandboxd/forkserver.py\0") == [], "its end")
+    eventually(lambda: servers(root) == [], "its end")
 
 
 def test_one_that_cannot_start_says_why(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +165,7 @@ def test_one_that_cannot_start_says_why(root: Path, monkeypatch: pytest.MonkeyPa
 
     def wait(point: str) -> None:
         if point == "recorded":
-            eventually(lambda: not servers(), "its end", 2.0)
+            eventually(lambda: not servers(root), "its end", 2.0)
 
     backend = ProcessBackend(str(root), "none", checkpoint=wait)
     with pytest.raises(Unavailable, match=r"/nowhere\.py"):
@@ -194,7 +197,7 @@ def test_a_keeper_that_is_killed_beside_others_leaves_no_zombie_while_they_are_m
         keeper = pids(root, "one")["keeper"]
         os.kill(keeper, signal.SIGKILL)
         eventually(lambda: not Path(f"/proc/{keeper}").exists(), "it to be collected")
-        assert len(servers()) == 1
+        assert len(servers(root)) == 1
     finally:
         other.set()
         waiting.join()

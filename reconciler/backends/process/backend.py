@@ -88,7 +88,7 @@ class ProcessBackend(SandboxBackend):
         self._lock_timeout = lock_timeout
         self._checkpoint = checkpoint
         self._deeds = OwnDeeds()
-        self._forks = ForkServer()
+        self._forks = ForkServer(self._directory.root)
         self._listening: list[ProcessEvents] = []
         found = Bubblewrap(path="", detail="switched off") if isolation == "none" else find_bubblewrap()
         if isolation == "bubblewrap" and not found.path:

@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from reconciler.backends.process.isolation import forkserver_script, python
 from reconciler.errors import Unavailable
 
-_TITLE = " " * 1024  # room for what a keeper is called: see sandboxd/title.py
+_LONGEST = 64  # bytes that the path of a sandbox is longer than the root, at most
 _ENDS_WITHIN = 5.0  # seconds
 
 
 class ForkServer:
-    """For all threads of a process."""
+    """For all threads of a process. `root` is where the sandboxes are."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str) -> None:
+        self._root = root
         self._lock = threading.Lock()
         self._holders = 0
         self._running: _Running | None = None
@@ -33,7 +34,7 @@ class ForkServer:
         """It is started now, so that it is up by the time it is asked, and ended when nobody holds it any more."""
         with self._lock:
             if self._running is None:
-                self._running = _Running()
+                self._running = _Running(self._root)
             self._holders += 1
         try:
             yield
@@ -66,25 +67,26 @@ class ForkServer:
             if self._running is None or self._running is lost:
                 if self._running is not None:
                     self._running.end()
-                self._running = _Running()
+                self._running = _Running(self._root)
             return self._running
 
 
 class _Running:
     """Its process and our end of its socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str) -> None:
         try:
             self._socket, theirs = socket.socketpair()
             with theirs:
-                self._process = self._start(theirs.fileno())
+                self._process = self._start(theirs.fileno(), root)
         except OSError as error:
             raise cannot_start(error.strerror) from error
 
-    def _start(self, fd: int) -> subprocess.Popen[bytes]:
+    def _start(self, fd: int, root: str) -> subprocess.Popen[bytes]:
+        room = " " * (len(os.fsencode(root)) + _LONGEST)  # for what a keeper is called: see sandboxd/title.py
         try:
             return subprocess.Popen(
-                [python(), "-I", "-S", forkserver_script(), str(fd), _TITLE],
+                [python(), "-I", "-S", forkserver_script(), str(fd), root, room],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
