@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from statistics import median
 
 from benchmarks.beside_terraform import no_op
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, Relation
 from benchmarks.growth import exponent
 from benchmarks.measure import by_turns, cpu, once, peak, reconciler, wall
 from benchmarks.projects import PLAN, SHAPES, applied
@@ -28,7 +29,10 @@ BESIDE = (
 def measure(quick: bool) -> Iterator[Figure]:
     for ours, theirs, count, goal, rounds, always in BESIDE:
         if always or not quick:
-            yield _beside_terraform(ours, theirs, count, goal, 3 if quick else rounds)
+            beside = _beside_terraform(ours, theirs, count, goal, 3 if quick else rounds)
+            yield beside
+            if goal < 1 and beside.peer_samples:
+                yield _limit(beside)
     for shape in SHAPES:
         yield from _sizes(shape, SIZES_QUICK if quick else SIZES, 2 if quick else 3)
 
@@ -37,6 +41,21 @@ def _beside_terraform(ours: str, theirs: str, count: int, goal: float, rounds: i
     with applied(ours, count) as folder:
         name = f"no-op plan of {count:,}, {ours} beside {theirs}"
         return no_op(folder, theirs, count, name=name, goal=goal, rounds=rounds)
+
+
+def _limit(beside: Figure) -> Figure:
+    """What no plan in Python can go below: the interpreter, and the libraries that it reads a command and a file with."""
+    libraries = "import click, hashlib, msgspec, pathlib, yaml"
+    took = by_turns({"bare": partial(once, [sys.executable, "-c", libraries])}, 5)["bare"]
+    return Figure(
+        name="the limit: Python that imports the libraries of a plan, and ends",
+        unit="s",
+        samples=wall(took),
+        peer=beside.peer,
+        peer_samples=(median(beside.peer_samples),) * len(took),
+        relation=Relation.TIMES,
+        note=f"{libraries}",
+    )
 
 
 def _sizes(shape: str, sizes: tuple[int, ...], rounds: int) -> Iterator[Figure]:

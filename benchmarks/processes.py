@@ -62,6 +62,16 @@ def measure(quick: bool) -> Iterator[Figure]:
             goal=goal,
             note=note,
         )
+    if behind:
+        yield Figure(
+            name=f"the limit: {count} bare servers behind bubblewrap",
+            unit="s",
+            samples=made[BEHIND],
+            peer=f"{BARE}, {threads} threads",
+            peer_samples=made[BARE],
+            relation=Relation.TIMES,
+            note="nothing is kept, probed for long, or watched over here: what isolation itself takes",
+        )
     yield Figure(
         name=f"{what}: a second", unit="/s", samples=tuple(count / seconds for seconds in made["auto"])
     )

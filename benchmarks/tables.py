@@ -69,6 +69,7 @@ def _page(run: Run, command: str) -> Iterator[str]:
     yield "![Ratios to the peers, each with its goal](benchmarks.svg)\n"
     yield f"{tally(run.figures)} Measured {run.began} in {run.seconds / 60:.0f} minutes, on this machine:\n"
     yield from _rows(("what", "which"), run.machine.items())
+    yield "\nWhy a goal is not met: [where the limits are](benchmark-limits.md).\n"
     for section in run.sections:
         yield f"\n## {section.name}\n{section.about}\n"
         if section.left_out:
