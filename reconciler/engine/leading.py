@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from reconciler.engine.clock import Clock
 from reconciler.engine.stop import StopRequest
-from reconciler.engine.watch import Source, Watch, Wishes
+from reconciler.engine.watch import Source, Watch
+from reconciler.engine.wishes import Wishes
 from reconciler.errors import ConfigError, StoreError
 from reconciler.model.watching import LeadershipChanged, WatchEvent
 from reconciler.stores.base import Candidate, Lease

@@ -9,21 +9,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
-from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.backends.base import Subscription
 from reconciler.core.damping import Damping
 from reconciler.core.drift import chosen
 from reconciler.core.vigil import Told, Verdict, Vigil
 from reconciler.engine.context import Context
 from reconciler.engine.correct import Correction, correct
 from reconciler.engine.drift import DriftView, look_for_drift, probed
+from reconciler.engine.listening import Listening
 from reconciler.engine.locking import locked
 from reconciler.engine.stop import StopRequest
+from reconciler.engine.wishes import Wishes
 from reconciler.errors import ConfigError, LockHeld, PlanRefused, ReconcilerError, StoreError
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
@@ -71,26 +71,6 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
     damping: Damping = field(default_factory=Damping)
 
 
-class Wishes:
-    """What has been asked of the loop from outside, by any thread; each wish wakes it."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[str] = SimpleQueue()
-
-    def put(self, wish: str) -> None:
-        self._queue.put(wish)
-
-    def wait(self, seconds: float) -> set[str]:
-        """All that there are, at once if there is one, else what comes within so many seconds."""
-        found: set[str] = set()
-        try:
-            found.add(self._queue.get(timeout=seconds) if seconds > 0 else self._queue.get_nowait())
-            while True:
-                found.add(self._queue.get_nowait())
-        except Empty:
-            return found
-
-
 class Watch:
     """`tell` gets what happens, `alive` is called whenever the loop moves. Both are called on the thread of `run`, and must
     neither raise nor wait."""
@@ -114,7 +94,7 @@ class Watch:
         self._chance = chance
         self._wishes = wishes or Wishes()
         self._vigil = Vigil(damping=options.damping, jitter=chance)
-        self._listening: dict[str, Subscription] = {}
+        self._listening = Listening(lambda: self._wishes.put("event"))
         self._next_look = 0.0
         self._last_look = 0.0
         self._unsaved = False  # whether the state could not be written when it was last to be
@@ -139,7 +119,7 @@ class Watch:
                     if trigger and not self._stop.requested:
                         self._round(context, trigger)
             finally:
-                self._end_listening()
+                self._listening.end()
                 self._tell(WatchStopped(at=context.clock.now(), why="asked to stop"))
 
     def once(self) -> None:
@@ -165,12 +145,16 @@ class Watch:
 
     # -- waiting
 
+    def _hear(self, context: Context) -> None:
+        if self._options.events:
+            self._listening.to(context)
+
     def _hear_stop(self) -> None:
         self._stop.attach(lambda: self._wishes.put("stop"))
 
     def _begin(self, context: Context, *, once: bool = False) -> None:
         if not once:
-            self._listen(context)
+            self._hear(context)
         names = {wanted.backend for wanted in context.desired.sandboxes.values()}
         self._tell(
             WatchStarted(
@@ -236,7 +220,7 @@ class Watch:
         except BaseException:
             fresh.close()
             raise
-        self._end_listening()
+        self._listening.end()
         session.pop_all().close()
         session.push(fresh)
         self._broken = ""
@@ -244,7 +228,7 @@ class Watch:
         if asked:
             self._vigil.forgive()
         self._tell(Reloaded(at=at, summary=f"{len(opened.desired.sandboxes)} sandboxes are declared"))
-        self._listen(opened)
+        self._hear(opened)
         return opened
 
     def _refuse(self, error: ReconcilerError, at: float, *, asked: bool) -> None:
@@ -270,26 +254,6 @@ class Watch:
             )
         )
 
-    # -- events
-
-    def _listen(self, context: Context) -> None:
-        if not self._options.events:
-            return
-        for name in sorted({wanted.backend for wanted in context.desired.sandboxes.values()}):
-            if name in self._listening:
-                continue
-            try:
-                backend = context.backends.get(name)
-                if backend.capabilities.events:
-                    self._listening[name] = backend.listen(lambda _id: self._wishes.put("event"))
-            except ReconcilerError:
-                continue  # the next look tells what is wrong with it, and the one after that tries again
-
-    def _end_listening(self) -> None:
-        for subscription in self._listening.values():
-            subscription.close()
-        self._listening.clear()
-
     # -- a round
 
     def _round(self, context: Context, trigger: Trigger) -> None:
@@ -302,7 +266,7 @@ class Watch:
             self._next_look = min(self._next_look, context.clock.monotonic() + _BUSY)
         except ReconcilerError as error:
             self._cannot(context, error)
-        self._listen(context)  # to backends that could not be listened to before
+        self._hear(context)  # to backends that could not be listened to before
 
     def _look_and_act(self, context: Context, trigger: Trigger) -> None:
         """Look; where something is to be done or told, look again under the lock, and do it."""
@@ -378,20 +342,7 @@ class Watch:
             )
         if seen.plan is not None and seen.plan.expiring:
             self._next_look = min(self._next_look, now + min(seen.plan.expiring.values()))
-        self._tell(
-            Looked(
-                at=at,
-                seconds=now - started,
-                desired=len(context.desired.sandboxes),
-                observed=len(seen.live),
-                ready=_ready(seen),
-                drifted=len(seen.drifts),
-                waiting=len(verdict.waiting),
-                pending=len(seen.applied.pending),
-                failures=dict(seen.failures),
-                trigger=trigger,
-            )
-        )
+        self._tell(_looked(seen, context, verdict, trigger, at, now - started))
         self._told(verdict.told)
         return verdict
 
@@ -457,6 +408,23 @@ class Watch:
     def _told(self, events: tuple[Told, ...]) -> None:
         for event in events:
             self._tell(event)
+
+
+def _looked(
+    seen: DriftView, context: Context, verdict: Verdict, trigger: Trigger, at: float, seconds: float
+) -> Looked:
+    return Looked(
+        at=at,
+        seconds=seconds,
+        desired=len(context.desired.sandboxes),
+        observed=len(seen.live),
+        ready=_ready(seen),
+        drifted=len(seen.drifts),
+        waiting=len(verdict.waiting),
+        pending=len(seen.applied.pending),
+        failures=dict(seen.failures),
+        trigger=trigger,
+    )
 
 
 def _recorded(context: Context) -> dict[Address, str]:

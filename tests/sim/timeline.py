@@ -15,7 +15,7 @@ from collections.abc import Callable
 from reconciler.core.calls import Call, Limits
 from reconciler.engine.execute import Crew
 from reconciler.engine.stop import StopRequest
-from reconciler.engine.watch import Wishes
+from reconciler.engine.wishes import Wishes
 from reconciler.engine.workers import Workers
 
 TICK = 0.1  # seconds that go by whenever the coordinator of a run asks for the time
