@@ -21,8 +21,9 @@ from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.create import Creation
 from reconciler.backends.kubernetes.find import Objects, runs
 from reconciler.backends.kubernetes.look import Found, Reader
-from reconciler.backends.kubernetes.manifests import Order, readiness_probe
+from reconciler.backends.kubernetes.order import Order
 from reconciler.backends.kubernetes.origins import origins
+from reconciler.backends.kubernetes.pod import readiness_probe
 from reconciler.backends.kubernetes.remove import Removal
 from reconciler.backends.kubernetes.update import Update
 from reconciler.backends.own_deeds import OwnDeeds

@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.backends.kubernetes import manifests, policies
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.labelling import is_ours
-from reconciler.backends.kubernetes.manifests import Json, Order
+from reconciler.backends.kubernetes.order import Json, Order
 from reconciler.errors import Conflict, NotFound, Transient
 from reconciler.kubeapi.failures import Exists
 

@@ -6,7 +6,7 @@ import json
 import re
 from contextlib import suppress
 
-from reconciler.backends.kubernetes.manifests import numbers
+from reconciler.backends.kubernetes.pod import numbers
 from reconciler.backends.kubernetes.policies import destination
 from reconciler.backends.kubernetes.quantities import is_exact
 from reconciler.model.capabilities import Capabilities, Support

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from reconciler.backends.kubernetes.failures import failure
-from reconciler.backends.kubernetes.manifests import API_VERSION, Json
+from reconciler.backends.kubernetes.order import API_VERSION, Json
 from reconciler.backends.kubernetes.provenance import MANAGER
 from reconciler.errors import BackendError, Conflict, NotFound, Transient, Unsupported
 from reconciler.kubeapi.client import Client, Refused, Stream

@@ -9,7 +9,7 @@ from reconciler.backends.base import ExecResult
 from reconciler.backends.kubernetes import metrics
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.look import Found
-from reconciler.backends.kubernetes.manifests import CONTAINER
+from reconciler.backends.kubernetes.order import CONTAINER
 from reconciler.errors import BackendError, NotFound, Permanent, Transient
 
 _CANNOT_RUN = 127  # what a shell answers for a program that is not there

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.backends.containers import SECRETS_DIR, THREAD_ID
 from reconciler.backends.kubernetes.labelling import free, own
-from reconciler.backends.kubernetes.manifests import CONTAINER, RESTART, SECRETS, SHM, WITH
+from reconciler.backends.kubernetes.order import CONTAINER, RESTART, SECRETS, SHM, WITH
 from reconciler.backends.kubernetes.quantities import cores, size
 from reconciler.model.desired import Scalar
 

@@ -19,7 +19,7 @@ from reconciler.backends.kubernetes.explain import NEVER_STARTED
 from reconciler.backends.kubernetes.find import Objects
 from reconciler.backends.kubernetes.labelling import is_ours
 from reconciler.backends.kubernetes.look import Found
-from reconciler.backends.kubernetes.manifests import Json, Order
+from reconciler.backends.kubernetes.order import GATE, UNFINISHED, Json, Order
 from reconciler.backends.kubernetes.remove import Removal
 from reconciler.backends.ownership import check_owner
 from reconciler.errors import BackendError, Conflict, NotFound, Permanent, Transient
@@ -106,12 +106,12 @@ class Creation:
         name, uid = str(made["metadata"]["name"]), str(made["metadata"]["uid"])
         if order.agent_sandbox:
             patch: Json = {
-                "metadata": {"uid": uid, "annotations": {manifests.UNFINISHED: None}},
+                "metadata": {"uid": uid, "annotations": {UNFINISHED: None}},
                 "spec": {"operatingMode": "Running"},
             }
             return self._cluster.merge("Sandbox", name, patch)
         gates = (made.get("spec") or {}).get("schedulingGates") or []
-        rest = [gate for gate in gates if gate.get("name") != manifests.GATE]
+        rest = [gate for gate in gates if gate.get("name") != GATE]
         if rest == gates:
             return made
         return self._cluster.merge(

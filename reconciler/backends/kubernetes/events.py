@@ -10,7 +10,7 @@ from reconciler.backends.containers import SANDBOX_ID
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.follow import Follower
 from reconciler.backends.kubernetes.labelling import SELECTOR
-from reconciler.backends.kubernetes.manifests import Json
+from reconciler.backends.kubernetes.order import Json
 from reconciler.backends.subscriber import Subscriber
 from reconciler.errors import BackendError
 

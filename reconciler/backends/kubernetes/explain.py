@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from reconciler.backends.kubernetes.manifests import CONTAINER, GATE, UNFINISHED
+from reconciler.backends.kubernetes.order import CONTAINER, GATE, UNFINISHED
 from reconciler.model.observed import Phase
 
 NEVER_STARTED = "made, but never started"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from reconciler.backends.kubernetes.cluster import Cluster
-from reconciler.backends.kubernetes.manifests import Json
+from reconciler.backends.kubernetes.order import Json
 from reconciler.backends.subscriber import joined
 from reconciler.errors import BackendError
 

@@ -18,7 +18,7 @@ from reconciler.backends.containers import HTTP_PORT, LOOPBACK, MANAGED_BY, SAND
 from reconciler.backends.kubernetes.compare import attributes, beside
 from reconciler.backends.kubernetes.explain import Explained, explain, explain_sandbox, has_begun
 from reconciler.backends.kubernetes.labelling import own
-from reconciler.backends.kubernetes.manifests import CONTAINER, NETWORK
+from reconciler.backends.kubernetes.order import CONTAINER, NETWORK
 from reconciler.backends.kubernetes.policies import holds, rules
 from reconciler.model.desired import Network, NetworkMode, Scalar
 from reconciler.model.observed import Astray, ObservedSandbox, SandboxInfo

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from reconciler.backends.containers import SANDBOX_ID
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.labelling import SELECTOR
-from reconciler.backends.kubernetes.manifests import Json
+from reconciler.backends.kubernetes.order import Json
 from reconciler.backends.kubernetes.quantities import cores, size
 from reconciler.errors import BackendError, Unsupported
 from reconciler.model.observed import SandboxInfo, Usage

@@ -18,7 +18,8 @@ from reconciler.backends.kubernetes.find import Objects
 from reconciler.backends.kubernetes.follow import Follower
 from reconciler.backends.kubernetes.labelling import SELECTOR
 from reconciler.backends.kubernetes.look import Found
-from reconciler.backends.kubernetes.manifests import CONTAINER, Json, readiness_probe
+from reconciler.backends.kubernetes.order import CONTAINER, Json
+from reconciler.backends.kubernetes.pod import readiness_probe
 from reconciler.errors import BackendError
 from reconciler.model.desired import Port, Readiness, SandboxSpec
 from reconciler.model.observed import SandboxInfo

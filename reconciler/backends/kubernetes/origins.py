@@ -9,7 +9,7 @@ from reconciler.backends.containers import SANDBOX_ID
 from reconciler.backends.kubernetes import provenance as weighed
 from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.find import Objects
-from reconciler.backends.kubernetes.manifests import Json
+from reconciler.backends.kubernetes.order import Json
 from reconciler.backends.own_deeds import ENDING, OwnDeeds
 from reconciler.model.drift import Provenance
 

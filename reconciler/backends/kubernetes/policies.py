@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.backends.kubernetes.manifests import Json, Order, companion, selector
+from reconciler.backends.kubernetes.manifests import companion, selector
+from reconciler.backends.kubernetes.order import Json, Order
 from reconciler.model.desired import Network, NetworkMode
 
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+(?:/\d{1,3})?)\]:(\d{1,5})|([0-9.]+(?:/\d{1,2})?):(\d{1,5})")

@@ -12,7 +12,7 @@ from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.compare import beside
 from reconciler.backends.kubernetes.labelling import WARM_POOL
 from reconciler.backends.kubernetes.look import Found, moment
-from reconciler.backends.kubernetes.manifests import Json
+from reconciler.backends.kubernetes.order import Json
 from reconciler.errors import Conflict, NotFound
 
 _BEYOND_GRACE = 120.0  # seconds that a node has, after the time to end by itself, to say that it has ended

@@ -15,7 +15,7 @@ from reconciler.backends.kubernetes.cluster import Cluster
 from reconciler.backends.kubernetes.find import Objects
 from reconciler.backends.kubernetes.labelling import declared
 from reconciler.backends.kubernetes.look import Found
-from reconciler.backends.kubernetes.manifests import UNFINISHED, Json, Order
+from reconciler.backends.kubernetes.order import UNFINISHED, Json, Order
 from reconciler.model.observed import SandboxInfo
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reconciler.backends.kubernetes.manifests import Order
+from reconciler.backends.kubernetes.order import Order
 from reconciler.model.desired import (
     Address,
     Mount,

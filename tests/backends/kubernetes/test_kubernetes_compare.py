@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from reconciler.backends.kubernetes.capabilities import capabilities
 from reconciler.backends.kubernetes.compare import attributes, written
-from reconciler.backends.kubernetes.manifests import literal, pod
+from reconciler.backends.kubernetes.manifests import pod
+from reconciler.backends.kubernetes.pod import literal
 from reconciler.backends.kubernetes.quantities import amount, cores, is_exact, of_cores, size
 from reconciler.core.diff import agrees
 from reconciler.model.capabilities import Support

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.backends.kubernetes.explain import NEVER_STARTED, explain, explain_sandbox
-from reconciler.backends.kubernetes.manifests import GATE, UNFINISHED
+from reconciler.backends.kubernetes.order import GATE, UNFINISHED
 from reconciler.model.observed import Phase
 from tests.backends.kubernetes.pods import a_pod, a_sandbox, ended, running, said, waiting, warning
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from reconciler.backends.containers import owner_of
 from reconciler.backends.kubernetes.compare import attributes
 from reconciler.backends.kubernetes.labelling import fits, free, own
-from reconciler.backends.kubernetes.manifests import GATE, Order, pod, sandbox, secret, service
+from reconciler.backends.kubernetes.manifests import pod, sandbox, secret, service
+from reconciler.backends.kubernetes.order import GATE, Order
 from reconciler.backends.kubernetes.policies import destination, policy
 from reconciler.core.diff import agrees
 from reconciler.model.desired import Network, NetworkMode, Owner, Port, SandboxSpec, Security
