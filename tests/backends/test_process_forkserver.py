@@ -203,3 +203,48 @@ def test_a_keeper_that_is_killed_beside_others_leaves_no_zombie_while_they_are_m
         waiting.join()
     backend.destroy(SandboxInfo("one", ""))
     assert [info.sandbox_id for info in backend.list_running()] == ["two"]
+
+
+def test_a_fork_of_the_creator_does_not_hold_it_up(root: Path) -> None:
+    """Which has a copy of all descriptors, and lives on."""
+    script = (
+        "import os, signal, sys; from reconciler.backends.process import ProcessBackend, forkserver\n"
+        "forkserver._ENDS_WITHIN = 600\n"
+        "forked = []\n"
+        "def fork(point):\n"
+        "    if point == 'told':\n"
+        "        forked.append(os.fork())\n"
+        "        if not forked[0]: signal.pause()\n"
+        "ProcessBackend(sys.argv[1], 'none', checkpoint=fork).create(None, 'one')\n"
+        "os.kill(forked[0], 9)\n"
+    )
+    words = [sys.executable, "-c", script, str(root)]
+    subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
+
+
+@pytest.mark.parametrize("limit", [24, 40])
+def test_few_descriptors_are_enough_or_the_lack_of_them_is_told(root: Path, limit: int) -> None:
+    script = (
+        "import resource, sys; from concurrent.futures import ThreadPoolExecutor\n"
+        "from reconciler.backends.process import ProcessBackend; from reconciler.errors import BackendError\n"
+        "backend = ProcessBackend(sys.argv[1], 'none')\n"
+        "def made(n):\n"
+        "    try:\n"
+        "        return backend.create(None, f'n{n}').sandbox_id\n"
+        "    except BackendError as error:\n"
+        "        return type(error).__name__\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]),) * 2)\n"
+        "with ThreadPoolExecutor(8) as pool: told = list(pool.map(made, range(8)))\n"
+        "print(' '.join(told))\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(root), str(limit)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.split()
+    made = {name for name in told if name.startswith("n")}
+    assert {info.sandbox_id for info in ProcessBackend(str(root), "none").list_running()} == made
+    assert len(told) == 8

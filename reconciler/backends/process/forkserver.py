@@ -121,6 +121,8 @@ class _Running:
 
     def end(self) -> None:
         """It sees that nobody will ask any more; what was asked is done first."""
+        with contextlib.suppress(OSError):  # it is gone already
+            self._socket.shutdown(socket.SHUT_WR)  # also where a fork of this process has a copy
         self._socket.close()
         try:
             self._process.wait(_ENDS_WITHIN)
