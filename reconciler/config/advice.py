@@ -67,20 +67,32 @@ def known_keys(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, 
 def fix_unknown(name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     """What to write instead of an unknown key."""
     known = known_keys(schema, root)
-    lowered = name.lower().replace("-", "_")
-    synonym = _SYNONYMS.get(lowered, "")
-    meant = lowered if lowered in known else synonym if synonym in known else ""
-    if meant:
+    lowered, synonym = _spellings(name)
+    if meant := _meant(name, known):
         return f"did you mean `{meant}`?"
     for parent, kid in known.items():
         nested = kid.get("properties", {})
         for word in (lowered, synonym):
             if word in nested:
                 return f"write it under `{parent}`: `{parent}: {{{word}: …}}`"
-    meant = closest(name, known)
-    if meant:
+    if meant := closest(name, known):
         return f"did you mean `{meant}`?"
     return f"remove it, or choose one of {one_of(known, 24)}; keys of your own begin with `x-`"
+
+
+def likely(name: str, known: Mapping[str, object]) -> str:
+    """The known key that an unknown one stands for; "" for none."""
+    return _meant(name, known) or closest(name, known)
+
+
+def _meant(name: str, known: Mapping[str, object]) -> str:
+    return next((word for word in _spellings(name) if word in known), "")
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    """As we would write it, and what others call so here."""
+    lowered = name.lower().replace("-", "_")
+    return lowered, _SYNONYMS.get(lowered, "")
 
 
 def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: str) -> str:

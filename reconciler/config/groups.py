@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from reconciler.config.advice import likely
 from reconciler.config.diagnostics import Problems, one_of, quote
 from reconciler.config.interpolate import Expression, Interpolator, Scope, suggest
 from reconciler.config.nodes import Node, new_mapping
-from reconciler.config.schema import validate
+from reconciler.config.schema import config_schema, validate
 from reconciler.config.sections import Section
 from reconciler.model.desired import Address
 
@@ -68,11 +69,23 @@ def make_group(name: str, key: Node, own: Node, block: Node, scope: Scope) -> Gr
                 Instance(Address(f"{name}[{index}]"), replica=index) for index in range(int(count.data))
             )
     else:
-        group.instances = (Instance(Address(name)),)
-        group.certain = "replicas" not in own.keys and "for_each" not in own.keys  # neither was taken out
+        hidden = _hidden(own)
+        group.certain = not hidden
+        if "for_each" not in hidden:  # else nobody knows what `${each.key}` would be
+            group.instances = (Instance(Address(name), replica=0 if hidden else None),)
     group.addresses = tuple(instance.address for instance in group.instances)
     group.known = frozenset(group.addresses)
     return group
+
+
+def _hidden(own: Node) -> set[str]:
+    """Which of `replicas` and `for_each` was meant, and taken out because it is wrong, or is not spelled so."""
+    gone = [name for name in own.keys if own.get(name) is None]
+    if not gone:
+        return set()
+    known = config_schema()["$defs"]["sandbox"]["properties"]
+    meant = {name if name in known else likely(name, known) for name in gone}
+    return meant & {"replicas", "for_each"}
 
 
 def _filled(key: str, node: Node, scope: Scope) -> Node | None:

@@ -71,6 +71,18 @@ VALUES = {
     "a variable that is text, for true": (
         "variables: {b: {default: true}}\nsandboxes: {box: {security: {read_only_root: ‸\"${var.b}\"}}}\n", "true or false", "`b: {type: bool, …}`",
     ),
+    "a misspelt count of replicas, and nothing that follows from it": (
+        'sandboxes:\n  box:\n    ‸replicsa: 2\n    environment: {I: "${replica.index}"}\noutputs: {u: "${sandbox.box[0].url}"}\n', "unknown key `replicsa`", "`replicas`",
+    ),
+    "what others call replicas, and nothing that follows from it": (
+        'sandboxes:\n  box:\n    ‸count: 2\n    environment: {I: "${replica.index}"}\noutputs: {u: "${sandbox.box[0].url}"}\n', "unknown key `count`", "`replicas`",
+    ),
+    "a misspelt for_each, and nothing that follows from it": (
+        'sandboxes:\n  box:\n    ‸for_eahc: [a]\n    environment: {I: "${each.key}"}\noutputs: {u: "${sandbox.box[\\"a\\"].url}"}\n', "unknown key `for_eahc`", "`for_each`",
+    ),
+    "a wrong count of replicas, and nothing that follows from it": (
+        'sandboxes:\n  box:\n    replicas: ‸many\n    environment: {I: "${replica.index}"}\noutputs: {u: "${sandbox.box[0].url}"}\n', "`replicas` must be", "whole number",
+    ),
     "a number in quotes": (BOX + 'replicas: ‸"3"\n', "whole number", "remove the quotes"),
     "a fraction of a replica": (BOX + "replicas: ‸1.5\n", "whole number", "write"),
     "infinitely many replicas": (BOX + "replicas: ‸.inf\n", "whole number", "write"),
