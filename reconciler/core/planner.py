@@ -104,7 +104,7 @@ def _refuse_unseen_imports(desired: Desired, records: Mapping[Address, SandboxRe
 def _incomplete(observed: Observed) -> ObservationIncomplete:
     told = "; ".join(f"{name}: {error}" for name, error in sorted(observed.failures.items()))
     return ObservationIncomplete(
-        f"cannot see everything, so nothing is planned ({told})",
+        f"cannot see everything, so nothing is planned: {told}",
         hint="unknown is never treated as absent: mend the backend and run again; `reconciler doctor` looks into it",
         failures=observed.failures,
     )

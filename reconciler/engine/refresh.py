@@ -41,7 +41,7 @@ def look(
             found = _with_closer_looks(backend, listed, (unlabelled or {}).get(name, ()), ids)
             sandboxes[name] = [replace(seen, backend=name) for seen in found]
         except BackendError as error:
-            failures[name] = error.message + (f" ({error.hint})" if error.hint else "")
+            failures[name] = error.message + (f"; {error.hint}" if error.hint else "")
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; unseen is not absent
             failures[name] = f"{type(error).__name__}: {error}"
 

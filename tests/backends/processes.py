@@ -65,3 +65,11 @@ def processes_with(*texts: str) -> list[int]:
             if any(text.encode() in data for text in texts):
                 found.append(int(directory.name))
     return found
+
+
+def left_with(*texts: str, seconds: float = 5.0) -> list[int]:
+    """Those that do not end by themselves: what forks keepers does, once it has seen that its creator is gone."""
+    deadline = time.monotonic() + seconds
+    while (found := processes_with(*texts)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found

@@ -18,7 +18,7 @@ from reconciler.errors import Conflict
 from reconciler.model.desired import Address, SandboxSpec
 from reconciler.model.observed import Phase, SandboxInfo
 from reconciler.testing.backend_conformance import an_owner
-from tests.backends.processes import ISOLATIONS, eventually, parent, pids, processes_with, runs
+from tests.backends.processes import ISOLATIONS, eventually, left_with, parent, pids, processes_with, runs
 
 POINTS = ("locked", "recorded", "spawned", "told", "started")
 CREATOR = """
@@ -43,7 +43,7 @@ def backend(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ProcessB
     backend = ProcessBackend(str(tmp_path / "state"), request.param)
     yield backend
     backend.destroy(SandboxInfo("half", ""))
-    assert processes_with(backend.root) == []
+    assert left_with(backend.root) == []
 
 
 def create_and_die(backend: ProcessBackend, point: str) -> None:
@@ -95,7 +95,7 @@ def test_destroying_what_was_left_leaves_nothing(backend: ProcessBackend, point:
     create_and_die(backend, point)
     backend.destroy(SandboxInfo("half", ""))
     assert backend.observe() == []
-    assert processes_with(backend.root) == []
+    assert left_with(backend.root) == []
     assert sorted(path.name for path in Path(backend.root).iterdir()) == [".locks", ".trash"]
 
 
@@ -156,7 +156,7 @@ def test_a_creation_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         backend.create(None, "half")
     assert backend.observe() == []
-    assert processes_with(backend.root) == []
+    assert left_with(backend.root) == []
 
 
 def test_two_processes_see_each_others_sandboxes(backend: ProcessBackend) -> None:

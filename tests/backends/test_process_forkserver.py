@@ -16,7 +16,7 @@ import pytest
 from reconciler.backends.process import ProcessBackend
 from reconciler.errors import Unavailable
 from reconciler.model.observed import SandboxInfo
-from tests.backends.processes import eventually, parent, pids, processes_with, runs
+from tests.backends.processes import eventually, left_with, parent, pids, processes_with, runs
 
 COUNT = 12
 
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     ours = ProcessBackend(str(root), "none")
     for seen in ours.observe():
         ours.destroy(seen.info)
-    assert processes_with(str(root)) == []
+    assert left_with(str(root)) == []
 
 
 def test_one_forks_all_that_are_started_at_once_and_is_gone_with_the_last(root: Path) -> None:

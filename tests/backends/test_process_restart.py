@@ -19,7 +19,16 @@ from reconciler.errors import Permanent, Transient
 from reconciler.model.desired import Port, SandboxSpec, Secret, SecretRef
 from reconciler.model.observed import Phase, SandboxInfo
 from reconciler.testing.backend_conformance import an_owner
-from tests.backends.processes import ISOLATIONS, eventually, parent, pids, processes_with, runs, server_pid
+from tests.backends.processes import (
+    ISOLATIONS,
+    eventually,
+    left_with,
+    parent,
+    pids,
+    processes_with,
+    runs,
+    server_pid,
+)
 
 POINTS = ("locked", "ended", "recorded", "spawned", "told", "started")
 RESTARTER = """
@@ -51,7 +60,7 @@ def backend(root: Path, request: pytest.FixtureRequest) -> Iterator[ProcessBacke
     backend = ProcessBackend(str(root), request.param)
     yield backend
     backend.destroy(SandboxInfo("again", ""))
-    assert processes_with(backend.root) == []
+    assert left_with(backend.root) == []
 
 
 def sh(backend: ProcessBackend, info: SandboxInfo, script: str) -> str:
@@ -272,7 +281,7 @@ def test_destroying_what_was_left_leaves_nothing(backend: ProcessBackend, root: 
     restart_and_die(backend, point)
     backend.destroy(SandboxInfo("again", ""))
     assert backend.observe() == []
-    assert processes_with(backend.root) == []
+    assert left_with(backend.root) == []
     assert sorted(path.name for path in root.iterdir()) == [".locks", ".trash"]
 
 

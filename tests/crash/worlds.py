@@ -26,7 +26,7 @@ from reconciler.model.plan import Plan
 from reconciler.model.state import State
 from reconciler.stores.base import LockInfo
 from reconciler.stores.file import FileStore
-from tests.backends.processes import eventually, processes_with
+from tests.backends.processes import eventually, left_with
 from tests.crash.points import Fault, Point
 from tests.crash.runs import Ended, Runs, done, environment
 from tests.support.project import Project
@@ -259,7 +259,7 @@ class OnProcesses(World):
         """Also shows that the backend's records are all there is: a process that none of them knows fails this."""
         for seen in self.backend.observe():
             self.backend.destroy(seen.info)
-        left = processes_with(str(self.root))
+        left = left_with(str(self.root))
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -51,6 +51,7 @@ _SOONEST, _LATEST = (
     30.0,
 )  # seconds between two lines that differ in numbers alone: the longer it takes, the more
 _SHARE = 0.25
+_SHORT = 1.0  # seconds
 _NUMBERS = re.compile(r"[\d.,]+")
 
 
@@ -86,6 +87,8 @@ class PlainProgress:
     def _progress(self, event: StepProgress) -> None:
         now = _Said(event.activity, event.note, event.elapsed)
         last = self._last.get(event.key)
+        if event.activity is Activity.CHECKING and not event.note and event.elapsed < _SHORT:
+            return  # of no interest unless it takes its time
         if last is None and not event.note and str(event.activity) == DOING[event.action]:
             self._last[event.key] = now  # "creating" has just been said by the start
             return
