@@ -155,13 +155,12 @@ class Watch:
     def _begin(self, context: Context, *, once: bool = False) -> None:
         if not once:
             self._hear(context)
-        names = {wanted.backend for wanted in context.desired.sandboxes.values()}
         self._tell(
             WatchStarted(
                 at=context.clock.now(),
                 stack=context.desired.stack,
                 interval=0.0 if once else self._options.interval,
-                backends={name: name in self._listening for name in sorted(names)},
+                backends={name: name in self._listening for name in _used(context)},
             )
         )
         self._next_look = context.clock.monotonic()
@@ -227,7 +226,8 @@ class Watch:
         self._told(self._vigil.closed(IncidentKind.CONFIGURATION, "", at, "it is valid again"))
         if asked:
             self._vigil.forgive()
-        self._tell(Reloaded(at=at, summary=f"{len(opened.desired.sandboxes)} sandboxes are declared"))
+        summary = f"{len(opened.desired.sandboxes)} sandboxes are declared"
+        self._tell(Reloaded(at=at, summary=summary, backends=_used(opened)))
         self._hear(opened)
         return opened
 
@@ -425,6 +425,10 @@ def _looked(
         failures=dict(seen.failures),
         trigger=trigger,
     )
+
+
+def _used(context: Context) -> tuple[str, ...]:
+    return tuple(sorted({wanted.backend for wanted in context.desired.sandboxes.values()}))
 
 
 def _recorded(context: Context) -> dict[Address, str]:

@@ -126,11 +126,13 @@ class IncidentClosed(Struct, frozen=True, kw_only=True):
 
 
 class Reloaded(Struct, frozen=True, kw_only=True):
-    """The configuration was read again. With `problems` it is not valid, and the one before goes on."""
+    """The configuration was read again. With `problems` it is not valid, and the one before goes on. `backends` are those that
+    the new one uses."""
 
     at: float
     problems: tuple[Diagnostic, ...] = ()
     summary: str = ""
+    backends: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -134,7 +134,7 @@ class Metrics:
     def __call__(self, event: WatchEvent) -> None:
         match event:
             case WatchStarted():
-                self._started(event)
+                self._uses(event.backends)
             case Looked():
                 self._looked(event)
             case Corrected():
@@ -148,6 +148,8 @@ class Metrics:
                 self._count_open(event.incident)
             case Reloaded():
                 self._reloads.labels(self._stack, "done" if event.ok else "refused").inc()
+                if event.ok:
+                    self._uses(event.backends)
             case LeadershipChanged():
                 self._led(event)
             case WatchStopped():
@@ -188,10 +190,11 @@ class Metrics:
         encode, kind = choose_encoder(accept)
         return encode(self._registry), kind
 
-    def _started(self, event: WatchStarted) -> None:
-        for gone in self._backends - set(event.backends):
+    def _uses(self, backends: Iterable[str]) -> None:
+        """Of one that is not used any more nothing is known."""
+        for gone in self._backends - set(backends):
             self._backend_up.remove(self._stack, harmless(gone))
-        self._backends = set(event.backends)
+        self._backends = set(backends)
 
     def _looked(self, look: Looked) -> None:
         stack = self._stack

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.model.desired import Address
+from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.drift import Cause
 from reconciler.model.plan import Action
 from reconciler.model.watching import (
@@ -86,6 +87,19 @@ def test_a_backend_that_cannot_be_seen_is_down_and_up_again_after() -> None:
     assert (value(found, "backend_up", backend="far"), value(found, "backend_up", backend="near")) == (0, 1)
     assert value(found, "looks_total", trigger="interval", complete="false") == 1
     assert value(after(begun, looked(failures={"far": "x"}), looked()), "backend_up", backend="far") == 1
+
+
+def test_one_that_a_reload_removed_is_neither_up_nor_down() -> None:
+    begun = WatchStarted(at=1.0, stack="research", interval=30.0, backends={"far": False, "near": True})
+    refused = Reloaded(at=2.0, problems=(Diagnostic(severity=Severity.ERROR, code="x", summary="wrong"),))
+    reloaded = Reloaded(at=3.0, backends=("near", "new"))
+    found = after(begun, looked(failures={"far": "no answer"}), refused, looked())
+    assert value(found, "backend_up", backend="far") == 1
+    found = after(begun, looked(failures={"far": "no answer"}), reloaded, looked())
+    assert {dict(labels)["backend"] for name, labels in found if name == "reconciler_backend_up"} == {
+        "near",
+        "new",
+    }
 
 
 def test_corrections_count_by_what_came_of_them_and_only_what_worked_takes_time() -> None:
