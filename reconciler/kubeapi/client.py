@@ -163,12 +163,13 @@ class Client:
         body: bytes | None,
         headers: Mapping[str, str],
     ) -> tuple[int, Mapping[str, str], bytes]:
+        response: http.client.HTTPResponse | None = None
         try:
             connection.request(method, target, body=body, headers=dict(headers))
             response = connection.getresponse()
             text = _bounded(response)
         except BaseException:
-            connection.close()
+            _end(connection, response)
             raise
         if response.will_close or self._closed or len(self._idle) >= _KEPT:
             connection.close()
@@ -184,6 +185,7 @@ class Client:
         connection = self._connected()
         paced = _paced(connection)
         assert paced is not None
+        response: http.client.HTTPResponse | None = None
         try:
             connection.request("GET", _target(path, query), headers=headers)
             response = connection.getresponse()
@@ -191,10 +193,10 @@ class Client:
                 text = _bounded(response)
                 raise Refused(refusal_of(response.status, dict(response.headers), text))
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            _end(connection, response)
             raise self.unreachable(error) from error
         except BaseException:
-            connection.close()
+            _end(connection, response)
             raise
         return Stream(self, connection, response, paced)
 
@@ -220,6 +222,7 @@ class Client:
         """(stream, content) of what the server says over a WebSocket after it was `sent` this, until it closes it. Raises as
         `command` does."""
         connection = self._connected()
+        response: http.client.HTTPResponse | None = None
         try:
             response = websocket.upgraded(
                 connection, f"{path}?{urlencode(query)}", self._introduction("", "*/*")
@@ -237,7 +240,7 @@ class Client:
         except (OSError, http.client.HTTPException, websocket.Broken) as error:
             raise self.unreachable(error) from error
         finally:
-            connection.close()
+            _end(connection, response)
 
     def nonsense(self, gave: str) -> Unavailable:
         return Unavailable(
@@ -326,6 +329,13 @@ class Stream:
         self.close()
         with contextlib.suppress(OSError, ValueError):
             self._response.close()
+
+
+def _end(connection: http.client.HTTPConnection, response: http.client.HTTPResponse | None) -> None:
+    """Both: an answer that the server closes after is not the connection's any more, and holds the socket until it is read."""
+    if response is not None:
+        response.close()
+    connection.close()
 
 
 def _paced(connection: http.client.HTTPConnection) -> PacedSocket | None:

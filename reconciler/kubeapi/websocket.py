@@ -45,6 +45,7 @@ def upgraded(
     response = connection.getresponse()
     proof = base64.b64encode(hashlib.sha1(f"{key}{_MAGIC}".encode()).digest()).decode()  # noqa: S324 - the RFC's
     if response.status == 101 and response.headers.get("Sec-WebSocket-Accept") != proof:
+        response.close()
         raise Broken("the server did not take up the WebSocket")
     return response
 

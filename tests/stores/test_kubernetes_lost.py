@@ -55,11 +55,23 @@ class Wire:
         return True
 
 
+_OPENED: list[KubernetesStore] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Their connections, before the collector finds them open."""
+    yield
+    while _OPENED:
+        _OPENED.pop().close()
+
+
 def a_fast_store(kubeconfig: Path, sealer: Sealer = PLAIN, **options: object) -> KubernetesStore:
     """It waits for nobody: its clock is its own."""
     clock = Clock()
     timing = Timing(renew=1e6, now=clock.now, monotonic=clock.now, sleep=clock.sleep)
-    return a_store(kubeconfig, sealer=sealer, timing=timing, **options)
+    _OPENED.append(a_store(kubeconfig, sealer=sealer, timing=timing, **options))
+    return _OPENED[-1]
 
 
 @pytest.fixture
