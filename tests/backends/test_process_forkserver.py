@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.process import ProcessBackend
+from reconciler.backends.process import backend as backend_module
+from reconciler.backends.process.launch import Order
 from reconciler.errors import Unavailable
+from reconciler.model.desired import SandboxSpec
 from reconciler.model.observed import SandboxInfo
 from tests.backends.processes import eventually, left_with, parent, pids, processes_with, runs
 
@@ -145,6 +148,41 @@ def test_nothing_comes_later_of_one_that_was_given_up(root: Path, monkeypatch: p
         waiting.join()
     assert [info.sandbox_id for info in backend.list_running()] == ["two"]
     assert processes_with(str(root / "one")) == []
+
+
+def test_one_that_is_stopped_is_not_waited_for_forever_by_whoever_has_much_to_tell(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a pipe holds, that is."""
+    monkeypatch.setattr("reconciler.backends.process.launch._NAMED_WITHIN", 0.2)
+    monkeypatch.setattr(backend_module, "Order", lambda **given: Order(**{**given, "timeout": 0.5}))
+    stopped: list[int] = []
+
+    def stop(point: str) -> None:
+        if point == "recorded":
+            stopped.extend(servers(root))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    spec = SandboxSpec(environment={f"V{n}": "x" * 100_000 for n in range(10)})
+    backend, failed = ProcessBackend(str(root), "none", checkpoint=stop), list[BaseException]()
+
+    def create() -> None:
+        try:
+            backend.create(None, "one", spec=spec)
+        except Unavailable as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=create, daemon=True)
+    waiting.start()
+    waiting.join(10)
+    hangs = waiting.is_alive()
+    if hangs:
+        os.kill(stopped[0], signal.SIGKILL)
+        waiting.join()
+    assert not hangs
+    assert "did not listen within 0.5 s" in str(failed[0])
+    assert not runs(stopped[0])
+    assert backend.observe() == []
 
 
 @pytest.mark.parametrize("point", ["recorded", "spawned", "told"])
