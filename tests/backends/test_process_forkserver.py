@@ -260,6 +260,52 @@ def test_a_fork_of_the_creator_does_not_hold_it_up(root: Path) -> None:
     subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
 
 
+def test_a_fork_of_the_creator_makes_its_own_whatever_was_going_on(root: Path) -> None:
+    """Another thread starts what forks keepers, and has the lock for that; what it made is none of the fork's business."""
+    script = (
+        "import os, sys, threading; from pathlib import Path\n"
+        "from reconciler.backends.process import ProcessBackend, forkserver\n"
+        "starts, forked = threading.Event(), threading.Event()\n"
+        "class Slow(forkserver._Running):\n"
+        "    def __init__(self, root):\n"
+        "        super().__init__(root)\n"
+        "        if not starts.is_set(): starts.set(); forked.wait(20)\n"
+        "forkserver._Running = Slow\n"
+        "backend = ProcessBackend(sys.argv[1], 'none')\n"
+        "thread = threading.Thread(target=backend.create, args=(None, 'one')); thread.start()\n"
+        "starts.wait(20)\n"
+        "def child():\n"
+        "    backend.create(None, 'two')\n"
+        "    return Path(f'/proc/self/task/{os.getpid()}/children').read_text() != ''\n"
+        "pid = os.fork()\n"
+        "if not pid: os._exit(child())\n"
+        "threading.Timer(5.0, os.kill, (pid, 9)).start()\n"
+        "code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "forked.set(); thread.join(); os._exit(code & 127)\n"
+    )
+    words = [sys.executable, "-c", script, str(root)]
+    subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
+    running = ProcessBackend(str(root), "none").list_running()
+    assert [info.sandbox_id for info in running] == ["one", "two"]
+
+
+def test_a_fork_in_the_midst_of_a_creation_leaves_what_forks_keepers_to_its_parent(root: Path) -> None:
+    script = (
+        "import os, signal, sys, time; from reconciler.backends.process import ProcessBackend\n"
+        "def fork(point):\n"
+        "    if point == 'recorded' and not os.fork(): time.sleep(60)\n"
+        "    if point == 'recorded': os.kill(os.getpid(), 9)\n"
+        "ProcessBackend(sys.argv[1], 'none', checkpoint=fork).create(None, 'one')\n"
+    )
+    words = [sys.executable, "-c", script, str(root)]
+    process = subprocess.Popen(words, cwd=Path(__file__).parents[2], start_new_session=True)
+    assert process.wait(30) == -signal.SIGKILL
+    try:
+        eventually(lambda: servers(root) == [], "its end")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("limit", [24, 40])
 def test_few_descriptors_are_enough_or_the_lack_of_them_is_told(root: Path, limit: int) -> None:
     script = (

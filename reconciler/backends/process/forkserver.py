@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from reconciler.backends.process.isolation import forkserver_script, python
@@ -25,9 +26,20 @@ class ForkServer:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._running: _Running | None = None
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._holders = 0
-        self._running: _Running | None = None
+
+    def begin_anew(self) -> None:
+        """In a fork of this process: who has the lock, and who holds it, are threads that are not there."""
+        running, self._running = self._running, None
+        self._begin()
+        if running is not None:
+            running.leave()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -36,14 +48,19 @@ class ForkServer:
             if self._running is None:
                 self._running = _Running(self._root)
             self._holders += 1
+            counted = self._lock
         try:
             yield
         finally:
-            with self._lock:
-                self._holders -= 1
-                left, self._running = (None, self._running) if self._holders else (self._running, None)
-            if left is not None:
-                left.end()
+            if counted is self._lock:  # else this is a fork, where it counts no more
+                self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            left, self._running = (None, self._running) if self._holders else (self._running, None)
+        if left is not None:
+            left.end()
 
     def fork(self, descriptors: Sequence[int]) -> Callable[[], None]:
         """A keeper that gets these. Gives what makes sure that none comes of it any more, however late.
@@ -112,6 +129,13 @@ class _Running:
     def kill(self) -> None:
         self._process.kill()
 
+    def leave(self) -> None:
+        """To the process that this one is a fork of: without our end of the socket it ends with that one."""
+        assert self._process.stderr is not None
+        self._socket.close()
+        self._process.stderr.close()
+        self._process.returncode = 0  # it is no child of ours to wait for
+
     def complaint(self) -> str:
         """The last line of what it said, as far as it is there by now."""
         assert self._process.stderr is not None
@@ -135,3 +159,14 @@ class _Running:
 
 def cannot_start(why: str | None) -> Unavailable:
     return Unavailable(f"cannot start a process: {why}", hint="too many of them, or no memory")
+
+
+_ALL: weakref.WeakSet[ForkServer] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for server in list(_ALL):
+        server.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
