@@ -306,6 +306,26 @@ def test_a_fork_in_the_midst_of_a_creation_leaves_what_forks_keepers_to_its_pare
         os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_a_creator_without_streams_of_its_own_is_served_at_once(root: Path, free: int) -> None:
+    """Its end of the socket must not be what becomes a stream."""
+    script = (
+        "import os, sys, subprocess; from reconciler.backends.process import ProcessBackend, forkserver\n"
+        "started = []\n"
+        "class Counted(forkserver._Running):\n"
+        "    def __init__(self, root): started.append(1); super().__init__(root)\n"
+        "forkserver._Running = Counted\n"
+        "def close(point):\n"
+        "    if point == 'locked':\n"
+        "        for fd in range(3 - int(sys.argv[2]), 3): os.close(fd)\n"
+        "ProcessBackend(sys.argv[1], 'none', checkpoint=close).create(None, 'one')\n"
+        "os._exit(len(started) - 1)\n"
+    )
+    words = [sys.executable, "-c", script, str(root), str(free)]
+    subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
+    assert [info.sandbox_id for info in ProcessBackend(str(root), "none").list_running()] == ["one"]
+
+
 @pytest.mark.parametrize("limit", [24, 40])
 def test_few_descriptors_are_enough_or_the_lack_of_them_is_told(root: Path, limit: int) -> None:
     script = (

@@ -7,6 +7,7 @@ Whatever the system refuses is Unavailable.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -94,26 +95,15 @@ class _Running:
     def __init__(self, root: str) -> None:
         try:
             self._socket, theirs = socket.socketpair()
-            with theirs:
-                self._process = self._start(theirs.fileno(), root)
         except OSError as error:
             raise cannot_start(error.strerror) from error
-
-    def _start(self, fd: int, root: str) -> subprocess.Popen[bytes]:
-        room = " " * (len(os.fsencode(root)) + _LONGEST)  # for what a keeper is called: see sandboxd/title.py
         try:
-            return subprocess.Popen(
-                [python(), "-I", "-S", forkserver_script(), str(fd), root, room],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
-                pass_fds=(fd,),
-                start_new_session=True,
-            )
-        except BaseException:
+            with theirs, _beyond_streams(theirs) as passed:
+                self._process = _started(passed.fileno(), root)
+        except BaseException as error:
             self._socket.close()
+            if isinstance(error, OSError):
+                raise cannot_start(error.strerror) from error
             raise
 
     def send(self, descriptors: Sequence[int]) -> bool:
@@ -155,6 +145,25 @@ class _Running:
             self._process.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()
+
+
+def _started(fd: int, root: str) -> subprocess.Popen[bytes]:
+    room = " " * (len(os.fsencode(root)) + _LONGEST)  # for what a keeper is called: see sandboxd/title.py
+    return subprocess.Popen(
+        [python(), "-I", "-S", forkserver_script(), str(fd), root, room],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+        pass_fds=(fd,),
+        start_new_session=True,
+    )
+
+
+def _beyond_streams(theirs: socket.socket) -> socket.socket:
+    """The same under another number than those that a child's streams get: it has one of them where ours are closed."""
+    return socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 def cannot_start(why: str | None) -> Unavailable:
