@@ -1,7 +1,7 @@
 """Which documents were found valid before: loading the validator takes longer than all else that reads a configuration.
 
 An empty file each, in the user's cache folder, named after the bytes of the document, of the schema, and of which validator is
-installed. Only that a document is valid is kept, never what is wrong with one. What the disk refuses is not known.
+installed. What others put there is left alone. Only that a document is valid is kept, never what is wrong with one. What the disk refuses is not known.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 
 from reconciler.config.schemas import schema_text
 
 MOST = 256  # files; then all begins anew
+_OURS = re.compile("[0-9a-f]{64}")
 
 
 class Verdicts:
@@ -34,13 +36,14 @@ class Verdicts:
         return os.path.isfile(self._path(digest))
 
     def keep(self, digest: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RecursionError):  # the latter where the path is absurdly deep
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            kept = os.listdir(self._folder)
+            kept = [name for name in os.listdir(self._folder) if _OURS.fullmatch(name)]
             if len(kept) >= MOST:
                 for name in kept:
                     os.unlink(os.path.join(self._folder, name))
-            os.close(os.open(self._path(digest), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            fresh = os.O_CREAT | os.O_EXCL  # neither through a link, nor into a pipe that nobody reads
+            os.close(os.open(self._path(digest), os.O_WRONLY | os.O_CLOEXEC | fresh, 0o600))
 
     def _path(self, digest: str) -> str:
         name = f"{digest}\0{_validator()}\0{schema_text('config')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends.process import ProcessBackend
+from reconciler.backends.process import backend as backend_module
+from reconciler.backends.process.launch import Order
 from reconciler.errors import Unavailable
+from reconciler.model.desired import SandboxSpec
 from reconciler.model.observed import SandboxInfo
 from tests.backends.processes import eventually, left_with, parent, pids, processes_with, runs
 
@@ -23,12 +27,17 @@ COUNT = 12
 
 def servers(root: Path) -> list[int]:
     """Those for this root that are not about to become a keeper."""
-    found = [pid for pid in processes_with(f"\0{root}\0") if "forkserver.py" in words(pid)[3]]
+    found = [pid for pid in processes_with(f"\0{root}\0") if "forkserver.py" in "".join(words(pid)[3:4])]
     return [pid for pid in found if parent(pid) not in found]
 
 
 def words(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+    """None of one that has ended meanwhile."""
+    try:
+        data = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return data.rstrip(b"\0").decode().split("\0")
 
 
 @pytest.fixture
@@ -147,6 +156,41 @@ def test_nothing_comes_later_of_one_that_was_given_up(root: Path, monkeypatch: p
     assert processes_with(str(root / "one")) == []
 
 
+def test_one_that_is_stopped_is_not_waited_for_forever_by_whoever_has_much_to_tell(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a pipe holds, that is."""
+    monkeypatch.setattr("reconciler.backends.process.launch._NAMED_WITHIN", 0.2)
+    monkeypatch.setattr(backend_module, "Order", lambda **given: Order(**{**given, "timeout": 0.5}))
+    stopped: list[int] = []
+
+    def stop(point: str) -> None:
+        if point == "recorded":
+            stopped.extend(servers(root))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    spec = SandboxSpec(environment={f"V{n}": "x" * 100_000 for n in range(10)})
+    backend, failed = ProcessBackend(str(root), "none", checkpoint=stop), list[BaseException]()
+
+    def create() -> None:
+        try:
+            backend.create(None, "one", spec=spec)
+        except Unavailable as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=create, daemon=True)
+    waiting.start()
+    waiting.join(10)
+    hangs = waiting.is_alive()
+    if hangs:
+        os.kill(stopped[0], signal.SIGKILL)
+        waiting.join()
+    assert not hangs
+    assert "did not listen within 0.5 s" in str(failed[0])
+    assert not runs(stopped[0])
+    assert backend.observe() == []
+
+
 @pytest.mark.parametrize("point", ["recorded", "spawned", "told"])
 def test_it_ends_with_its_creator(root: Path, point: str) -> None:
     script = (
@@ -222,6 +266,72 @@ def test_a_fork_of_the_creator_does_not_hold_it_up(root: Path) -> None:
     subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
 
 
+def test_a_fork_of_the_creator_makes_its_own_whatever_was_going_on(root: Path) -> None:
+    """Another thread starts what forks keepers, and has the lock for that; what it made is none of the fork's business."""
+    script = (
+        "import os, sys, threading; from pathlib import Path\n"
+        "from reconciler.backends.process import ProcessBackend, forkserver\n"
+        "starts, forked = threading.Event(), threading.Event()\n"
+        "class Slow(forkserver._Running):\n"
+        "    def __init__(self, root):\n"
+        "        super().__init__(root)\n"
+        "        if not starts.is_set(): starts.set(); forked.wait(20)\n"
+        "forkserver._Running = Slow\n"
+        "backend = ProcessBackend(sys.argv[1], 'none')\n"
+        "thread = threading.Thread(target=backend.create, args=(None, 'one')); thread.start()\n"
+        "starts.wait(20)\n"
+        "def child():\n"
+        "    backend.create(None, 'two')\n"
+        "    return Path(f'/proc/self/task/{os.getpid()}/children').read_text() != ''\n"
+        "pid = os.fork()\n"
+        "if not pid: os._exit(child())\n"
+        "threading.Timer(5.0, os.kill, (pid, 9)).start()\n"
+        "code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "forked.set(); thread.join(); os._exit(code & 127)\n"
+    )
+    words = [sys.executable, "-c", script, str(root)]
+    subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
+    running = ProcessBackend(str(root), "none").list_running()
+    assert [info.sandbox_id for info in running] == ["one", "two"]
+
+
+def test_a_fork_in_the_midst_of_a_creation_leaves_what_forks_keepers_to_its_parent(root: Path) -> None:
+    script = (
+        "import os, signal, sys, time; from reconciler.backends.process import ProcessBackend\n"
+        "def fork(point):\n"
+        "    if point == 'recorded' and not os.fork(): time.sleep(60)\n"
+        "    if point == 'recorded': os.kill(os.getpid(), 9)\n"
+        "ProcessBackend(sys.argv[1], 'none', checkpoint=fork).create(None, 'one')\n"
+    )
+    words = [sys.executable, "-c", script, str(root)]
+    process = subprocess.Popen(words, cwd=Path(__file__).parents[2], start_new_session=True)
+    assert process.wait(30) == -signal.SIGKILL
+    try:
+        eventually(lambda: servers(root) == [], "its end")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_a_creator_without_streams_of_its_own_is_served_at_once(root: Path, free: int) -> None:
+    """Its end of the socket must not be what becomes a stream."""
+    script = (
+        "import os, sys, subprocess; from reconciler.backends.process import ProcessBackend, forkserver\n"
+        "started = []\n"
+        "class Counted(forkserver._Running):\n"
+        "    def __init__(self, root): started.append(1); super().__init__(root)\n"
+        "forkserver._Running = Counted\n"
+        "def close(point):\n"
+        "    if point == 'locked':\n"
+        "        for fd in range(3 - int(sys.argv[2]), 3): os.close(fd)\n"
+        "ProcessBackend(sys.argv[1], 'none', checkpoint=close).create(None, 'one')\n"
+        "os._exit(len(started) - 1)\n"
+    )
+    words = [sys.executable, "-c", script, str(root), str(free)]
+    subprocess.run(words, cwd=Path(__file__).parents[2], timeout=30, check=True)
+    assert [info.sandbox_id for info in ProcessBackend(str(root), "none").list_running()] == ["one"]
+
+
 @pytest.mark.parametrize("limit", [24, 40])
 def test_few_descriptors_are_enough_or_the_lack_of_them_is_told(root: Path, limit: int) -> None:
     script = (
@@ -248,3 +358,32 @@ def test_few_descriptors_are_enough_or_the_lack_of_them_is_told(root: Path, limi
     made = {name for name in told if name.startswith("n")}
     assert {info.sandbox_id for info in ProcessBackend(str(root), "none").list_running()} == made
     assert len(told) == 8
+
+
+def test_a_fork_that_is_refused_when_nobody_waits_for_it_any_more_disturbs_nobody_else() -> None:
+    """Driven here as the backend does it: with the limit on processes that makes forks fail."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become a user with no other process")
+    ours, theirs = socket.socketpair()
+    run = "import os, resource, sys; sys.path.insert(0, PLACE); from reconciler.sandboxd import forkserver\n"
+    run += "os.setgid(65534); os.setuid(65534); resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\n"
+    run += "sys.argv[1:3] = [sys.argv[2], '/x', ' ' * 99]; forkserver.main()\n"
+    place = str(Path(__file__).parents[2])
+    with ours, theirs, open(os.devnull, "rb") as null:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", run.replace("PLACE", repr(place)), "", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        for waits in (False, True):
+            reading, writing = os.pipe()
+            other = null.fileno()
+            if not waits:
+                os.close(reading)
+            socket.send_fds(ours, [b"k"], [other, writing, other, other, other])
+            os.close(writing)
+        with open(reading, "rb") as answer:
+            assert answer.read().endswith(b" fork")
+        ours.close()
+        assert process.communicate(timeout=10)[1] == b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_what_the_disk_refuses_is_not_known_and_disturbs_nobody(
         cache.write_text("")
     else:
         for number in range(MOST):
-            (cache / "valid" / str(number)).mkdir(parents=True)
+            (cache / "valid" / f"{number:064x}").mkdir(parents=True)
     for _ in range(2):
         assert configured(tmp_path / "a", VALID, Verdicts(str(cache / "valid"))).desired.stack == "s"
     assert len(asked) == 2
@@ -140,3 +141,40 @@ def test_what_the_disk_refuses_is_not_known_and_disturbs_nobody(
 def test_where_it_is(environ: dict[str, str], folder: str | None) -> None:
     verdicts = Verdicts.of(environ)
     assert (None if verdicts is None else os.path.dirname(verdicts._path("d"))) == folder
+
+
+def test_files_of_others_in_its_folder_stay(tmp_path: Path, verdicts: Verdicts) -> None:
+    folder = tmp_path / "cache" / "valid"
+    folder.mkdir(parents=True)
+    others = [folder / f"{n}.txt" for n in range(MOST)]
+    for other in others:
+        other.touch()
+    configured(tmp_path / "a", VALID, verdicts)
+    assert all(other.exists() for other in others)
+    assert len(list(folder.iterdir())) == MOST + 1
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_stands_where_a_file_of_it_would_be_is_neither_followed_nor_waited_for(
+    tmp_path: Path, verdicts: Verdicts, kind: str
+) -> None:
+    configured(tmp_path / "a", VALID, verdicts)
+    [kept] = (tmp_path / "cache" / "valid").iterdir()
+    kept.unlink()
+    if kind == "link":
+        kept.symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(kept)
+    waiting = threading.Thread(target=configured, args=(tmp_path / "a", VALID, verdicts), daemon=True)
+    waiting.start()
+    waiting.join(5)
+    if waits := waiting.is_alive():
+        os.close(os.open(kept, os.O_RDONLY | os.O_NONBLOCK))
+        waiting.join()
+    assert not waits
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_cache_too_deep_to_be_made_is_done_without(tmp_path: Path) -> None:
+    deep = Verdicts(str(tmp_path) + "/x" * 3000)
+    assert configured(tmp_path / "a", VALID, deep).desired.sandboxes

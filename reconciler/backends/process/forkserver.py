@@ -7,10 +7,12 @@ Whatever the system refuses is Unavailable.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from reconciler.backends.process.isolation import forkserver_script, python
@@ -25,9 +27,20 @@ class ForkServer:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._running: _Running | None = None
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._holders = 0
-        self._running: _Running | None = None
+
+    def begin_anew(self) -> None:
+        """In a fork of this process: who has the lock, and who holds it, are threads that are not there."""
+        running, self._running = self._running, None
+        self._begin()
+        if running is not None:
+            running.leave()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -36,14 +49,19 @@ class ForkServer:
             if self._running is None:
                 self._running = _Running(self._root)
             self._holders += 1
+            counted = self._lock
         try:
             yield
         finally:
-            with self._lock:
-                self._holders -= 1
-                left, self._running = (None, self._running) if self._holders else (self._running, None)
-            if left is not None:
-                left.end()
+            if counted is self._lock:  # else this is a fork, where it counts no more
+                self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            left, self._running = (None, self._running) if self._holders else (self._running, None)
+        if left is not None:
+            left.end()
 
     def fork(self, descriptors: Sequence[int]) -> Callable[[], None]:
         """A keeper that gets these. Gives what makes sure that none comes of it any more, however late.
@@ -77,26 +95,15 @@ class _Running:
     def __init__(self, root: str) -> None:
         try:
             self._socket, theirs = socket.socketpair()
-            with theirs:
-                self._process = self._start(theirs.fileno(), root)
         except OSError as error:
             raise cannot_start(error.strerror) from error
-
-    def _start(self, fd: int, root: str) -> subprocess.Popen[bytes]:
-        room = " " * (len(os.fsencode(root)) + _LONGEST)  # for what a keeper is called: see sandboxd/title.py
         try:
-            return subprocess.Popen(
-                [python(), "-I", "-S", forkserver_script(), str(fd), root, room],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
-                pass_fds=(fd,),
-                start_new_session=True,
-            )
-        except BaseException:
+            with theirs, _beyond_streams(theirs) as passed:
+                self._process = _started(passed.fileno(), root)
+        except BaseException as error:
             self._socket.close()
+            if isinstance(error, OSError):
+                raise cannot_start(error.strerror) from error
             raise
 
     def send(self, descriptors: Sequence[int]) -> bool:
@@ -111,6 +118,13 @@ class _Running:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def leave(self) -> None:
+        """To the process that this one is a fork of: without our end of the socket it ends with that one."""
+        assert self._process.stderr is not None
+        self._socket.close()
+        self._process.stderr.close()
+        self._process.returncode = 0  # it is no child of ours to wait for
 
     def complaint(self) -> str:
         """The last line of what it said, as far as it is there by now."""
@@ -133,5 +147,35 @@ class _Running:
         self._process.stderr.close()
 
 
+def _started(fd: int, root: str) -> subprocess.Popen[bytes]:
+    room = " " * (len(os.fsencode(root)) + _LONGEST)  # for what a keeper is called: see sandboxd/title.py
+    return subprocess.Popen(
+        [python(), "-I", "-S", forkserver_script(), str(fd), root, room],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+        pass_fds=(fd,),
+        start_new_session=True,
+    )
+
+
+def _beyond_streams(theirs: socket.socket) -> socket.socket:
+    """The same under another number than those that a child's streams get: it has one of them where ours are closed."""
+    return socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3))
+
+
 def cannot_start(why: str | None) -> Unavailable:
     return Unavailable(f"cannot start a process: {why}", hint="too many of them, or no memory")
+
+
+_ALL: weakref.WeakSet[ForkServer] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for server in list(_ALL):
+        server.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

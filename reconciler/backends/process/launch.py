@@ -114,7 +114,9 @@ def start(
     status = _Status(status_read)
     try:
         checkpoint("spawned")
-        _tell(config_write, config)
+        if not _tell(config_write, config, order.timeout):
+            what = f"did not listen within {order.timeout:g} s"
+            raise Unavailable(f"the keeper of {order.record.sandbox_id} {what}{server.last_words()}")
         checkpoint("told")
         if not status.wait(lambda told: told.endswith(b"\nok"), order.timeout):
             _raise_told(status.answer)
@@ -199,14 +201,17 @@ def _shorten(path: str) -> None:
     os.replace(fresh, path)
 
 
-def _tell(fd: int, data: bytes) -> None:
-    """All of it, then the end of it. A keeper that died meanwhile is noticed by its missing answer."""
-    view = memoryview(data)
+def _tell(fd: int, data: bytes, timeout: float) -> bool:
+    """All of it, then the end of it; False when nobody read it within `timeout` seconds, as where what forks keepers is
+    stopped: more than a pipe holds would be waited for forever. A keeper that died is noticed by its missing answer."""
+    view, deadline = memoryview(data), time.monotonic() + timeout
     try:
-        while view:
+        os.set_blocking(fd, False)
+        while view and select.select([], [fd], [], max(0.0, deadline - time.monotonic()))[1]:
             view = view[os.write(fd, view) :]
+        return not view
     except BrokenPipeError:
-        return
+        return True
     finally:
         os.close(fd)
 
