@@ -1,7 +1,8 @@
 """Which documents were found valid before: loading the validator takes longer than all else that reads a configuration.
 
-An empty file each, in the user's cache folder, named after the bytes of the document, of the schema, and of which validator is
-installed. What others put there is left alone. Only that a document is valid is kept, never what is wrong with one. What the disk refuses is not known.
+An empty file each, in the user's cache folder, named after the bytes of the document and of the schema, and after what
+reads and judges them. What others put there is left alone. Only that a document is valid is kept, never what is wrong with
+one. What the disk refuses is not known.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 
+from reconciler import __version__
 from reconciler.config.schemas import schema_text
 
 MOST = 256  # files; then all begins anew
@@ -46,7 +48,7 @@ class Verdicts:
             os.close(os.open(self._path(digest), os.O_WRONLY | os.O_CLOEXEC | fresh, 0o600))
 
     def _path(self, digest: str) -> str:
-        name = f"{digest}\0{_validator()}\0{schema_text('config')}"
+        name = f"{__version__}\0{digest}\0{_validator()}\0{schema_text('config')}"
         return os.path.join(self._folder, hashlib.sha256(name.encode()).hexdigest())
 
 

@@ -142,7 +142,7 @@ class _Status:
         """Whether that has been told within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not enough(self._told) and not self.is_over:
-            if not select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not _is_ready(self._fd, select.POLLIN, deadline):
                 break
             said = os.read(self._fd, 4096)
             self._told += said
@@ -160,7 +160,9 @@ class _Status:
             stop()
             self.wait(_is_named, _NAMED_WITHIN)
         pid = int(self._told.partition(b"\n")[0] or 0)
-        if pid:
+        if pid and not (
+            self.is_over and self.answer != b"ok"
+        ):  # else it is gone, and its id may be another's
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
 
@@ -207,13 +209,20 @@ def _tell(fd: int, data: bytes, timeout: float) -> bool:
     view, deadline = memoryview(data), time.monotonic() + timeout
     try:
         os.set_blocking(fd, False)
-        while view and select.select([], [fd], [], max(0.0, deadline - time.monotonic()))[1]:
+        while view and _is_ready(fd, select.POLLOUT, deadline):
             view = view[os.write(fd, view) :]
         return not view
     except BrokenPipeError:
         return True
     finally:
         os.close(fd)
+
+
+def _is_ready(fd: int, event: int, deadline: float) -> bool:
+    """By the deadline. By `poll`: `select` knows none beyond 1023."""
+    poller = select.poll()
+    poller.register(fd, event)
+    return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _config(order: Order) -> dict[str, object]:

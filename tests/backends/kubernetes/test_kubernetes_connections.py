@@ -19,6 +19,13 @@ from tests.support.kubernetes.cluster import Cluster
 Answer = Callable[[Any, Any], None]
 
 
+def promised(handler: Any, _request: object) -> None:
+    """Less than it says, and the last on this connection: http.client hands the socket over to such an answer."""
+    handler.wfile.write(b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 90\r\n\r\n{"kind":')
+    handler.wfile.flush()
+    handler.close_connection = True
+
+
 @pytest.fixture
 def unclosed(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     """Those that the client connected."""
@@ -37,6 +44,7 @@ def unclosed(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     "answer",
     [
         pytest.param(hostile.cut(b'{"kind":"PodList","items":['), id="cut short"),
+        pytest.param(promised, id="cut short, the last"),
         pytest.param(hostile.raw(200, b"<html>"), id="nonsense"),
         pytest.param(hostile.hang_up, id="hung up"),
         pytest.param(hostile.refusal(500), id="an error"),
@@ -50,10 +58,11 @@ def test_every_one_is_closed_by_whoever_opened_it(
     gc.disable()  # it would close them, and hide that nobody else did
     try:
         kube_fake.misbehave(answer, "/pods")
-        with pytest.raises(BackendError):
+        with pytest.raises(BackendError) as held:  # and with it all that its frames refer to
             backend.observe()
         backend.close()
         assert [sock for sock in unclosed if sock.fileno() != -1] == []
     finally:
         gc.enable()
     assert unclosed
+    assert held
