@@ -113,4 +113,6 @@ def test_corrections_leave_no_cycles_behind(source: Source, tmp_path: Path) -> N
         with rubbish() as found:
             left = Counter(type(each).__qualname__ for each in found)
     assert all(event.ok for event in corrected(told))
-    assert left.total() < 20 * COUNTED, left  # a look that was refused a connection may leave its traceback
+    # A look that was refused a connection leaves its traceback, some 40 objects; how many are, is chance.
+    assert left.total() < 20 * COUNTED + 50 * left["ConnectionRefusedError"], left
+    assert left["ConnectionRefusedError"] <= 3 * COUNTED, left
