@@ -11,7 +11,7 @@ CONFIG_NAME = "sandboxes.yaml"
 SCHEMA_NAME = ".reconciler/config.v1.schema.json"
 IGNORED = "state/"
 
-_TEMPLATE = """\
+_HEAD = """\
 # yaml-language-server: $schema={schema}
 # What your sandboxes should be. `reconciler plan` shows what would change, `reconciler apply` makes it so.
 version: 1
@@ -23,6 +23,10 @@ defaults:
   readiness: {{http: /v1/sandbox, timeout: 60s}} # a sandbox is done when this answers 200
 
 sandboxes:
+"""
+_TEMPLATE = (
+    _HEAD
+    + """\
   researcher:
     replicas: 2 # researcher[0] and researcher[1]
 {image}    environment:
@@ -34,6 +38,16 @@ sandboxes:
 outputs:
   url: "${{sandbox.researcher[0].url}}"
 """
+)
+_GIVEN = (
+    _HEAD
+    + """\
+  researcher: {{}} # recorded and waited for, never created
+
+outputs:
+  url: "${{sandbox.researcher.url}}"
+"""
+)
 
 _BACKENDS = {
     "process": """\
@@ -51,6 +65,10 @@ backends:
     "remote": """\
 backends:
   local: {type: remote, url: "http://127.0.0.1:8002", api_key: {env: PROVISIONER_API_KEY}}
+""",
+    "url": """\
+backends:
+  local: {type: url, url: "http://127.0.0.1:8080"} # a sandbox that somebody else runs
 """,
 }
 _HINTS = """\
@@ -81,7 +99,8 @@ def starter(stack: str, backend: str) -> str:
     block = _BACKENDS.get(backend, f"backends:\n  local: {{type: {backend}}}\n")
     image = "" if backend in _WITHOUT_IMAGE else _IMAGE
     hints = {"docker": _CONTAINER_HINTS, "kubernetes": _CLUSTER_HINTS}.get(backend, _HINTS)
-    return _TEMPLATE.format(schema=SCHEMA_NAME, stack=stack, backends=block, image=image, hints=hints)
+    template = _GIVEN if backend == "url" else _TEMPLATE
+    return template.format(schema=SCHEMA_NAME, stack=stack, backends=block, image=image, hints=hints)
 
 
 def stack_name(folder: str) -> str:

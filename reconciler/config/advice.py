@@ -56,6 +56,8 @@ def describe(node: Node) -> str:
         return "this text"
     if node.data is None:
         return "empty" if not node.text else quote(node.text)
+    if isinstance(node.data, str) and (_NUMBER.fullmatch(node.data) or node.data in ("true", "false")):
+        return quote(f'"{node.data}"')  # text, which without its quotes would look like what is asked for
     return quote(node.text or '""')
 
 
@@ -106,15 +108,21 @@ def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: s
             return fix
     choices = _choices(schema)
     if choices and node.text is not None:
+        if isinstance(node.data, str) and node.text in choices and not node.secret:
+            return f"remove the quotes: `{label}{node.text}`"
         meant = "" if node.secret else closest(node.text, choices)
         return f"did you mean {quote(meant)}?" if meant else f"write {one_of(choices, 12)}"
     if "array" in types and node.text and not node.secret and "object" not in types:
         return f"write a list: `{label}[{node.text[:40]}]`"
+    if "object" in types and isinstance(key, str) and key in schema.get("properties", ()):
+        return f"indent it further: `{key}` is a key of a {schema.get('title', 'mapping').lower()}, not the name of one"
     if expected.startswith(("exactly", "only")):
         return f"give {expected}"
     examples = schema.get("examples")
     if examples:
         return f"write, for example, `{label}{_flow(examples[0])}`"
+    if types == {"object"} and node.items is not None:
+        return "write a mapping, each name a key of its own: `NAME: …`"
     return f"write {expected}"
 
 

@@ -271,8 +271,8 @@ def _fault_of_character(source: Source) -> tuple[Any, ...]:
 
 def _fault_of_syntax(source: Source, error: yaml.MarkedYAMLError) -> tuple[Any, ...]:
     mark = error.problem_mark or error.context_mark or _Mark(0, 0)
-    if error.context_mark is not None and "simple key" in (error.context or ""):
-        mark = error.context_mark  # the line without a colon, not the one after it
+    if error.context_mark is not None and _shows_where_it_began(error.context or "", error.problem or ""):
+        mark = error.context_mark
     line = source.line(mark.line)
     character = line[mark.column : mark.column + 1]
     if mark.column and line[mark.column - 1 : mark.column + 1] == "${":
@@ -284,6 +284,11 @@ def _fault_of_syntax(source: Source, error: yaml.MarkedYAMLError) -> tuple[Any, 
     if opened is not None and opened.line != mark.line:
         related = (("it begins here", Node(source, opened, opened, None)),)
     return (source, mark, mark, "syntax", summary, fix, related)
+
+
+def _shows_where_it_began(context: str, problem: str) -> bool:
+    """A line without a colon is noticed on the one after it, and a quote that is never closed at the end of the file."""
+    return "simple key" in context or ("quoted scalar" in context and "escape" not in problem)
 
 
 # --- merging files ---------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from reconciler.core.restore import Unrestorable, restored
 from reconciler.model.desired import Address, Desired, DesiredSandbox, FlatSpec, Scalar
 from reconciler.model.state import SandboxRecord, State
 
+NOT_APPLIED = "declared, and not applied yet"
 _NUL = json.dumps("\x00")[1:-1]  # as references stand in what is kept as JSON text
 
 
@@ -44,7 +45,7 @@ def as_applied(desired: Desired, state: State | None, *, unseen: Collection[str]
     for address, wanted in desired.sandboxes.items():
         record = records.get(address)
         if record is None:
-            made.pending.setdefault(address, "declared, and not applied yet")
+            made.pending.setdefault(address, NOT_APPLIED)
             continue
         flat = flats.setdefault(id(wanted.spec), wanted.spec.canonical())
         sandbox = _as_recorded(wanted, flat, record, made)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from reconciler.backends.base import SandboxBackend
-from reconciler.errors import BackendError
+from reconciler.errors import BackendError, ConfigError
 from reconciler.model.observed import Observed, ObservedSandbox
 
 LOOK_TIMEOUT = 60.0  # seconds for one backend's listing
@@ -40,7 +40,7 @@ def look(
             ids = closer(name, listed) if closer is not None else ()
             found = _with_closer_looks(backend, listed, (unlabelled or {}).get(name, ()), ids)
             sandboxes[name] = [replace(seen, backend=name) for seen in found]
-        except BackendError as error:
+        except (BackendError, ConfigError) as error:
             failures[name] = error.message + (f"; {error.hint}" if error.hint else "")
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; unseen is not absent
             failures[name] = f"{type(error).__name__}: {error}"

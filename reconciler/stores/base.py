@@ -238,6 +238,10 @@ class Store(ABC):
     def lock_info(self) -> LockInfo | None:
         """Who holds the lock, None when nobody does."""
 
+    def abandoned(self) -> bool:
+        """Whether whoever holds the lock is certainly gone, so that the next run takes it over at once."""
+        return False
+
     @abstractmethod
     def force_unlock(self, lock_id: str) -> LockInfo:
         """Break the lock of that id. Raises StoreError when the id is another or nobody holds it."""

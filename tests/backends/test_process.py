@@ -508,6 +508,15 @@ def test_probe_runs_a_command_for_readiness(backend: ProcessBackend) -> None:
     assert backend.probe(info, Readiness(), 5.0) is None
 
 
+def test_a_probe_that_the_deadline_cuts_short_does_not_hide_the_answer_before_it(
+    backend: ProcessBackend,
+) -> None:
+    info = backend.create(None, "probe")
+    answer = backend.probe(info, Readiness(kind=ProbeKind.EXEC, command=("sleep", "9")), 0.2)
+    assert answer is not None
+    assert (answer.ready, answer.dead, answer.detail) == (False, False, "")
+
+
 def test_twice_the_records_cost_twice_as_much_to_list(plain: ProcessBackend, root: Path) -> None:
     plain.create(None, "one")
     server_pid(root, "one")

@@ -351,7 +351,17 @@ def test_init_writes_a_configuration_that_is_valid_as_it_stands(tmp_path, capsys
     assert run(["-C", str(target), "fmt", "--check"]) == 0
 
 
-@pytest.mark.parametrize("backend", ["process", "memory", "docker", "apple"])
+def test_what_init_says_to_run_next_can_be_pasted(tmp_path, capsys):
+    assert run(["-C", str(tmp_path), "init", "My Agents!"]) == 0
+    assert "`reconciler -C 'My Agents!' plan`" in capsys.readouterr().err
+
+
+def test_who_asks_for_podman_is_sent_to_the_backend_that_speaks_to_it(tmp_path, capsys):
+    assert run(["-C", str(tmp_path), "init", "--backend", "podman"]) == 64
+    assert "--backend docker" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["process", "memory", "docker", "apple", "url"])
 def test_init_writes_a_valid_configuration_for_each_backend(backend, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")  # and asks none
     monkeypatch.setenv("API_TOKEN", "token-of-the-tests")

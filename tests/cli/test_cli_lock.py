@@ -51,6 +51,9 @@ def test_a_killed_apply_is_followed_at_once_and_said_so(stack: Folder) -> None:
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     stack.write(YAML)
+    assert "of a process that is gone, so the next run takes it over" in stack("lock", "show").stdout
+    assert "which is gone: the next run takes it over" in stack("doctor").stdout.replace("\n     ", "")
+    assert "holds the lock" not in stack("drift").stderr
     said = stack("apply", "--auto-approve").stderr
     assert f"(pid {killed.pid}, apply) was left by a run that is gone; it is ours now" in said.replace(
         "\n", " "

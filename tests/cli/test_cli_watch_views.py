@@ -15,6 +15,7 @@ from reconciler.cli.views.drift_json import drift_dicts, listening_dict, watch_d
 from reconciler.cli.views.drift_markdown import drift_markdown
 from reconciler.cli.views.style import PLAIN
 from reconciler.cli.views.watching import WatchLines
+from reconciler.core.applied import NOT_APPLIED
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.drift import Cause, Drift
@@ -128,6 +129,12 @@ class TestReport:
     def test_nothing_drifted(self) -> None:
         assert text(()) == "Stack research. No drift: all 6 are as last applied.\n"
         assert "Nothing was applied yet" in text((), fleet=0)
+        assert "Nothing was applied yet" in text((), fleet=0, pending={Address("a"): NOT_APPLIED})
+
+    def test_what_is_recorded_under_another_name_is_not_called_never_applied(self) -> None:
+        pending = {Address("new"): NOT_APPLIED, Address("old"): "no longer declared, and not destroyed yet"}
+        told = text((), fleet=0, pending=pending)
+        assert "Nothing is declared as it was applied, so nothing drifted." in told
 
     def test_what_could_not_be_seen_is_told_and_not_called_well(self) -> None:
         told = text((), failures={"far": "connection refused"})

@@ -14,7 +14,7 @@ BOX = "sandboxes:\n  box:\n    "
 SYNTAX = {
     "a tab as indentation": ("sandboxes:\n‸\tbox: {}\n", "tab character", "spaces"),
     "a list that is never closed": ("sandboxes: {box: {command: [a, b‸}\n", "brackets is not closed", "close it"),
-    "a quote that is never closed": ("x-a: 'abc‸", "never closed", "closing quote"),
+    "a quote that is never closed": ("x-a: ‸'abc\nx-b: 1\n", "never closed", "closing quote"),
     "a colon too many": ("x-a: b‸: c\n", "`:` is not expected", "quotes"),
     "an at sign as the first character": ("x-a: ‸@home\n", "`@` cannot begin a value", "quotes"),
     "an unquoted interpolation in brackets": (BOX + "environment: {A: ‸${stack}}\n", "must be in quotes", "${…}"),
@@ -56,6 +56,8 @@ VALUES = {
     "no stack": ("¤‸version: 1\n", "`stack` is missing", "add `stack"),
     "a stack with a space": ("¤version: 1\nstack: ‸My Stack\n", "`stack` must be a name", "research"),
     "a list instead of sandboxes": ("sandboxes: ‸[a]\n", "must be a mapping, not a list", "mapping"),
+    "a version in quotes": ('¤version: ‸"1"\nstack: a\n', 'not `"1"`', "remove the quotes: `version: 1`"),
+    "a sandbox's key beside it": ("sandboxes:\n  box:\n  replicas: ‸2\n", "must be a mapping", "indent it further"),
     "a sandbox that is a word": ("sandboxes:\n  box: ‸yes\n", "`box` must be a mapping", "write"),
     "nothing behind a key": (BOX + "image:‸\n", "not empty", "write a value"),
     "a version number as an image": (BOX + "image: ‸1.10\n", "`image` must be an image", 'quotes: `image: "1.10"`'),

@@ -282,7 +282,8 @@ class AppleBackend(SandboxBackend):
         except NotFound as error:
             return ProbeAnswer(ready=False, dead=True, detail=error.message)
         except Transient as error:
-            return ProbeAnswer(ready=False, detail=error.message)
+            # a look that was cut short by the deadline says nothing that the one before did not
+            return ProbeAnswer(ready=False, detail=error.message if timeout >= 1 else "")
         said = (result.stderr or result.stdout).strip()[-200:]
         return ProbeAnswer(ready=result.exit_code == 0, detail=f"exit code {result.exit_code} {said}".strip())
 

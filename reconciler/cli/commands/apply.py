@@ -177,7 +177,10 @@ def _ask(call: Invocation, plan: Plan) -> bool:
     call.terminal.tell(f"{question} Only `yes` is a yes.")
     call.terminal.err.write("  answer: ")
     call.terminal.err.flush()
-    return call.terminal.stdin.readline().strip() == "yes"
+    answer = call.terminal.stdin.readline()
+    if not answer.endswith("\n"):  # Ctrl-D, and the cursor is still behind the question
+        call.terminal.err.write("\n")
+    return answer.strip() == "yes"
 
 
 def _tell(call: Invocation, report: ApplyReport) -> None:

@@ -136,7 +136,7 @@ def _patience(call: Invocation) -> Callable[[float], None]:
 def _tell_lock(call: Invocation, context: Context) -> None:
     """Whoever looks while an apply is at work sees changes under way."""
     held = context.store.lock_info()
-    if held is not None:
+    if held is not None and not context.store.abandoned():
         remark = Diagnostic(
             severity=Severity.NOTE,
             code="lock-held",

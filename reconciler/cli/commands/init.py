@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -27,6 +28,12 @@ def init(call: Invocation, *, directory: str, backend: str) -> int:
     from reconciler.backends.registry import backend_types
     from reconciler.config.schemas import schema_text
 
+    if backend == "podman":
+        raise click.BadParameter(
+            "Podman is reached through its Docker socket: take `--backend docker`, and set `host:` there",
+            ctx=click.get_current_context(),
+            param_hint="--backend",
+        )
     if backend not in backend_types():
         raise usage_no_such("backend", backend, sorted(backend_types()))
     if not directory:
@@ -49,7 +56,7 @@ def init(call: Invocation, *, directory: str, backend: str) -> int:
                 f"cannot write {path}: {error.strerror}",
                 hint="choose another directory: `reconciler init DIR`",
             ) from error
-    _tell(call, directory, stack, list(files))
+    _tell(call, directory, stack, backend, list(files))
     return ExitCode.DONE
 
 
@@ -70,14 +77,14 @@ def _refuse_if_begun(target: Path) -> None:
         )
 
 
-def _tell(call: Invocation, directory: str, stack: str, files: list[str]) -> None:
+def _tell(call: Invocation, directory: str, stack: str, backend: str, files: list[str]) -> None:
     if call.settings.json:
         call.terminal.line(line({"stack": stack, "directory": directory, "files": files}))
         return
     here = os.path.normpath(directory) == "."
     for name in files:
         call.terminal.line(f"wrote {harmless(name if here else os.path.join(directory, name))}")
-    where = "" if here else f"-C {harmless(directory)} "
+    where = "" if here else f"-C {shlex.quote(harmless(directory))} "
     call.note(
-        f"\nStack {stack} has two sandboxes. Next: `reconciler {where}plan`, then `reconciler {where}apply`."
+        f"\nStack {stack} has {'one sandbox' if backend == 'url' else 'two sandboxes'}. Next: `reconciler {where}plan`, then `reconciler {where}apply`."
     )

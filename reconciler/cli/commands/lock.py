@@ -31,12 +31,13 @@ def lock_show(call: Invocation) -> int:
     """Show who holds the lock, doing what, and since when."""
     with opened_store(call) as (desired, store):
         held, where = store.lock_info(), store.describe()
+        abandoned = held is not None and store.abandoned()
     if call.settings.json:
         call.terminal.line(line({"stack": desired.stack, "lock": None if held is None else held.to_dict()}))
     elif held is None:
         call.terminal.line(f"Nobody holds the lock of stack {harmless(desired.stack)} ({harmless(where)}).")
     else:
-        call.terminal.answer(_lock_text(held, time.time()))
+        call.terminal.answer(_lock_text(held, time.time(), abandoned=abandoned))
     return ExitCode.DONE
 
 
@@ -56,7 +57,7 @@ def force_unlock(call: Invocation, *, lock_id: str) -> int:
     return ExitCode.DONE
 
 
-def _lock_text(held: LockInfo, now: float) -> str:
+def _lock_text(held: LockInfo, now: float, *, abandoned: bool) -> str:
     """What the server of an `http` store does not tell is left open."""
     where = [held.host] * (held.host != "") + [f"pid {held.pid}"] * (held.pid > 0)
     rows = [
@@ -65,7 +66,7 @@ def _lock_text(held: LockInfo, now: float) -> str:
         ("where", ", ".join(where)),
         ("what", held.operation),
         ("since", _since(held, now)),
-        ("lease", _lease(held, now)),
+        ("lease", _abandoned(held) if abandoned else _lease(held, now)),
     ]
     return "".join(f"{name:<6} {harmless(value) or 'not known'}\n" for name, value in rows)
 
@@ -83,3 +84,7 @@ def _lease(held: LockInfo, now: float) -> str:
     left = held.expires - now
     lease = f"expires in {age(left)} unless renewed" if left > 0 else f"expired {age(-left)} ago"
     return f"{lease}, fence {held.fence}"
+
+
+def _abandoned(held: LockInfo) -> str:
+    return f"of a process that is gone, so the next run takes it over, fence {held.fence}"

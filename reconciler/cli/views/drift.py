@@ -5,12 +5,13 @@ Sees a look that was made; asks nobody anything. Sandboxes that drifted in the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from reconciler.cli.views.fields import FIELD, rows_text
 from reconciler.cli.views.grouping import Row, split, together
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless, wrapped
 from reconciler.cli.views.values import counted, duration, show_value
+from reconciler.core.applied import NOT_APPLIED
 from reconciler.model.desired import Address, address_order
 from reconciler.model.drift import Drift
 from reconciler.model.evidence import evidenced
@@ -43,24 +44,36 @@ def drift_text(
 ) -> str:
     """The report, of what could be seen. `fleet` is how many sandboxes are recorded and declared, `now` in seconds since
     the epoch."""
-    lines = [style.bold(_headline(found, stack, fleet, failures)), ""] if found else []
+    lines = [style.bold(_headline(found, stack, fleet, pending, failures)), ""] if found else []
     for group in grouped(found):
         lines += _block(group, now, width, style)
         lines.append("")
     if not found:
-        lines += [_headline(found, stack, fleet, failures)]
+        lines += [_headline(found, stack, fleet, pending, failures)]
     lines += _notes(pending, failures, width, style)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _headline(found: Sequence[Drift], stack: str, fleet: int, failures: Mapping[str, str]) -> str:
+def _nothing(pending: Collection[str]) -> str:
+    """Why there is nothing to compare."""
+    new = all(why == NOT_APPLIED for why in pending)
+    return "Nothing was applied yet" if new else "Nothing is declared as it was applied"
+
+
+def _headline(
+    found: Sequence[Drift],
+    stack: str,
+    fleet: int,
+    pending: Mapping[Address, str],
+    failures: Mapping[str, str],
+) -> str:
     scope = " that can be seen" if failures else ""
     if not found:
         what = "No drift: it is" if fleet == 1 else f"No drift: all {fleet} are"
         return (
             f"Stack {harmless(stack)}. {what} as last applied{scope}."
             if fleet
-            else (f"Stack {harmless(stack)}. Nothing was applied yet{scope}, so nothing drifted.")
+            else f"Stack {harmless(stack)}. {_nothing(pending.values())}{scope}, so nothing drifted."
         )
     ours = [drift for drift in found if drift.policy is not DriftPolicy.IGNORE or drift.why_not]
     ignored = f", of which {len(found) - len(ours)} is ignored" if len(found) - len(ours) == 1 else ""

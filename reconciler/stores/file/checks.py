@@ -95,9 +95,12 @@ def encryption(sealer: Sealer, files: Iterable[Path]) -> list[Answer]:
     return [encrypted(clear)]
 
 
-def lock(look: Callable[[], LockInfo | None]) -> Answer:
-    return asked("lock", lambda: _holder(look()))
+def lock(look: Callable[[], LockInfo | None], abandoned: Callable[[], bool]) -> Answer:
+    return asked("lock", lambda: _holder(look(), abandoned()))
 
 
-def _holder(info: LockInfo | None) -> str:
-    return "free" if info is None else f"held by {' '.join(info.holder.split())}"
+def _holder(info: LockInfo | None, abandoned: bool) -> str:
+    if info is None:
+        return "free"
+    left = ", which is gone: the next run takes it over" if abandoned else ""
+    return f"held by {' '.join(info.holder.split())}{left}"

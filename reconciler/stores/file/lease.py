@@ -172,12 +172,20 @@ class LockFile(Struct, frozen=True, kw_only=True):
         """Whether its pid means something to us."""
         return self.host.judges(name=holder.info.host, boot=holder.boot)
 
+    def abandoned(self) -> bool:
+        """Whether the process that holds the lock was one of this machine, and is certainly gone."""
+        holder = self.record().holder
+        return holder is not None and self._is_here(holder) and self._ended(holder)
+
+    def _ended(self, holder: Holder) -> bool:
+        return self.host.ended(holder.info.pid, began=holder.started)
+
     def _gone(self, holder: Holder, watch: _Watch) -> bool:
         """Whether its lock may be broken: its process is certainly gone, or it is elsewhere and was watched for a
         whole lease in vain."""
         if not self._is_here(holder):
             return watch.left(holder) <= 0
-        return self.host.ended(holder.info.pid, began=holder.started)
+        return self._ended(holder)
 
     def _worth_watching(self, holder: Holder, watch: _Watch) -> float:
         """How long to go on even when nobody asked to wait, in seconds: until it is known whether a holder elsewhere

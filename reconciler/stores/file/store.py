@@ -373,6 +373,9 @@ class FileStore(Store):
         held = self._lock.record().holder
         return None if held is None else held.info
 
+    def abandoned(self) -> bool:
+        return self._lock.abandoned()
+
     def force_unlock(self, lock_id: str) -> LockInfo:
         return self._lock.break_by_force(lock_id)
 
@@ -388,5 +391,5 @@ class FileStore(Store):
             state(self.read),
             checks.history(self._history),
             *checks.encryption(self._sealer, (self._snapshot, self._backup, self._journal, self._key)),
-            checks.lock(self.lock_info),
+            checks.lock(self.lock_info, self.abandoned),
         )

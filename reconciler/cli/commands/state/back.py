@@ -59,4 +59,7 @@ def _ask(call: Invocation, edit: Edit, serial: int) -> bool:
     call.terminal.tell(rollback_question(edit, serial, width=call.terminal.width))
     call.terminal.err.write("  answer: ")
     call.terminal.err.flush()
-    return call.terminal.stdin.readline().strip() == "yes"
+    answer = call.terminal.stdin.readline()
+    if not answer.endswith("\n"):  # Ctrl-D, and the cursor is still behind the question
+        call.terminal.err.write("\n")
+    return answer.strip() == "yes"
