@@ -5,6 +5,7 @@ Writes to the file descriptor only: a signal may arrive in the middle of a print
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exit_codes import ExitCode
-from reconciler.cli.views.style import SHOW_CURSOR
+from reconciler.cli.views.style import SHOW_CURSOR, wrapped
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,8 +26,11 @@ _SECOND = "\nleft at once; the next run finds out what is there and goes on from
 
 
 def write_notice(text: str) -> None:
-    """To stderr, past all buffers."""
-    os.write(_STDERR, f"\n{text}\n".encode())
+    """To stderr, past all buffers, and on a terminal no wider than that is."""
+    lines = [text]
+    with contextlib.suppress(OSError):  # no terminal
+        lines = wrapped(text, os.get_terminal_size(_STDERR).columns or len(text))
+    os.write(_STDERR, "".join(f"\n{line}" for line in lines).encode() + b"\n")
 
 
 @contextmanager

@@ -43,6 +43,7 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*")
 _VARIABLE = re.compile(r"""["']?\$\{var\.([A-Za-z0-9_-]+)\}["']?""")
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
+_TOO_LARGE = re.compile(r"[0-9]{7,}(ms|[smhd]|[kKmMgGtT]?i?[bB]?)")
 _SIXTIES = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+")
 
 
@@ -120,6 +121,8 @@ def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: s
         return f"give {expected}"
     examples = schema.get("examples")
     if examples:
+        if node.text and not node.secret and _TOO_LARGE.fullmatch(node.text):
+            return f"that is too much: write, for example, `{label}{_flow(examples[0])}`"
         return f"write, for example, `{label}{_flow(examples[0])}`"
     if types == {"object"} and node.items is not None:
         return "write a mapping, each name a key of its own: `NAME: …`"

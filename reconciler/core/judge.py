@@ -288,7 +288,7 @@ class Judge:
             detail=self._detail(rule, case),
             because=rule.why,
             cost=RECORDED_ONLY
-            if rule.action is Action.UPDATE and _is_record_alone(changes, case.able)
+            if rule.action is Action.UPDATE and _is_record_alone(changes, current, case.able)
             else cost(
                 rule.action,
                 wanted,
@@ -464,10 +464,15 @@ class Judge:
             self.diagnostics.append(kept(case.wanted, reasons))
 
 
-def _is_record_alone(changes: Sequence[FieldChange], able: Capabilities) -> bool:
-    """Whether the backend goes without all that changes, so that the sandbox stays as it is."""
+def _is_record_alone(
+    changes: Sequence[FieldChange], current: ObservedSandbox | None, able: Capabilities
+) -> bool:
+    """Whether the backend goes without all that changes, so that the sandbox stays as it is. What is astray is no field that
+    it could go without: it says itself that it puts that back."""
+    put_back = {found.path for found in current.astray} if current is not None else frozenset[str]()
     return bool(changes) and all(
-        able.support(change.path, change.after) is not Support.ENFORCED for change in changes
+        change.path not in put_back and able.support(change.path, change.after) is not Support.ENFORCED
+        for change in changes
     )
 
 

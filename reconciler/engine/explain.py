@@ -12,7 +12,7 @@ from reconciler.engine.survey import survey
 from reconciler.errors import NotFound
 from reconciler.model.desired import Address, DesiredSandbox, Scalar
 from reconciler.model.evidence import evidenced
-from reconciler.model.observed import ObservedSandbox
+from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.plan import FieldChange, Reason, Step
 from reconciler.model.position import Block, Position, origin
 from reconciler.model.state import SandboxRecord
@@ -124,7 +124,10 @@ def _observed(seen: ObservedSandbox | None, *, relabels: bool) -> Iterator[str]:
     if seen is None:
         yield "nothing is there"
         return
-    yield evidenced(f"{seen.phase} at {seen.info.sandbox_url or 'no URL'}", seen.detail)
+    up = seen.phase is Phase.STARTING  # nobody asked it
+    yield evidenced(f"{'up' if up else seen.phase} at {seen.info.sandbox_url or 'no URL'}", seen.detail)
+    if up:
+        yield "whether it answers is what `reconciler status` tells"
     if seen.reach:
         yield f"reached by `{seen.reach}`"
     if seen.owner is not None:

@@ -152,3 +152,16 @@ def test_outside_of_an_apply_ctrl_c_is_what_it_was():
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=30
     )
+
+
+def test_what_a_signal_says_is_broken_between_words_on_a_narrow_terminal():
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    code = "from reconciler.cli.interrupts import write_notice, _FIRST\nwrite_notice(_FIRST)"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environ, stderr=theirs, timeout=30)
+    os.close(theirs)
+    told = os.read(ours, 4096).decode().splitlines()
+    os.close(ours)
+    assert max(map(len, told)) <= 40
+    assert " ".join(told).strip().endswith("press Ctrl-C again to leave at once")

@@ -16,6 +16,7 @@ from reconciler.cli.views.drift_markdown import drift_markdown
 from reconciler.cli.views.style import PLAIN
 from reconciler.cli.views.watching import WatchLines
 from reconciler.core.applied import NOT_APPLIED
+from reconciler.core.succession import RECORDED_ONLY
 from reconciler.model.desired import Address
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.drift import Cause, Drift
@@ -125,6 +126,17 @@ class TestReport:
         told = text((drift("near", waits_for=Address("db")), drift("web")))
         assert "to be repaired; it waits for db, which it needs and which is not put back" in told
         assert "to be repaired, restart ~2s" in told
+
+    @pytest.mark.parametrize(
+        ("cost", "then"),
+        [
+            pytest.param("in place, no restart", "to be changed back in place, no restart", id="in place is said once"),
+            pytest.param(RECORDED_ONLY, f"to be {RECORDED_ONLY}", id="what is only recorded is not changed back"),
+        ],
+    )  # fmt: skip
+    def test_what_is_done_and_what_it_costs_make_one_sentence(self, cost: str, then: str) -> None:
+        changed = drift("db", reason=Reason.DRIFTED, action=Action.UPDATE, cost=cost)
+        assert f"      {then}  sandboxes.yaml:12" in text((changed,), width=200).splitlines()
 
     def test_nothing_drifted(self) -> None:
         assert text(()) == "Stack research. No drift: all 6 are as last applied.\n"

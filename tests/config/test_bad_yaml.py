@@ -56,6 +56,7 @@ VALUES = {
     "no stack": ("¤‸version: 1\n", "`stack` is missing", "add `stack"),
     "a stack with a space": ("¤version: 1\nstack: ‸My Stack\n", "`stack` must be a name", "research"),
     "a list instead of sandboxes": ("sandboxes: ‸[a]\n", "must be a mapping, not a list", "mapping"),
+    "more memory than there is": (BOX + "resources: {memory: ‸99999999999999999999Gi}\n", "`memory` must be a size", "too much"),
     "a version in quotes": ('¤version: ‸"1"\nstack: a\n', 'not `"1"`', "remove the quotes: `version: 1`"),
     "a sandbox's key beside it": ("sandboxes:\n  box:\n  replicas: ‸2\n", "must be a mapping", "indent it further"),
     "a sandbox that is a word": ("sandboxes:\n  box: ‸yes\n", "`box` must be a mapping", "write"),

@@ -10,7 +10,7 @@ from reconciler.core.references import mark
 from reconciler.errors import ObservationIncomplete, Refused
 from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import Address, DesiredSandbox, Port, Resources
-from reconciler.model.observed import Observed, ObservedSandbox, Phase
+from reconciler.model.observed import Astray, Observed, ObservedSandbox, Phase
 from reconciler.model.plan import Action, Plan, Reason
 from reconciler.model.position import Position
 from reconciler.model.state import State, Status
@@ -305,3 +305,9 @@ def test_unlisted_capabilities_replace_everything() -> None:
     [step] = plan_of((after,), state(record(A)), seen(A), capabilities=Capabilities()).steps
     assert step.action is Action.REPLACE
     assert ABLE.updates_in_place("resources.memory")
+
+
+def test_what_the_backend_itself_puts_back_is_not_called_recorded_only() -> None:
+    there = replace(seen(A), astray=(Astray(path="container.name", live="foo", meant="a"),))
+    [step] = plan_of((A,), state(record(A)), there).steps
+    assert (step.action, step.cost) == (Action.UPDATE, "in place, no restart")

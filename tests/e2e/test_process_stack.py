@@ -55,6 +55,7 @@ def test_the_main_job(here: Folder) -> None:
         urllib.request.urlopen(f"{first}/v1/sandbox", timeout=10)
     assert here("exec", "worker[1]", "--", "sh", "-c", "echo $INDEX-$LOG_LEVEL").stdout == "1-info\n"
     here("exec", "worker[1]", "--", "sh", "-c", "exit 7", code=7)
+    assert "--timeout 5m" in here("exec", "--timeout", "0.2s", "worker[1]", "--", "sleep", "9", code=1).stderr
     rows = json.loads(here("status", "--json").stdout)["sandboxes"]
     assert [(row["address"], row["ready"]) for row in rows] == [(f"worker[{i}]", True) for i in range(3)]
 

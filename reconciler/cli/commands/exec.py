@@ -9,6 +9,7 @@ from reconciler.cli.options import Invocation, command
 from reconciler.cli.views.jsonline import line
 from reconciler.cli.views.style import harmless
 from reconciler.cli.wiring import opened
+from reconciler.errors import Transient
 
 
 @command("exec", context_settings={"allow_interspersed_args": False})
@@ -20,7 +21,7 @@ from reconciler.cli.wiring import opened
 def exec_command(call: Invocation, *, address: str, argv: tuple[str, ...], timeout: float) -> int:
     """Run CMD in the sandbox ADDRESS.
 
-    The exit code is that of CMD.
+    The exit code is that of CMD. Its standard input is empty.
     """
     from reconciler.engine import inspect
 
@@ -29,7 +30,12 @@ def exec_command(call: Invocation, *, address: str, argv: tuple[str, ...], timeo
         raise click.UsageError("There is no command after `--`.", click.get_current_context())
     with opened(call, secrets=False) as context:
         backend, info = inspect.locate(context, address)
-        result = backend.exec(info, words, timeout=timeout)
+        try:
+            result = backend.exec(info, words, timeout=timeout)
+        except Transient as error:
+            if "did not end within" in error.message:
+                error.hint = error.hint or "give it longer with `--timeout 5m`"
+            raise
     terminal = call.terminal
     if call.settings.json:
         told = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}

@@ -12,6 +12,7 @@ from reconciler.cli.views.grouping import Row, split, together
 from reconciler.cli.views.style import GREEN, RED, YELLOW, Style, harmless, wrapped
 from reconciler.cli.views.values import counted, duration, show_value
 from reconciler.core.applied import NOT_APPLIED
+from reconciler.core.succession import RECORDED_ONLY
 from reconciler.model.desired import Address, address_order
 from reconciler.model.drift import Drift
 from reconciler.model.evidence import evidenced
@@ -137,11 +138,13 @@ def what_then(drift: Drift) -> str:
     if drift.action is None:
         return drift.why_not
     verb = _VERBS[drift.action]
-    cost = f", {drift.cost}" if drift.cost else ""
+    cost = f", {drift.cost.removeprefix('in place, ')}" if drift.cost else ""  # the verb says that already
     match drift.policy:
         case DriftPolicy.CORRECT if drift.waits_for is not None:
             return f"to be {verb}; it waits for {harmless(drift.waits_for)}, which it needs and which is not put back"
         case DriftPolicy.CORRECT:
+            if drift.action is Action.UPDATE and drift.cost == RECORDED_ONLY:
+                return f"to be {drift.cost}"
             return f"to be {verb}{cost}"
         case DriftPolicy.REPORT:
             return f"reported only (`drift: report`); an apply would have it {verb}"
