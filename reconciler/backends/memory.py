@@ -56,7 +56,7 @@ class MemoryBackend(SandboxBackend):
     ) -> None:
         self._world = _open_world(world, path)
         self._create_seconds = float(create_seconds)
-        self._ready_seconds = float(ready_seconds)
+        self._ready_seconds = min(float(ready_seconds), 1e12)  # the file of a world holds no infinity
         self._progress = (progress,) if isinstance(progress, str) else tuple(map(str, progress))
         self._say: Callable[[str, str], None] = _say_nothing
         self._listening: list[Subscription] = []
@@ -104,7 +104,7 @@ class MemoryBackend(SandboxBackend):
         spec: SandboxSpec,
         things: dict[str, Thing],
     ) -> Thing:
-        flat = spec.canonical()
+        flat = dict(spec.canonical())
         for source, target, read_only in mounts:
             flat[f"mounts.{target}.source"], flat[f"mounts.{target}.read_only"] = source, read_only
         if thread_id is not None:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
-from msgspec import Struct, field, to_builtins
+from msgspec import MsgspecError, Struct, field, json
 
 from reconciler.backends.subscriber import Subscriber, joined
 from reconciler.errors import BackendError, Conflict, Permanent, Unavailable
@@ -25,7 +23,7 @@ _CHECK = "check the disk that it is on: is there space, and is it writable?"
 _LOOK = 0.05  # seconds between two looks at a file
 
 
-class Thing(Struct, kw_only=True):
+class Thing(Struct, kw_only=True, forbid_unknown_fields=True):
     """One sandbox of a world. `phase` is empty while it simply runs: ready then depends on the time. `cause` is of what
     somebody did to it, "" when it is as it was made."""
 
@@ -58,10 +56,13 @@ class Thing(Struct, kw_only=True):
             ports=dict(self.ports),
         )
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Thing:
-        owner = data.pop("owner")
-        return cls(**data, owner=None if owner is None else Owner(**owner))
+
+class _Change(Struct, array_like=True, forbid_unknown_fields=True):
+    """A line of a world's file: what one sandbox is like since; None since it is gone, `removed` when by others."""
+
+    sandbox_id: str
+    thing: Thing | None
+    removed: float | None = None
 
 
 class World:
@@ -165,33 +166,30 @@ class World:
         unfinished = news[len(complete) :]
         try:
             for line in complete.splitlines():
-                self._learn(*json.loads(line))
+                self._learn(_CHANGE.decode(line))
             if not unfinished.startswith(b'["'[: len(unfinished)]):
                 raise ValueError("its end is nothing we wrote")
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        except (MsgspecError, ValueError, RecursionError) as error:
             self._forget()
             raise Permanent(f"{path} is not a world of sandboxes: {error}", hint="remove it") from error
         self._read_up_to += len(complete)
 
-    def _learn(self, sandbox_id: str, data: dict[str, Any] | None, removed: float | None = None) -> None:
+    def _learn(self, change: _Change) -> None:
+        sandbox_id, thing = change.sandbox_id, change.thing
         self._news.append(sandbox_id)
         self.removed.pop(sandbox_id, None)
-        if data is None:
+        if thing is None:
             self._things.pop(sandbox_id, None)
-            if removed is not None:
-                self.removed[sandbox_id] = removed
+            if change.removed is not None:
+                self.removed[sandbox_id] = change.removed
             return
-        thing = self._things[sandbox_id] = Thing.from_dict(data)
-        self._free_port = max(self._free_port, *(port + 1 for port in thing.ports.values()), _FIRST_PORT)
+        self._things[sandbox_id] = thing
+        for port in thing.ports.values():
+            self._free_port = max(self._free_port, port + 1)
 
     def _append(self, path: str, sandbox_id: str) -> None:
         thing = self._things.get(sandbox_id)
-        change = (
-            [sandbox_id, None, self.removed.get(sandbox_id)]
-            if thing is None
-            else [sandbox_id, to_builtins(thing)]
-        )
-        line = json.dumps(change).encode() + b"\n"
+        line = json.encode(_Change(sandbox_id, thing, self.removed.get(sandbox_id))) + b"\n"
         try:
             with open(path, "ab") as file:
                 file.truncate(self._read_up_to)
@@ -230,6 +228,7 @@ class WorldEvents:
                     pass
 
 
+_CHANGE = json.Decoder(_Change)
 _WORLDS: dict[str, World] = {}
 _WORLDS_LOCK = threading.Lock()
 

@@ -39,12 +39,12 @@ _SYNONYMS: Mapping[str, str] = {
     "volumes": "mounts",
 }
 _TRUE_WORDS, _FALSE_WORDS = frozenset({"yes", "on", "y"}), frozenset({"no", "off", "n"})
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
-_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*")
-_VARIABLE = re.compile(r"""["']?\$\{var\.([A-Za-z0-9_-]+)\}["']?""")
-_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
-_TOO_LARGE = re.compile(r"[0-9]{7,}(ms|[smhd]|[kKmMgGtT]?i?[bB]?)")
-_SIXTIES = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+")
+_LEADING_ZERO = r"[-+]?0[0-9_]+"
+_UNDERSCORES = r"[-+]?[0-9][0-9_]*_[0-9_]*"
+_VARIABLE = r"""["']?\$\{var\.([A-Za-z0-9_-]+)\}["']?"""
+_NUMBER = r"-?[0-9]{1,15}(\.[0-9]{1,15})?"
+_TOO_LARGE = r"[0-9]{7,}(ms|[smhd]|[kKmMgGtT]?i?[bB]?)"
+_SIXTIES = r"[-+]?[0-9]+(:[0-5]?[0-9])+"
 
 
 def describe(node: Node) -> str:
@@ -57,7 +57,7 @@ def describe(node: Node) -> str:
         return "this text"
     if node.data is None:
         return "empty" if not node.text else quote(node.text)
-    if isinstance(node.data, str) and (_NUMBER.fullmatch(node.data) or node.data in ("true", "false")):
+    if isinstance(node.data, str) and (re.fullmatch(_NUMBER, node.data) or node.data in ("true", "false")):
         return quote(f'"{node.data}"')  # text, which without its quotes would look like what is asked for
     return quote(node.text or '""')
 
@@ -121,7 +121,7 @@ def fix_value(node: Node, key: str | int, schema: Mapping[str, Any], expected: s
         return f"give {expected}"
     examples = schema.get("examples")
     if examples:
-        if node.text and not node.secret and _TOO_LARGE.fullmatch(node.text):
+        if node.text and not node.secret and re.fullmatch(_TOO_LARGE, node.text):
             return f"that is too much: write, for example, `{label}{_flow(examples[0])}`"
         return f"write, for example, `{label}{_flow(examples[0])}`"
     if types == {"object"} and node.items is not None:
@@ -142,11 +142,11 @@ def _fix_scalar(node: Node, label: str, types: set[str], expected: str) -> str:
     if lowered in _TRUE_WORDS | _FALSE_WORDS and ("boolean" in types or "true" in expected):
         return f"write `{label}{'true' if lowered in _TRUE_WORDS else 'false'}`; `{text}` is text in YAML 1.2"
     if types & {"integer", "number"} or "number" in expected:
-        if _LEADING_ZERO.fullmatch(text):
+        if re.fullmatch(_LEADING_ZERO, text):
             return f"write `{label}{text.lstrip('0') or '0'}`: with a leading zero some YAML tools read it as octal"
-        if _UNDERSCORES.fullmatch(text):
+        if re.fullmatch(_UNDERSCORES, text):
             return f"write `{label}{text.replace('_', '')}`, without `_`"
-        if _SIXTIES.fullmatch(text):
+        if re.fullmatch(_SIXTIES, text):
             return "write a plain number; with colons it is text, and some YAML tools count it in sixties"
         bare = text.strip()
         if node.data == text and bare.lstrip("-").isdigit() and len(bare) < 10:
@@ -157,12 +157,12 @@ def _fix_scalar(node: Node, label: str, types: set[str], expected: str) -> str:
 def _fix_variable(node: Node, types: set[str], expected: str) -> str:
     """The value is that of a variable, which is text unless it says otherwise."""
     written = node.source.line(node.mark.line)[node.mark.column :]
-    variable = _VARIABLE.match(written)
+    variable = re.match(_VARIABLE, written)
     if variable is None or not isinstance(node.data, str):
         return ""
     if node.data in ("true", "false") and ("boolean" in types or "true" in expected):
         kind = "bool"
-    elif _NUMBER.fullmatch(node.data) and (types & {"integer", "number"} or "number" in expected):
+    elif re.fullmatch(_NUMBER, node.data) and (types & {"integer", "number"} or "number" in expected):
         kind = "number"
     else:
         return ""

@@ -33,7 +33,7 @@ from reconciler.model.desired import Mount, MountKind, Network, NetworkMode, Sec
 from reconciler.model.position import Position
 
 MAX_PROFILE_BYTES = 1024 * 1024
-_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+_VOLUME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}"
 _ALL = "ALL"
 _CAPABILITY_NAMES = """
     AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER
@@ -110,7 +110,7 @@ def _source(kind: MountKind, entry: Node, number: int, node: Node | None, enviro
     if kind is MountKind.BIND:
         return absolute_path(node, environ)
     name = text(node)
-    if not _VOLUME.fullmatch(name):
+    if not re.fullmatch(_VOLUME, name):
         raise Wrong(
             node, "wrong-value", f"{quote(name)} is not the name of a volume",
             "use letters, digits, `_`, `.` and `-`, beginning with a letter or digit; for a path write `type: bind`",

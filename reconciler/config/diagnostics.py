@@ -19,9 +19,9 @@ from reconciler.model.position import Position
 
 MAX_REPORTED = 1_000
 _LONGEST_SHOWN = 60
-_UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\U000e0100-\U000e01ef]"
-)  # fillers, selectors
+_UNSEEN = (
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\U000e0100-\U000e01ef]"  # fillers, selectors
+)
 
 
 def clean(text: str) -> str:
@@ -35,7 +35,7 @@ def clean(text: str) -> str:
 def _shown(char: str) -> str:
     if char == "\t":
         return " "
-    return char if char.isprintable() and not _UNSEEN.match(char) else ascii(char)[1:-1]
+    return char if char.isprintable() and not re.match(_UNSEEN, char) else ascii(char)[1:-1]
 
 
 def quote(text: str) -> str:
@@ -53,7 +53,7 @@ def at(node: Node) -> Position:
     return Position(node.source.name, node.mark.line + 1, node.mark.column + 1)
 
 
-_VALUE = re.compile(r"""\"[^"]*"|'[^']*'|[^\s,\[\]{}]+""")
+_VALUE = r"""\"[^"]*"|'[^']*'|[^\s,\[\]{}]+"""
 
 
 def illustrated(diagnostic: Diagnostic, sources: Iterable[Source]) -> Diagnostic:
@@ -63,7 +63,7 @@ def illustrated(diagnostic: Diagnostic, sources: Iterable[Source]) -> Diagnostic
     if where is None or source is None or diagnostic.snippet:
         return diagnostic
     snippet = source.line(where.line - 1)
-    value = _VALUE.match(snippet, where.column - 1)
+    value = re.compile(_VALUE).match(snippet, where.column - 1)
     # A word that ends with a colon is the first key of a mapping: a mapping is pointed at with one caret.
     width = len(value[0]) if value is not None and not value[0].endswith(":") else 1
     return replace(diagnostic, snippet=snippet, width=width)

@@ -29,7 +29,7 @@ from reconciler.config.values import (
 )
 from reconciler.model.desired import LABEL_PREFIX, Port, ProbeKind, Readiness, Resources
 
-_RESTART = re.compile(r"no|on-failure(:[1-9][0-9]{0,8})?|always|unless-stopped")
+_RESTART = r"no|on-failure(:[1-9][0-9]{0,8})?|always|unless-stopped"
 
 # --- fields ----------------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ def _labels(node: Node, around: Surroundings) -> Built:
 def _restart(node: Node, _around: Surroundings) -> Built:
     """YAML 1.1 reads a bare `no` as false, and so do tools that write our files."""
     value = "no" if node.data is False else text(node)
-    if not _RESTART.fullmatch(value):
+    if not re.fullmatch(_RESTART, value):
         raise unreadable(node, "`no`, `on-failure`, `on-failure:N`, `always` or `unless-stopped`")
     return Built({"restart": value}, {"restart": at(node)})
 

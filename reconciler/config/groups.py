@@ -17,12 +17,12 @@ from reconciler.config.sections import Section
 from reconciler.model.desired import Address
 
 _KEY = re.compile(r"""[^\x00-\x1f\x7f"'\\\[\]{}|*?]{1,64}""")
-_ADDRESS = re.compile(r"""([A-Za-z0-9_-]+)(?:\[(?:([0-9]{1,9})|"([^"]*)"|'([^']*)')\])?""")
+_ADDRESS = r"""([A-Za-z0-9_-]+)(?:\[(?:([0-9]{1,9})|"([^"]*)"|'([^']*)')\])?"""
 
 
 def parse_address(text: str) -> tuple[str, str] | None:
     """`db`, `db[0]` or `db["eu"]` as the name of a group and its index as in an address, "" without one."""
-    match = _ADDRESS.fullmatch(text)
+    match = re.fullmatch(_ADDRESS, text)
     if match is None:
         return None
     if match[0] == match[1]:

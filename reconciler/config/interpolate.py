@@ -20,8 +20,8 @@ from reconciler.core import references
 from reconciler.model.desired import Address
 
 _TOKEN = re.compile(r"""\$\$\{|\$\{(env\.[^{}]*|(?:"[^"{}]*"|'[^'{}]*'|[^{}"'])*)\}|\$\{""")
-_ENV = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_SANDBOX = re.compile(
+_ENV = r"(?s)env\.([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?"
+_SANDBOX = (
     r"""sandbox\.([A-Za-z0-9_-]+)(?:\[(?:([0-9]+)|"([^"]*)"|'([^']*)')\])?\.(url|id|ports\.[A-Za-z0-9-]+)"""
 )
 _FORMS = (
@@ -72,9 +72,9 @@ def _expression(raw: str) -> Expression:
         return Expression("each", raw, rest)
     if raw.startswith("each.value.") and raw != "each.value.":
         return Expression("each", raw, "value", raw.removeprefix("each.value."))
-    if match := _ENV.fullmatch(raw):
+    if match := re.fullmatch(_ENV, raw):
         return Expression("env", raw, match[1], match[2])
-    if match := _SANDBOX.fullmatch(raw):
+    if match := re.fullmatch(_SANDBOX, raw):
         index = match[2] if match[2] is not None else None
         key = match[3] if match[3] is not None else match[4]
         written = (

@@ -69,7 +69,7 @@ class Layout:
     """The layout of a file that is known to be well formed. Raises Inexpressible."""
 
     def __init__(self, text: str) -> None:
-        self.lines = syntax.LINE_BREAK.split(text)
+        self.lines = syntax.lines(text)
         self._events = deque(_events(text))
         self._covered: list[tuple[tuple[int, int], tuple[int, int]]] = []
         self._next: Callable[[], Any] = self._events.popleft

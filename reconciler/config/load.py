@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -209,7 +210,7 @@ def _decode(content: bytes, name: str, path: Path, problems: Problems) -> Source
 
 def _place(text: str, index: int) -> Mark:
     line, last = 0, 0
-    for found in syntax.LINE_BREAK.finditer(text, 0, index):
+    for found in re.compile(syntax.LINE_BREAK).finditer(text, 0, index):
         line, last = line + 1, found.end()
     return _Mark(line, index - last)
 
@@ -260,7 +261,7 @@ def _top_level(source: Source, root: Node | None, problems: Problems) -> Node | 
 
 
 def _fault_of_character(source: Source) -> tuple[Any, ...]:
-    found = syntax.CONTROL.search(source.text)
+    found = re.search(syntax.CONTROL, source.text)
     mark = _place(source.text, found.start() if found else 0)
     name = f"U+{ord(found[0]):04X}" if found else "unknown"
     return (

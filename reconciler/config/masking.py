@@ -36,7 +36,7 @@ def mask_secrets(root: Node) -> None:
 def mask_suspects(source: Source) -> None:
     """For a file that could not be read to its end: hide what follows any key that sounds like a secret."""
     deeper_than: int | None = None
-    for number, line in enumerate(syntax.LINE_BREAK.split(source.text)):
+    for number, line in enumerate(syntax.lines(source.text)):
         indent = len(line) - len(line.lstrip())
         if deeper_than is not None and (indent > deeper_than or not line.strip()):
             source.mask(number, 0, None)

@@ -52,7 +52,7 @@ class Source:
     def line(self, number: int) -> str:
         """The line counted from 0, "" beyond the end, with masked parts as dots of the same length."""
         if self._lines is None:
-            self._lines = syntax.LINE_BREAK.split(self.text)
+            self._lines = syntax.lines(self.text)
         if self.opaque or not 0 <= number < len(self._lines):
             return ""
         text = self._lines[number]
@@ -149,7 +149,7 @@ def spell(data: Any) -> str:
 _NUMBER = re.compile(
     r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?|[-+]?\.[0-9]+([eE][-+]?[0-9]{1,3})?"
 )
-_RADIX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_RADIX = r"0o[0-7]+|0x[0-9a-fA-F]+"
 _WORDS: Mapping[str, Any] = {
     **dict.fromkeys(("~", "null", "Null", "NULL", ""), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -166,7 +166,7 @@ def resolve_plain(text: str) -> Any:
         if _NUMBER.fullmatch(text):
             number = float(text) if not text.lstrip("-+").isdigit() else int(text)
             return number if math.isfinite(number) else text
-        if _RADIX.fullmatch(text):
+        if re.fullmatch(_RADIX, text):
             return int(text, 0)
     return text
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 
-_DURATION_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
+_DURATION_PART = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([A-Za-z]{0,2})")
+_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([A-Za-z]{0,2})"
 # Upper-case K, M, G, T are decimal as in Kubernetes; with an i, and the lower-case letters of the Docker command line,
 # they are powers of 1024.
 _BYTES = {"": 1, "b": 1, "B": 1} | {
@@ -22,7 +22,7 @@ _BYTES = {"": 1, "b": 1, "B": 1} | {
         (letter + "b", 1024**power),
     )
 }
-_CPU = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(m?)")
+_CPU = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(m?)"
 
 
 def seconds(text: str) -> float | None:
@@ -34,7 +34,7 @@ def seconds(text: str) -> float | None:
     if plain is not None:
         return plain if math.isfinite(plain) and plain >= 0 else None
     total, end = 0.0, 0
-    for part in _DURATION_PART.finditer(text):
+    for part in re.finditer(_DURATION_PART, text):
         if part.start() != end:
             return None
         total += float(part[1]) * _SECONDS[part[2]]
@@ -44,7 +44,7 @@ def seconds(text: str) -> float | None:
 
 def size(text: str) -> int | None:
     """Bytes: `1Gi`, `512M`, `1g`; a bare number is bytes."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if match is None or match[2] not in _BYTES:
         return None
     factor = _BYTES[match[2]]
@@ -53,7 +53,7 @@ def size(text: str) -> int | None:
 
 def cores(text: str) -> float | None:
     """`1`, `0.5`, `500m`; None for zero too."""
-    match = _CPU.fullmatch(text)
+    match = re.fullmatch(_CPU, text)
     if match is None:
         return None
     value = float(match[1]) / (1000 if match[2] else 1)

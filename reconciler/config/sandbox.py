@@ -27,6 +27,8 @@ _TEXT_ONLY = frozenset({"environment", "labels"})  # any filled-in text is valid
 _KEYED_BY_VALUE = frozenset(
     {"ports", "mounts"}
 )  # their paths hold values, so their places differ by instance
+_RULES = frozenset({"lifecycle", "rollout", "drift"})  # about the sandbox, and no part of its spec
+_NO_LIFECYCLE = Lifecycle()
 _ORDER = ("ports", *(name for name in FIELDS if name not in ("ports", "readiness")), "secrets", "readiness")
 
 
@@ -307,32 +309,26 @@ class _Assembly(Struct):
     """The parts of one sandbox so far."""
 
     parts: dict[str, Built] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)  # what goes into the spec
     refers: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     failed: bool = False
     damaged: bool = False
 
     def add(self, name: str, part: _Part) -> None:
         self.parts[name] = part.built
+        if name not in _RULES:
+            self.values.update(part.built.values)
         if part.references:
             self.refers[name] = part.references
         self.failed = self.failed or part.failed
 
     def copy(self) -> _Assembly:
-        return _Assembly(dict(self.parts), dict(self.refers), self.failed, self.damaged)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """What goes into the spec."""
-        values: dict[str, Any] = {}
-        for name, built in self.parts.items():
-            if name not in ("lifecycle", "rollout", "drift"):
-                values.update(built.values)
-        return values
+        return _Assembly(dict(self.parts), dict(self.values), dict(self.refers), self.failed, self.damaged)
 
     @property
     def lifecycle(self) -> Lifecycle:
         built = self.parts.get("lifecycle")
-        return Lifecycle() if built is None else built.values.get("lifecycle", Lifecycle())
+        return _NO_LIFECYCLE if built is None else built.values.get("lifecycle", _NO_LIFECYCLE)
 
     @property
     def rollout(self) -> Rollout | None:

@@ -38,7 +38,7 @@ _PATHS = frozenset(
     }
 )
 _BACKEND_PATHS = _PATHS | {("path",)}
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|\bpassword=")
+_CREDENTIALS = r"://[^/@\s]*:[^/@\s]+@|\bpassword="
 _DURATIONS = frozenset(
     {("timeout",), ("create_timeout",), ("stop_timeout",), ("address_timeout",)}
 )  # handed over in seconds
@@ -94,7 +94,7 @@ def make_store(node: Node | None, scope: Scope) -> StoreConfig:
 
 
 def _warn_of_password(url: Node | None, scope: Scope) -> None:
-    if url is not None and url.text is not None and _PASSWORD.search(url.text):
+    if url is not None and url.text is not None and re.search(_CREDENTIALS, url.text):
         scope.problems.warning(
             url, "plain-secret", "the URL of the store is written in the file with its password",
             "write `url: {env: NAME}`, or leave the password to the environment",

@@ -7,8 +7,16 @@ from __future__ import annotations
 
 import re
 
-LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what the parser counts as one line break
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+# Text, not compiled: most files are plain, and need neither.
+LINE_BREAK = "\r\n|[\r\n\x85\u2028\u2029]"  # what the parser counts as one line break
+CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]"
+
+
+def lines(text: str) -> list[str]:
+    """As the parser counts them, without their breaks; the last one is empty where the text ends with a break."""
+    if text.isascii():
+        return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return re.split(LINE_BREAK, text)
 
 
 def is_storable(text: str) -> bool:

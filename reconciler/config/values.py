@@ -110,7 +110,7 @@ def cores(node: Node) -> float:
     return value
 
 
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_DRIVE = r"[A-Za-z]:[\\/]"
 
 
 def absolute_path(node: Node, environ: Mapping[str, str]) -> str:
@@ -121,7 +121,7 @@ def absolute_path(node: Node, environ: Mapping[str, str]) -> str:
         if not home:
             raise Wrong(node, "path", "`~` means nothing here, because HOME is not set", "write the path out")
         path = home + path[1:]
-    if _DRIVE.match(path):
+    if re.match(_DRIVE, path):
         return path
     return os.path.normpath(os.path.join(node.source.path.parent, path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from msgspec import Struct, field
 
@@ -20,26 +21,41 @@ def is_asleep(phase: Phase) -> bool:
     return phase.is_dead or phase in _ASLEEP
 
 
-class Canonical(Struct):
-    """Canonical forms, and what labels say of them, computed once per spec object and kind of backend: replicas share
-    theirs."""
-
-    seen: dict[tuple[int, str | tuple[str, ...]], tuple[SandboxSpec, FlatSpec, str]] = field(
-        default_factory=dict
+def is_resumable(seen: ObservedSandbox) -> bool:
+    """Whether it is paused by an engine that can let it go on."""
+    return bool(seen.astray) and any(
+        found.path == "container.paused" and found.in_place for found in seen.astray
     )
 
-    def of(self, spec: SandboxSpec, able: Capabilities) -> tuple[FlatSpec, str]:
+
+class Form(Struct, frozen=True, dict=True):
+    """A canonical form, and what labels on a backend like this say of it. That is worked out only when somebody asks:
+    where the state knows an object, nobody does."""
+
+    flat: FlatSpec
+    able: Capabilities
+
+    @cached_property
+    def digest(self) -> str:
+        return label_hash(self.flat, self.able)
+
+
+class Forms(Struct):
+    """One for each spec object and kind of backend: replicas share theirs."""
+
+    _known: dict[tuple[int, str | tuple[str, ...]], tuple[SandboxSpec, Form]] = field(default_factory=dict)
+
+    def of(self, spec: SandboxSpec, able: Capabilities) -> Form:
         key = (id(spec), "" if able.relabels else able.updatable)
-        entry = self.seen.get(key)
+        entry = self._known.get(key)
         if entry is None:
-            flat = spec.canonical()
-            entry = self.seen[key] = (spec, flat, label_hash(flat, able))
-        return entry[1], entry[2]
+            entry = self._known[key] = (spec, Form(spec.canonical(), able))
+        return entry[1]
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One declared address. `flat` is what it should be, `kept` what that comes to on the object that is there, with the
-    ignored fields left as they are; `digest` is what labels say of `kept`."""
+    """One declared address. `flat` is what it should be, `made` what that comes to on the object that is there, with the
+    ignored fields left as they are. `is_recorded`: the record, if there is one, speaks of the object, if that is there."""
 
     wanted: DesiredSandbox
     record: SandboxRecord | None
@@ -47,19 +63,14 @@ class Case(Struct, frozen=True, kw_only=True):
     leftovers: Sequence[ObservedSandbox]
     able: Capabilities
     flat: FlatSpec
-    kept: FlatSpec
-    digest: str
+    made: Form
     importing: bool
+    is_recorded: bool
+    same_backend: bool
 
     @property
-    def is_recorded(self) -> bool:
-        """Whether the record, if there is one, speaks of the object, if that is there."""
-        record, current = self.record, self.current
-        return record is not None and (current is None or record.sandbox_id == current.info.sandbox_id)
-
-    @property
-    def same_backend(self) -> bool:
-        return self.current is None or self.current.backend == self.wanted.backend
+    def kept(self) -> FlatSpec:
+        return self.made.flat
 
     @property
     def serves(self) -> bool:

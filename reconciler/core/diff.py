@@ -22,7 +22,10 @@ def compare(
     `applied` is what we last put there, `wanted` what the configuration says now; where the backend can read a
     declared field back, the live value counts as the one before, and differing from `applied` makes it drift.
     """
-    return tuple(_changes(applied, wanted, seen, desired, capabilities))
+    live = seen.attributes or {}
+    if applied == wanted and (live == wanted or _is_seen_in(live, wanted)):
+        return ()
+    return tuple(_changes(applied, wanted, live, desired, capabilities))
 
 
 def agrees(live: Scalar, declared: Scalar) -> bool:
@@ -30,16 +33,18 @@ def agrees(live: Scalar, declared: Scalar) -> bool:
     return live == declared or (declared == "auto" and type(live) is int)
 
 
+def _is_seen_in(live: FlatSpec, wanted: FlatSpec) -> bool:
+    """Whether nothing that can be read back speaks against it."""
+    return all(agrees(live.get(path, value), value) for path, value in wanted.items())
+
+
 def _changes(
     applied: FlatSpec,
     wanted: FlatSpec,
-    seen: ObservedSandbox,
+    live: FlatSpec,
     desired: DesiredSandbox,
     capabilities: Capabilities,
 ) -> Iterator[FieldChange]:
-    live = seen.attributes or {}
-    if applied == wanted and all(agrees(live.get(path, value), value) for path, value in wanted.items()):
-        return
     for path in sorted({*applied, *wanted}):
         before, after = applied.get(path), wanted.get(path)
         outside = path in wanted and path in live and not agrees(live[path], before)

@@ -10,15 +10,15 @@ from reconciler.model.desired import Address, FlatSpec, Owner, SandboxId, finger
 from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.plan import Action, Reason, Step
 
-_NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
-_SANDBOX_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?")
+_NOT_IN_A_NAME = r"[^a-z0-9]+"
+_SANDBOX_ID = r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?"
 
 
 def sandbox_id(stack: str, address: Address, generation: int) -> SandboxId:
     """The same in every process: a readable part of the address and 48 bits of a hash of stack, address and
     generation. Fits `^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$`."""
     digest = hashlib.sha256(f"{stack}\n{address}\n{generation}".encode()).hexdigest()[:12]
-    slug = _NOT_IN_A_NAME.sub("-", address.lower()).strip("-")[:36].strip("-")
+    slug = re.sub(_NOT_IN_A_NAME, "-", address.lower()).strip("-")[:36].strip("-")
     return SandboxId(f"{slug}-{digest}" if slug else f"s-{digest}")
 
 
@@ -33,7 +33,7 @@ def label_hash(flat: FlatSpec, capabilities: Capabilities) -> str:
 def is_sandbox_id(text: str) -> bool:
     """Whether backends can take it for the id of a sandbox: 1 to 51 of a-z, 0-9 and -, neither first nor last a
     dash."""
-    return _SANDBOX_ID.fullmatch(text) is not None
+    return re.fullmatch(_SANDBOX_ID, text) is not None
 
 
 def is_ours(seen: ObservedSandbox, stack: str, lineage: str) -> bool:

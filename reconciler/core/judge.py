@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from reconciler.core.case import Canonical, Case, is_asleep
+from reconciler.core.case import Case, Form, Forms, is_asleep, is_resumable
 from reconciler.core.diff import astray, compare, differing, fallback, vouched
 from reconciler.core.holdings import Holdings
 from reconciler.core.identity import label_hash, sandbox_id
@@ -60,7 +60,7 @@ class Judge:
         self._silent = silent
         self._left = left
         self._serial = serial
-        self._canonical = Canonical()
+        self._forms = Forms()
         self._renewed: dict[Address, bool] = {}
         followed = (s.lifecycle.replace_triggered_by for s in desired.sandboxes.values())
         self._followed = frozenset(address for addresses in followed for address in addresses)
@@ -73,7 +73,7 @@ class Judge:
 
     def current(self, addresses: Iterable[Address]) -> dict[Address, ObservedSandbox]:
         """The object that counts of each address that has one."""
-        found = {a: self._choose(a, self._records.get(a), None, "")[0] for a in addresses}
+        found = {a: self._choose(a, self._records.get(a), None)[0] for a in addresses}
         return {address: seen for address, seen in found.items() if seen is not None}
 
     # -- declared ------------------------------------------------------------------------------------------------
@@ -134,23 +134,26 @@ class Judge:
         able = self._capabilities(wanted.backend)
         record = self._records.get(wanted.address)
         spec = resolve_spec(wanted.spec, self._lookup) if wanted.references else wanted.spec
-        flat, digest = self._canonical.of(spec, able)
-        current, leftovers = self._choose(wanted.address, record, wanted.backend, digest)
-        kept, patterns = flat, wanted.lifecycle.ignore_changes
-        if patterns and current is not None and current.backend == wanted.backend:
-            known = record is not None and record.sandbox_id == current.info.sandbox_id
-            kept = left_alone(flat, record.spec if known and record else None, current, patterns)
-            digest = label_hash(kept, able) if kept != flat else digest
+        form = made = self._forms.of(spec, able)
+        current, leftovers = self._choose(wanted.address, record, wanted.backend, form)
+        is_recorded = record is not None and (current is None or record.sandbox_id == current.info.sandbox_id)
+        same_backend = current is None or current.backend == wanted.backend
+        patterns = wanted.lifecycle.ignore_changes
+        if patterns and current is not None and same_backend:
+            applied_spec = record.spec if record is not None and is_recorded else None
+            kept = left_alone(form.flat, applied_spec, current, patterns)
+            made = Form(kept, able) if kept != form.flat else form
         return Case(
             wanted=wanted,
             record=record,
             current=current,
             leftovers=leftovers,
             able=able,
-            flat=flat,
-            kept=kept,
-            digest=digest,
+            flat=form.flat,
+            made=made,
             importing=self._holdings.is_import(current),
+            is_recorded=is_recorded,
+            same_backend=same_backend,
         )
 
     def _capabilities(self, backend: str) -> Capabilities:
@@ -161,10 +164,13 @@ class Judge:
         return None if info is None else attribute_of(info, attribute)
 
     def _choose(
-        self, address: Address, record: SandboxRecord | None, backend: str | None, digest: str
+        self, address: Address, record: SandboxRecord | None, backend: str | None, form: Form | None = None
     ) -> tuple[ObservedSandbox | None, list[ObservedSandbox]]:
         """The object that counts and what is left over: the recorded one first, then the right backend, then the
         youngest generation. But one that never became ready does not count beside one that runs and is as declared."""
+        there = self._holdings.live.get(address, ())
+        if len(there) < 2:
+            return (there[0] if there else None), []
         unproven = (
             record is not None
             and record.status in (Status.TAINTED, Status.PENDING, Status.DESTROYING)
@@ -176,14 +182,18 @@ class Judge:
                 record.backend,
                 record.sandbox_id,
             )
-            made_so = bool(digest) and seen.owner is not None and seen.owner.spec_hash == digest
-            asleep = is_asleep(seen.phase)
-            better = unproven and not recorded and made_so and not asleep and seen.backend == backend
+            better = (
+                unproven
+                and not recorded
+                and seen.backend == backend
+                and not is_asleep(seen.phase)
+                and (form is not None and seen.owner is not None and seen.owner.spec_hash == form.digest)
+            )
             generation = seen.owner.generation if seen.owner else 0
             return (better, recorded, seen.backend == backend, generation, seen.info.sandbox_id)
 
-        candidates = _each_once(sorted(self._holdings.live.get(address, ()), key=rank, reverse=True))
-        return (candidates[0], candidates[1:]) if candidates else (None, [])
+        candidates = _each_once(sorted(there, key=rank, reverse=True))
+        return candidates[0], candidates[1:]
 
     def _changes(self, case: Case) -> tuple[FieldChange, ...]:
         current, wanted, patterns = case.current, case.wanted, case.wanted.lifecycle.ignore_changes
@@ -206,9 +216,9 @@ class Judge:
             made_of = label_hash(record.spec, able) if record.status is Status.PENDING else label
             if label in ("", made_of):
                 return compare(record.spec, case.kept, current, wanted, able)
-        if label == case.digest:
+        if label == case.made.digest:
             return compare(vouched(case.kept, current, able), case.kept, current, wanted, able)
-        return fallback(label, case.digest, case.kept, current, wanted, able)
+        return fallback(label, case.made.digest, case.kept, current, wanted, able)
 
     def _rule_changes(self, case: Case) -> tuple[FieldChange, ...]:
         known = case.current is not None and case.same_backend and case.is_recorded and not case.importing
@@ -226,8 +236,7 @@ class Judge:
             same_backend=case.same_backend,
             half_updated=record is not None and case.is_recorded and not record.spec_hash,
             failed=record is not None and bool(record.error),
-            resumable=current is not None
-            and any(found.path == "container.paused" and found.in_place for found in current.astray),
+            resumable=current is not None and is_resumable(current),
             importing=case.importing,
             asked=wanted.address in self._asked,
             expired=self._is_expired(case) and not protected,
@@ -240,8 +249,8 @@ class Judge:
             and not case.importing,
             elsewhere=case.able.made_elsewhere,
             changed=len(changes),
-            outside=sum(change.outside for change in changes),
-            forced=sum(change.forces_replacement for change in changes),
+            outside=sum([change.outside for change in changes]),
+            forced=sum([change.forces_replacement for change in changes]),
         )
 
     def _is_expired(self, case: Case) -> bool:
@@ -373,7 +382,7 @@ class Judge:
     def undeclared(self, address: Address, *, destroy: bool) -> list[Step]:
         """What is to be done about an address that is recorded or there, and should not be."""
         record = self._records.get(address)
-        current, leftovers = self._choose(address, record, None, "")
+        current, leftovers = self._choose(address, record, None)
         rule = decide(
             Facts(
                 declared=False,
@@ -430,11 +439,14 @@ class Judge:
     def protects(self, address: Address, current: ObservedSandbox | None) -> bool:
         """Whether no plan may destroy or replace it: policy says so, by its labels as declared or as recorded, or it is
         so itself."""
+        return self._is_guarded(address) or self._prevents(address, current)
+
+    def _is_guarded(self, address: Address) -> bool:
+        if not self._desired.policy.protected:
+            return False
         declared, record = self._desired.sandboxes.get(address), self._records.get(address)
         labels = [declared.spec.labels if declared else {}, {} if record is None else recorded_labels(record)]
-        return any(guarded(self._desired, address, known) for known in labels) or self._prevents(
-            address, current
-        )
+        return any(guarded(self._desired, address, known) for known in labels)
 
     def _prevents(self, address: Address, current: ObservedSandbox | None) -> bool:
         """What the configuration says of its protection; where that says nothing, what the object says of itself."""
@@ -453,8 +465,9 @@ class Judge:
 
     def _warn_kept(self, case: Case) -> None:
         """Neither the clock nor another sandbox is a reason to replace what is protected, or to refuse a whole plan."""
-        address, reasons = case.wanted.address, []
-        if not self.protects(address, case.current):
+        address, reasons, rules = case.wanted.address, [], case.wanted.lifecycle
+        might = rules.max_lifetime is not None or rules.replace_triggered_by
+        if not might or not self.protects(address, case.current):
             return
         if self._is_expired(case):
             reasons.append(Reason.EXPIRED.text)

@@ -18,7 +18,7 @@ from reconciler.model.state import SandboxRecord
 def topological(sandboxes: Mapping[Address, DesiredSandbox]) -> list[Address]:
     """Dependencies first, otherwise by address. What is left in a cycle (validation refuses those) comes last."""
     waiting = {
-        address: sum(need in sandboxes for need in set(wanted.depends_on))
+        address: sum(need in sandboxes for need in set(wanted.depends_on)) if wanted.depends_on else 0
         for address, wanted in sandboxes.items()
     }
     dependents: dict[Address, list[Address]] = defaultdict(list)

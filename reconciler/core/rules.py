@@ -6,6 +6,7 @@ The table sees `Facts`, which say everything that matters about desired, recorde
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -354,6 +355,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+@lru_cache(maxsize=256)  # of a thousand sandboxes, hardly one is in a situation of its own
 def decide(facts: Facts) -> Rule:
     """The first rule that matches; the last one always does."""
     return next(rule for rule in RULES if rule.when(facts))

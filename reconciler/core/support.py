@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import Desired, DesiredSandbox, Lifecycle, NetworkMode, ProbeKind, Scalar
+from reconciler.model.desired import Desired, DesiredSandbox, FlatSpec, NetworkMode, ProbeKind, Scalar
 from reconciler.model.diagnostic import Diagnostic, Severity
 
 
@@ -16,10 +16,10 @@ def support_diagnostics(desired: Desired, capabilities: Mapping[str, Capabilitie
     """
     found: dict[tuple[object, ...], Diagnostic] = {}
     tables: dict[str, _Table] = {}
-    seen: set[tuple[int, str, Lifecycle]] = set()
+    seen: set[tuple[int, str, bool]] = set()
     for wanted in desired.sandboxes.values():
         able = capabilities.get(wanted.backend)
-        same = (id(wanted.spec), wanted.backend, wanted.lifecycle)
+        same = (id(wanted.spec), wanted.backend, wanted.lifecycle.create_first)
         if able is None or same in seen:
             continue
         seen.add(same)
@@ -33,23 +33,45 @@ def support_diagnostics(desired: Desired, capabilities: Mapping[str, Capabilitie
 
 
 class _Table:
-    """A backend's capabilities, looked up once for all sandboxes that have the same value in the same field."""
+    """A backend's capabilities, looked up once for all sandboxes that have the same field, and the same value in it where
+    that matters."""
 
     def __init__(self, able: Capabilities) -> None:
         self._able = able
-        self._known: dict[tuple[str, type, Scalar], tuple[Support, str]] = {}
+        self._by_path: dict[str, tuple[Support, str] | None] = {}  # None: it depends on the value
+        self._all_enforced: set[str] = set()  # whatever their value
+        self._by_value: dict[tuple[str, type, Scalar], tuple[Support, str]] = {}
 
-    def of(self, path: str, value: Scalar) -> tuple[Support, str]:
+    def not_enforced(self, flat: FlatSpec) -> Iterator[tuple[str, Scalar, Support, str]]:
+        """The fields that are not, with their values, and how and why not."""
+        if self._all_enforced.issuperset(flat):
+            return
+        for path, value in flat.items():
+            support, reason = self._of(path, value)
+            if support is not Support.ENFORCED:
+                yield path, value, support, reason
+
+    def _of(self, path: str, value: Scalar) -> tuple[Support, str]:
+        if path not in self._by_path:
+            asks = self._able.asks_value(path)
+            known = self._by_path[path] = None if asks else self._look_up(path, value)
+            if known is not None and known[0] is Support.ENFORCED:
+                self._all_enforced.add(path)
+        else:
+            known = self._by_path[path]
+        if known is not None:
+            return known
         key = (path, type(value), value)  # True is 1 and 1.0 is 1 for a dict, but not for a table
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = (self._able.support(path, value), self._able.reason(path, value))
-        return known
+        if key not in self._by_value:
+            self._by_value[key] = self._look_up(path, value)
+        return self._by_value[key]
+
+    def _look_up(self, path: str, value: Scalar) -> tuple[Support, str]:
+        return self._able.support(path, value), self._able.reason(path, value)
 
 
 def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, table: _Table, kind: str) -> Iterator[Diagnostic]:
-    for path, value in wanted.spec.canonical().items():
-        support, reason = table.of(path, value)
+    for path, value, support, reason in table.not_enforced(wanted.spec.canonical()):
         because = f": {reason}" if reason else ""
         if support is Support.REFUSED and not wanted.spec.unsupported_warn:
             yield Diagnostic(
@@ -59,7 +81,7 @@ def _of_sandbox(wanted: DesiredSandbox, able: Capabilities, table: _Table, kind:
                 fix="remove it, use another backend, or set `unsupported: warn` on the sandbox to go without it",
                 position=wanted.at(path),
             )
-        elif support is not Support.ENFORCED:
+        else:
             yield Diagnostic(
                 severity=Severity.NOTE if support is Support.NOTED else Severity.WARNING,
                 code="not-enforced",

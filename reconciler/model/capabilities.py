@@ -56,20 +56,29 @@ class Capabilities(Struct, frozen=True, kw_only=True):
         """Why this field is not enforced, "" when there is nothing to say."""
         return next((self.why[key] for key in _keys(path, value) if key in self.why), "")
 
+    def asks_value(self, path: str) -> bool:
+        """Whether support of this field may depend on its value."""
+        begins = tuple(f"{name}=" for name in _names(path))
+        return any(key.startswith(begins) for table in (self.fields, self.why) for key in table)
+
     def updates_in_place(self, path: str) -> bool:
         return any(path == prefix or path.startswith(prefix + ".") for prefix in self.updatable)
 
 
 def _keys(path: str, value: object) -> Iterator[str]:
     """What a table may call this field, from the most specific to the least."""
-    head, _, rest = path.partition(".")
-    any_of_them = f"{head}.*.{rest.rpartition('.')[2]}" if "." in rest else path
-    yield f"{path}={_word(value)}"
-    yield f"{any_of_them}={_word(value)}"
-    yield path
-    yield any_of_them
+    names = _names(path)
+    for name in names:
+        yield f"{name}={_word(value)}"
+    yield from names
     while path := path.rpartition(".")[0]:
         yield path
+
+
+def _names(path: str) -> tuple[str, str]:
+    """A field's own, and that of all of its kind: `mounts./data.size`, `mounts.*.size`."""
+    head, _, rest = path.partition(".")
+    return path, f"{head}.*.{rest.rpartition('.')[2]}" if "." in rest else path
 
 
 def _word(value: object) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 
 from msgspec import Struct, field
 
@@ -170,12 +171,13 @@ class Owner(Struct, frozen=True, kw_only=True):
     protected: bool = False
 
 
+_NO_NETWORK, _NO_SECURITY = Network(), Security()  # nothing of them declared
 _PLAIN = ("image", "runtime", "restart", "thread_id")
 _RESOURCES = ("cpu", "memory", "pids", "shm")
 _SECURITY = ("read_only_root", "no_new_privileges", "seccomp", "user", "init")
 
 
-class SandboxSpec(Struct, frozen=True, kw_only=True):
+class SandboxSpec(Struct, frozen=True, kw_only=True, dict=True):
     """One sandbox as it should be. None and empty mean not declared, and what is not declared is never compared.
 
     `owner` travels with the spec into `SandboxBackend.create`, and so does `lifetime`, the seconds it may live, for a backend
@@ -190,8 +192,8 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
     ports: tuple[Port, ...] = ()
     mounts: tuple[Mount, ...] = ()
     resources: Resources = Resources()
-    network: Network = Network()
-    security: Security = Security()
+    network: Network = _NO_NETWORK
+    security: Security = _NO_SECURITY
     runtime: str | None = None
     restart: str | None = None  # no | on-failure[:N] | always | unless-stopped
     thread_id: str | None = None
@@ -201,18 +203,26 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
     owner: Owner | None = None
     lifetime: float | None = None
 
-    def canonical(self) -> dict[str, Scalar]:
-        """The declared fields only, flat, sorted by path; secrets as keyed digests. Same meaning, same mapping."""
+    def canonical(self) -> FlatSpec:
+        """The declared fields only, flat, sorted by path; secrets as keyed digests. Same meaning, same mapping; made once
+        and shared by all who ask, so not to be changed."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> FlatSpec:
         flat: dict[str, Scalar] = {}
         _put_all(flat, "", self, _PLAIN)
         for name in ("command", "entrypoint"):
             words = getattr(self, name)
-            _put(flat, name, None if words is None else json.dumps(list(words), ensure_ascii=False))
-        flat.update({f"environment.{k}": v for k, v in self.environment.items()})
+            if words is not None:
+                flat[name] = json.dumps(list(words), ensure_ascii=False)
+        for key, value in self.environment.items():
+            flat[f"environment.{key}"] = value
+        for key, value in self.labels.items():
+            flat[f"labels.{key}"] = value
         for name, ref in self.secrets.items():
             flat[f"secrets.{name}"] = ref.digest
             _put(flat, f"secrets.{name}.as", None if ref.delivery == "file" else ref.delivery)
-        flat.update({f"labels.{k}": v for k, v in self.labels.items()})
         for port in self.ports:
             _put(flat, f"ports.{port.name}.container", port.container)
             _put(flat, f"ports.{port.name}.host", "auto" if port.host is None else port.host)
@@ -225,20 +235,31 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
             _put(flat, f"mounts.{mount.target}.size", mount.size)
             _put(flat, f"mounts.{mount.target}.read_only", mount.read_only)
         _put_all(flat, "resources.", self.resources, _RESOURCES)
-        _put(flat, "network.mode", None if self.network.mode is None else str(self.network.mode))
-        _put(flat, "network.name", self.network.name)
-        if self.network.allow:
-            _put(flat, "network.allow", json.dumps(sorted(self.network.allow)))
-        _put_all(flat, "security.", self.security, _SECURITY)
-        for name in ("cap_drop", "cap_add"):
-            capabilities = getattr(self.security, name)
-            _put(flat, f"security.{name}", None if capabilities is None else json.dumps(sorted(capabilities)))
+        if self.network is not _NO_NETWORK:
+            _put_network(flat, self.network)
+        if self.security is not _NO_SECURITY:
+            _put_security(flat, self.security)
         return dict(sorted(flat.items()))
 
 
 def _put(flat: dict[str, Scalar], path: str, value: Scalar) -> None:
     if value is not None:
         flat[path] = value
+
+
+def _put_network(flat: dict[str, Scalar], network: Network) -> None:
+    _put(flat, "network.mode", None if network.mode is None else str(network.mode))
+    _put(flat, "network.name", network.name)
+    if network.allow:
+        flat["network.allow"] = json.dumps(sorted(network.allow))
+
+
+def _put_security(flat: dict[str, Scalar], security: Security) -> None:
+    _put_all(flat, "security.", security, _SECURITY)
+    for name in ("cap_drop", "cap_add"):
+        capabilities = getattr(security, name)
+        if capabilities is not None:
+            flat[f"security.{name}"] = json.dumps(sorted(capabilities))
 
 
 def _put_all(flat: dict[str, Scalar], prefix: str, holder: object, names: tuple[str, ...]) -> None:

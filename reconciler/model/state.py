@@ -140,9 +140,13 @@ class State(Struct, frozen=True, kw_only=True):
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> State:
+    def from_dict(
+        cls, data: Mapping[str, Any], records: Mapping[Address, SandboxRecord] | None = None
+    ) -> State:
         """Raises KeyError, TypeError or ValueError on anything that `to_dict` did not write. The caller has
-        checked `format`."""
+        checked `format`, and may have made the `records` already."""
+        if records is None:
+            records = {Address(a): SandboxRecord.from_dict(a, r) for a, r in data["sandboxes"].items()}
         migrated = data.get("migrated")
         return cls(
             stack=data["stack"],
@@ -151,7 +155,7 @@ class State(Struct, frozen=True, kw_only=True):
             updated_at=float(data["updated_at"]),
             backends={name: dict(value) for name, value in data["backends"].items()},
             outputs=dict(data.get("outputs", {})),
-            sandboxes={Address(a): SandboxRecord.from_dict(a, r) for a, r in data["sandboxes"].items()},
+            sandboxes=records,
             released={
                 (str(entry["backend"]), str(entry["sandbox_id"])): Address(entry["address"])
                 for entry in data.get("released", ())

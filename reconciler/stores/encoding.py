@@ -36,6 +36,17 @@ def indented(document: Any) -> bytes:
         return text.encode(errors="backslashreplace")  # a lone surrogate becomes the JSON escape that it is
 
 
+def as_written(data: bytes) -> Any:
+    """The document that `indented` wrote as these bytes and a newline; None where they are anything else. Writing it again
+    shows that no key stands there twice, and costs less than to look at each."""
+    try:
+        document = msgspec.json.decode(data)
+        again = msgspec.json.format(_ENCODER.encode(document), indent=2)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    return document if data == again + b"\n" else None
+
+
 def demand_finite(value: Any) -> None:
     """Raises ValueError where a float within is not finite."""
     kind = type(value)

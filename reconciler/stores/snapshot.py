@@ -16,12 +16,14 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from reconciler.errors import StateCorrupt, StateTooNew, StoreError
-from reconciler.model.state import FORMAT, State, Status
-from reconciler.stores.encoding import indented
+from reconciler.model.desired import Address
+from reconciler.model.state import FORMAT, SandboxRecord, State, Status
+from reconciler.stores.encoding import as_written, indented
+from reconciler.stores.typed import records_of
 
 _Check = Callable[[Any, str], None]
 _KNOWN = tuple(int(part) for part in FORMAT.split("."))
-_FORMAT_SHAPE = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})", re.ASCII)
+_FORMAT_SHAPE = r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})"
 
 
 class _Wrong(Exception):
@@ -33,7 +35,7 @@ def encode(state: State) -> bytes:
     that `decode` would refuse: what cannot be read back must not replace what can."""
     document = state.to_dict()
     try:
-        _STATE(document, "")
+        (_STATE if records_of(document["sandboxes"]) is None else _OUTSIDE)(document, "")
         return indented(document) + b"\n"
     except (_Wrong, TypeError, ValueError) as error:
         raise StoreError(f"the state of {state.stack} cannot be stored: {error}") from error
@@ -52,13 +54,13 @@ class Outline(Struct, frozen=True, kw_only=True):
 def decode(data: bytes, *, place: str, hint: str) -> State:
     """The state, of whatever stack. `place` is where the bytes are from and `hint` what to do when they are damaged,
     both for messages. Raises StateCorrupt or StateTooNew."""
-    document = _document(data, place, hint, _STATE)
-    return State.from_dict(document)
+    document, records = _document(data, place, hint, _STATE, _OUTSIDE)
+    return State.from_dict(document, records)
 
 
 def outline(data: bytes, *, place: str, hint: str) -> Outline:
     """The same without a look at each record: twenty of these are read to show a history. Raises as `decode` does."""
-    document = _document(data, place, hint, _HEAD)
+    document, _ = _document(data, place, hint, _HEAD)
     return Outline(
         stack=document["stack"],
         lineage=document["lineage"],
@@ -68,16 +70,24 @@ def outline(data: bytes, *, place: str, hint: str) -> Outline:
     )
 
 
-def _document(data: bytes, place: str, hint: str, check: _Check) -> dict[str, Any]:
+def _document(
+    data: bytes, place: str, hint: str, check: _Check, outside: _Check | None = None
+) -> tuple[dict[str, Any], Mapping[Address, SandboxRecord] | None]:
+    """What stands there, checked. With `outside`, which checks all but the records, these are checked and made at once; None
+    where they have to be made."""
     if not data.strip():
         raise StateCorrupt(f"{place} is empty", hint=hint)
     try:
-        document: dict[str, Any] = _parse(data)
+        document: dict[str, Any] = as_written(data) or _parse(data)
         _check_format(document, place)
-        check(document, "")
+        records = None if outside is None else records_of(document.get("sandboxes"))
+        if records is None or outside is None:
+            check(document, "")
+        else:
+            outside(document, "")
     except _Wrong as wrong:
         raise StateCorrupt(f"{place} is no state: {wrong}", hint=hint) from wrong.__cause__
-    return document
+    return document, records
 
 
 def _parse(data: bytes) -> Any:
@@ -94,11 +104,11 @@ def _parse(data: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Wrong(f"the key {key!r} stands there twice")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for position, key in enumerate(keys) if key in keys[:position])
+        raise _Wrong(f"the key {twice!r} stands there twice")
     return found
 
 
@@ -109,7 +119,7 @@ def _no_constant(name: str) -> NoReturn:
 def _check_format(document: Any, place: str) -> None:
     """Before anything else: a newer format may look different everywhere."""
     form = document.get("format") if isinstance(document, dict) else None
-    match = _FORMAT_SHAPE.fullmatch(form) if isinstance(form, str) else None
+    match = re.fullmatch(_FORMAT_SHAPE, form) if isinstance(form, str) else None
     if match is None:
         raise _Wrong("it does not begin with a format version")
     if (int(match[1]), int(match[2])) > _KNOWN:
@@ -225,19 +235,26 @@ _RECORD = _object(
 )
 _RELEASED = _object({"backend": _TEXT, "sandbox_id": _NAME, "address": _NAME})
 _MIGRATED = _object({"to": _NAME, "at": _NUMBER})
-_STATE = _object(
-    {
-        "format": _TEXT,
-        "stack": _NAME,
-        "serial": _COUNT,
-        "lineage": _NAME,
-        "updated_at": _NUMBER,
-        "backends": _map(_object({"type": _TEXT, "options": _map(_anything)}, {"place": _TEXT})),
-        "outputs": _map(_TEXT),
-        "sandboxes": _map(_RECORD, named=True),
-    },
-    {"released": _array(_RELEASED), "migrated": _MIGRATED},
-)
+
+
+def _state(sandboxes: _Check) -> _Check:
+    return _object(
+        {
+            "format": _TEXT,
+            "stack": _NAME,
+            "serial": _COUNT,
+            "lineage": _NAME,
+            "updated_at": _NUMBER,
+            "backends": _map(_object({"type": _TEXT, "options": _map(_anything)}, {"place": _TEXT})),
+            "outputs": _map(_TEXT),
+            "sandboxes": sandboxes,
+        },
+        {"released": _array(_RELEASED), "migrated": _MIGRATED},
+    )
+
+
+_STATE = _state(_map(_RECORD, named=True))
+_OUTSIDE = _state(_anything)  # of the records, which are seen to elsewhere
 _HEAD = _object(
     {
         "format": _TEXT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import assume, given
@@ -20,7 +20,7 @@ from reconciler.errors import NotFound, Refused
 from reconciler.model.desired import Address, Desired, Lifecycle, fingerprint
 from reconciler.model.lifecycle import Policy
 from reconciler.model.observed import Observed, Phase
-from reconciler.model.plan import UNKNOWN_VALUE, Action, Reason, Selection
+from reconciler.model.plan import UNKNOWN_VALUE, Action, Plan, Reason, Selection
 from reconciler.model.state import State
 from tests.core.life_cycles import NOW, THOROUGH, life_cycles, pasts, worlds
 from tests.sim.world import CALM, Chaos, Run, Thing, World
@@ -104,9 +104,19 @@ def test_a_second_apply_is_empty_whatever_the_rules(
         return  # a protected one is declared no more
     after, _ = world.apply(config, after)  # the first may have kept what it could not know to be broken
     after, run = world.apply(config, after)
-    # what is broken and protected fails for as long as it is, and what needs it waits
+    # what is broken and protected fails for as long as it is; what needs it waits, and so do the waves after its own
     broken = [step.key for step in run.plan.steps if step.protected and step.action is Action.REPAIR]
-    assert with_dependents(broken, run.plan.steps) == {step.key for step in run.plan.steps}, run.plan.text()
+    assert _held_up(broken, run.plan) == {step.key for step in run.plan.steps}, run.plan.text()
+
+
+def _held_up(keys: Iterable[str], plan: Plan) -> set[str]:
+    held = with_dependents(set(keys), plan.steps)
+    for rollout in plan.rollouts:
+        first = next(
+            (i for i, wave in enumerate(rollout.waves) if held.intersection(wave)), len(rollout.waves)
+        )
+        held.update(*rollout.waves[first + 1 :])
+    return held if held == set(keys) else _held_up(held, plan)
 
 
 def a_world(*chaos: Chaos) -> World:

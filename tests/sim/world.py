@@ -386,7 +386,7 @@ class World(Struct):
         if thing is None:
             return Answer(error="no such sandbox")
         thing.flat, thing.owner = (
-            spec.canonical(),
+            dict(spec.canonical()),
             spec.owner,
         )  # it is started with what it is said to be made from
         thing.phase = Phase.STARTING
@@ -412,7 +412,7 @@ class World(Struct):
             created_at=self.now,
         )
         ready_at = self._ready_again()
-        flat = spec.canonical()
+        flat = dict(spec.canonical())
         thing = Thing(backend=call.backend, info=info, owner=spec.owner, ready_at=ready_at, flat=flat)
         self.things[identity] = thing
         self.answered.discard(identity)
@@ -436,7 +436,7 @@ class World(Struct):
         thing = self.things.get(call.info.sandbox_id)
         if thing is None:
             return Answer(error="no such sandbox")
-        thing.flat = spec.canonical()
+        thing.flat = dict(spec.canonical())
         if CAPABILITIES[thing.backend].relabels:
             thing.owner = spec.owner
         if self._odds(self.chaos.update_hurts):

@@ -207,7 +207,7 @@ class ProcessBackend(SandboxBackend):
                 owner=spec.owner,
                 thread_id=thread_id,
                 labels=dict(spec.labels),
-                spec=spec.canonical(),
+                spec=dict(spec.canonical()),
                 secret_dir=self._secret_dir(sandbox_id, instance),
                 extra_mounts=extra,
             )
@@ -251,7 +251,7 @@ class ProcessBackend(SandboxBackend):
         """Planning says it earlier and better; a plain caller must not get less than asked for either."""
         if self._bubblewrap.path:
             user_ids(spec.security.user)
-        wanted = spec.canonical()
+        wanted = dict(spec.canonical())
         wanted.update({f"mounts.{mount.target}.source": mount.source for mount in extra})
         refused = [
             path

@@ -17,7 +17,7 @@ from reconciler.model.desired import Scalar
 from reconciler.model.plan import Action, FieldChange, Step
 from reconciler.model.position import Position
 
-_INSTANCE = re.compile(r'(?P<group>[^\[]+)\[(?P<key>\d+|".*")\]', re.DOTALL)
+_INSTANCE = r'(?s)(?P<group>[^\[]+)\[(?P<key>\d+|".*")\]'
 _SAMPLES = 3
 
 
@@ -68,7 +68,7 @@ def named(addresses: Sequence[str]) -> str:
 
 def split(address: str) -> tuple[str, str]:
     """`researcher[0]` as (`researcher`, `0`); the key is empty for a sandbox that has no instances."""
-    match = _INSTANCE.fullmatch(address)
+    match = re.fullmatch(_INSTANCE, address)
     return (address, "") if match is None else (match["group"], match["key"])
 
 

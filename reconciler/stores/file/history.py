@@ -26,7 +26,7 @@ from reconciler.stores.sealing import PLAIN, SNAPSHOT, Sealer
 KEPT = 20
 UNREADABLE = (StateCorrupt, StateTooNew)
 _ANOTHER = "`reconciler state history` shows what else there is"
-_NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.json", re.ASCII)
+_NAME = r"(0|[1-9][0-9]{0,17})\.json"
 
 
 class History(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ class History(Struct, frozen=True, kw_only=True):
                 names = os.listdir(self.directory)
             except FileNotFoundError:
                 return []
-        return [int(name.removesuffix(".json")) for name in names if _NAME.fullmatch(name)]
+        return [int(name.removesuffix(".json")) for name in names if re.fullmatch(_NAME, name)]
 
     def _path(self, serial: int) -> Path:
         return self.directory / f"{serial}.json"
