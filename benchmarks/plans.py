@@ -22,7 +22,7 @@ BESIDE = (
     ("replicas", "count", 100, 1.0, 7, True),
     ("for_each", "for_each", 100, 1.0, 7, True),
     ("replicas", "count", 1000, 1.0, 3, False),
-    ("for_each", "for_each", 1000, 0.01, 1, False),
+    ("for_each", "for_each", 1000, 0.01, 3, False),
 )
 
 

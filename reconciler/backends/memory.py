@@ -17,7 +17,7 @@ from reconciler.backends.ownership import check_owner
 from reconciler.backends.worlds import Thing, World, world
 from reconciler.errors import NotFound, Permanent, Unavailable
 from reconciler.model.capabilities import Capabilities, Support
-from reconciler.model.desired import FlatSpec, Owner, ProbeKind, Readiness, SandboxSpec, Scalar
+from reconciler.model.desired import Owner, ProbeKind, Readiness, SandboxSpec, Scalar
 from reconciler.model.drift import Cause, Provenance
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
 
@@ -309,10 +309,6 @@ def _seen(thing: Thing, now: float) -> ObservedSandbox:
         info=thing.info,
         phase=thing.phase_at(now),
         owner=thing.owner,
-        attributes=_attributes(thing),
+        attributes=dict(thing.flat),
         detail=thing.detail,
     )
-
-
-def _attributes(thing: Thing) -> FlatSpec:
-    return dict(sorted(thing.flat.items()))

@@ -244,7 +244,7 @@ def world(name: str, path: str | None = None) -> World:
 def _file_lock(path: str, *, exclusive: bool) -> Iterator[None]:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(f"{path}.lock", "a", encoding="ascii")  # noqa: SIM115 - closed below
+        file = open(f"{path}.lock", "ab")  # noqa: SIM115 - closed below
     except OSError as error:
         raise Unavailable(f"cannot lock {path}: {error.strerror}", hint=_CHECK) from error
     with file:

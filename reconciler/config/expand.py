@@ -6,7 +6,7 @@ network; of the file system it knows paths, and the content of seccomp profiles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -14,16 +14,14 @@ from reconciler.config.blocks import Blocks
 from reconciler.config.dependencies import find_cycle
 from reconciler.config.diagnostics import Problems, at, quote
 from reconciler.config.groups import Directory, Group, make_group
-from reconciler.config.imports import make_imports
 from reconciler.config.interpolate import Expression, Failed, Interpolator, Scope, Variable, parse, suggest
 from reconciler.config.load import Document
-from reconciler.config.moves import make_moves
 from reconciler.config.nodes import Node, new_mapping
-from reconciler.config.policy import make_policy
 from reconciler.config.sandbox import Builder, PortReference
 from reconciler.config.sections import Section, section
 from reconciler.config.settings import make_backends, make_store
-from reconciler.model.desired import Address, Desired, DesiredSandbox, Output
+from reconciler.model.desired import Address, Desired, DesiredSandbox, Import, Output
+from reconciler.model.lifecycle import Move, Policy, Removal
 
 
 def expand(
@@ -47,9 +45,9 @@ def expand(
     builder = Builder(scope, directory, backends, backend_section)
     sandboxes = {sandbox.address: sandbox for group in groups.values() for sandbox in builder.build(group)}
     outputs, asked = _outputs(section(root, "outputs", complete=complete), scope, directory)
-    imports = make_imports(root.get("imports"), scope, directory, sandboxes)
-    moved, removed = make_moves(root.get("moved"), root.get("removed"), scope, directory)
-    policy = make_policy(root.get("policy"), scope, sandboxes.values())
+    imports = _imports(root, scope, directory, sandboxes)
+    moved, removed = _moves(root, scope, directory)
+    policy = _policy(root, scope, sandboxes.values())
     _check_ports([*builder.port_references, *asked], sandboxes, problems)
     _check_cycles(sandboxes, groups, problems)
     _check_host_ports(sandboxes.values(), groups, problems)
@@ -72,6 +70,35 @@ def expand(
 def _mapping(node: Node) -> Node:
     """A sandbox with nothing behind its name says nothing of its own."""
     return new_mapping(node) if node.kids is None else node
+
+
+def _imports(
+    root: Node, scope: Scope, directory: Directory, sandboxes: Mapping[Address, DesiredSandbox]
+) -> Mapping[Address, Import]:
+    node = root.get("imports")
+    if node is None:
+        return {}
+    from reconciler.config.imports import make_imports  # a section that few files have: they alone load it
+
+    return make_imports(node, scope, directory, sandboxes)
+
+
+def _moves(root: Node, scope: Scope, directory: Directory) -> tuple[tuple[Move, ...], tuple[Removal, ...]]:
+    moved, removed = root.get("moved"), root.get("removed")
+    if moved is None and removed is None:
+        return (), ()
+    from reconciler.config.moves import make_moves
+
+    return make_moves(moved, removed, scope, directory)
+
+
+def _policy(root: Node, scope: Scope, sandboxes: Collection[DesiredSandbox]) -> Policy:
+    node = root.get("policy")
+    if node is None:
+        return Policy()
+    from reconciler.config.policy import make_policy
+
+    return make_policy(node, scope, sandboxes)
 
 
 def _outputs(
@@ -124,7 +151,8 @@ def _check_ports(
 def _check_cycles(
     sandboxes: Mapping[Address, DesiredSandbox], groups: Mapping[str, Group], problems: Problems
 ) -> None:
-    cycle = find_cycle({address: sandbox.depends_on for address, sandbox in sandboxes.items()})
+    needs = {address: sandbox.depends_on for address, sandbox in sandboxes.items() if sandbox.depends_on}
+    cycle = find_cycle(needs)
     if not cycle:
         return
     first = sandboxes[cycle[0]]
@@ -157,6 +185,8 @@ def _check_host_ports(
     told: set[int] = set()  # nodes: replicas share one, and one of them is enough
     for sandbox in sandboxes:
         spec = sandbox.spec
+        if not spec.ports:
+            continue
         if id(spec) not in fixed:
             fixed[id(spec)] = [
                 (port.name, port.bind, port.host) for port in spec.ports if port.host is not None

@@ -17,13 +17,13 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 def make_imports(
-    node: Node | None, scope: Scope, directory: Directory, sandboxes: Mapping[Address, DesiredSandbox]
+    node: Node, scope: Scope, directory: Directory, sandboxes: Mapping[Address, DesiredSandbox]
 ) -> dict[Address, Import]:
     """The imports by address, sorted; what has a problem is told and left out."""
     made: dict[Address, Import] = {}
     addresses: dict[Address, Node] = {}
     ids: dict[tuple[str, str], Node] = {}
-    for entry in () if node is None else node.listed():
+    for entry in node.listed():
         to, name = _filled(entry.get("to"), scope), _filled(entry.get("id"), scope)
         address = None if to is None else directory.address(to)
         valid = name is not None and _checked(name, scope)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from msgspec.structs import fields
-
 from reconciler.config.diagnostics import at, closest, one_of, quote
 from reconciler.config.nodes import Node
 from reconciler.config.values import (
@@ -30,10 +28,10 @@ from reconciler.model.position import Position
 _Reader = Callable[[Node, Surroundings], dict[str, Any]]
 
 _NOT_ON_THE_OBJECT = ("readiness", "unsupported_warn", "owner", "lifetime")
-_FIELDS = tuple(item.name for item in fields(SandboxSpec) if item.name not in _NOT_ON_THE_OBJECT)
+_FIELDS = tuple(name for name in SandboxSpec.__struct_fields__ if name not in _NOT_ON_THE_OBJECT)
 _SINGLE = ("image", "command", "entrypoint", "runtime", "restart", "thread_id")
 _PARTS: Mapping[str, tuple[str, ...]] = {
-    name: tuple(item.name for item in fields(kind))
+    name: kind.__struct_fields__
     for name, kind in (("resources", Resources), ("network", Network), ("security", Security))
 }
 

@@ -5,6 +5,7 @@ Must never read more than `MAX_BYTES` of a file, and never raise anything but Co
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -196,11 +197,12 @@ def _decode(content: bytes, name: str, path: Path, problems: Problems) -> Source
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         problems.general("encoding", f"{name} is saved as UTF-16", "save it as UTF-8")
         return None
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8", "replace").removeprefix("\ufeff")
-        source = Source(name, path, content.decode("utf-8", "replace").removeprefix("\ufeff"))
+        before = content[: error.start].decode("utf-8", "replace")
+        source = Source(name, path, content.decode("utf-8", "replace"))
         mark = _place(before, len(before))
         mask_suspects(source)
         problems.fault(source, mark, mark, "encoding", "this is not UTF-8 text", "save the file as UTF-8")

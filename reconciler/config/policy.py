@@ -15,10 +15,8 @@ from reconciler.model.desired import DesiredSandbox
 from reconciler.model.lifecycle import Policy
 
 
-def make_policy(node: Node | None, scope: Scope, sandboxes: Collection[DesiredSandbox]) -> Policy:
+def make_policy(node: Node, scope: Scope, sandboxes: Collection[DesiredSandbox]) -> Policy:
     """The policy; no limit where nothing is said."""
-    if node is None:
-        return Policy()
     filled = filled_block(node, scope, "policy") if node.live else node
     values: dict[str, Any] = {}
     for name, value in filled.named().items() if filled is not None else ():

@@ -64,6 +64,7 @@ class Builder:
         self._backends = backends
         self._backend_section = backend_section
         self._shared: dict[tuple[str, int], tuple[Node, _Part]] = {}
+        self._referring: dict[int, tuple[Node, bool]] = {}
         self._last: tuple[tuple[Address, ...], frozenset[Address]] | None = None
         self._triggered = _Triggered()
         self.port_references: list[PortReference] = []
@@ -151,7 +152,7 @@ class Builder:
             environ=self._scope.environ, tell=tell, triggers=self._directory.triggers, ports=ports
         )
         found: dict[Address, None] = {}
-        if name in _WITH_REFERENCES and node.live:
+        if name in _WITH_REFERENCES and self._refers(node):
             fill.scope = replace(fill.scope, refer=self._collector(found))
         try:
             if name == "secrets":
@@ -167,6 +168,12 @@ class Builder:
         part.failed = part.failed or fill.failed
         part.references = tuple(found)
         return part
+
+    def _refers(self, node: Node) -> bool:
+        """Whether there is a reference to a sandbox in it, looked for once for all instances."""
+        if id(node) not in self._referring:
+            self._referring[id(node)] = node, "sandbox" in kinds_in(node)
+        return self._referring[id(node)][1]
 
     def _valid(self, name: str, node: Node, filled: Node) -> bool:
         """Whether what was filled in has the right type: the schema saw only `${…}` there."""

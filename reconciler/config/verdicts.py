@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 
 from reconciler import __version__
 from reconciler.config.schemas import schema_text
@@ -54,7 +54,7 @@ class Verdicts:
 
 def _validator() -> str:
     """Another one, or another version of it, may judge otherwise."""
-    spec = find_spec("jsonschema_rs")
+    spec = PathFinder.find_spec("jsonschema_rs")
     if spec is None or spec.origin is None:
         return ""
     seen = os.stat(spec.origin)

@@ -249,8 +249,8 @@ class Judge:
             and not case.importing,
             elsewhere=case.able.made_elsewhere,
             changed=len(changes),
-            outside=sum([change.outside for change in changes]),
-            forced=sum([change.forces_replacement for change in changes]),
+            outside=sum([change.outside for change in changes]) if changes else 0,
+            forced=sum([change.forces_replacement for change in changes]) if changes else 0,
         )
 
     def _is_expired(self, case: Case) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -17,6 +16,10 @@ from reconciler.model.state import SandboxRecord
 
 def topological(sandboxes: Mapping[Address, DesiredSandbox]) -> list[Address]:
     """Dependencies first, otherwise by address. What is left in a cycle (validation refuses those) comes last."""
+    if not any(wanted.depends_on for wanted in sandboxes.values()):
+        return sorted(sandboxes)
+    import heapq  # who has no dependencies does without
+
     waiting = {
         address: sum(need in sandboxes for need in set(wanted.depends_on)) if wanted.depends_on else 0
         for address, wanted in sandboxes.items()

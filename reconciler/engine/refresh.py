@@ -39,7 +39,9 @@ def look(
             listed = [replace(seen, backend=name) for seen in backend.observe()]
             ids = closer(name, listed) if closer is not None else ()
             found = _with_closer_looks(backend, listed, (unlabelled or {}).get(name, ()), ids)
-            sandboxes[name] = [replace(seen, backend=name) for seen in found]
+            sandboxes[name] = [
+                seen if seen.backend == name else replace(seen, backend=name) for seen in found
+            ]
         except (BackendError, ConfigError) as error:
             failures[name] = error.message + (f"; {error.hint}" if error.hint else "")
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; unseen is not absent

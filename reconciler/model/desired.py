@@ -212,10 +212,10 @@ class SandboxSpec(Struct, frozen=True, kw_only=True, dict=True):
     def _canonical(self) -> FlatSpec:
         flat: dict[str, Scalar] = {}
         _put_all(flat, "", self, _PLAIN)
-        for name in ("command", "entrypoint"):
-            words = getattr(self, name)
-            if words is not None:
-                flat[name] = json.dumps(list(words), ensure_ascii=False)
+        if self.command is not None:
+            flat["command"] = json.dumps(list(self.command), ensure_ascii=False)
+        if self.entrypoint is not None:
+            flat["entrypoint"] = json.dumps(list(self.entrypoint), ensure_ascii=False)
         for key, value in self.environment.items():
             flat[f"environment.{key}"] = value
         for key, value in self.labels.items():

@@ -72,6 +72,46 @@ def test_help_imports_no_command():
     assert not {name for name in loaded if name.startswith("reconciler.cli.commands.")}
 
 
+# --- the end ---------------------------------------------------------------------------------------------------
+
+
+def ending(code: str, **more) -> subprocess.CompletedProcess[str]:
+    """A command that says its version, and does `code` before."""
+    script = f"import sys\nsys.argv = ['reconciler', '--version']\n{code}\nimport reconciler.__main__ as m\nm.command()"
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        **{"stdout": subprocess.PIPE, **more},
+    )
+
+
+def test_a_command_that_ends_at_once_has_said_all_and_done_what_was_to_be_done_at_the_end():
+    done = ending("import atexit\natexit.register(print, 'bye')")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("reconciler ")
+    assert done.stdout.endswith("\nbye\n")
+
+
+def test_a_command_that_ends_waits_for_a_thread_that_works():
+    work = "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.3), print('done'))).start()"
+    assert ending(work).stdout.endswith("\ndone\n")
+
+
+def test_a_command_that_ends_does_not_wait_for_a_daemon():
+    work = "import threading, time\nthreading.Thread(target=time.sleep, args=(50,), daemon=True).start()"
+    assert ending(work).returncode == 0
+
+
+def test_a_command_that_cannot_say_the_last_of_it_fails():
+    with open("/dev/full", "w") as full:
+        done = ending("", stdout=full)
+    assert done.returncode != 0
+    assert "No space left" in done.stderr
+
+
 # --- usage -----------------------------------------------------------------------------------------------------
 
 

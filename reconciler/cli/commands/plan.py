@@ -61,7 +61,7 @@ def plan(call: Invocation, *, out: str | None, detailed_exitcode: bool, form: st
     With -o the plan is kept in a file. `apply FILE` asks nobody and does what the plan says, and nothing else: a sandbox
     that moved since is left alone and told.
     """
-    from reconciler.engine import workflow
+    from reconciler.engine.survey import survey
 
     selection = selection_of(**chosen)
     with opened(call) as context:
@@ -69,7 +69,7 @@ def plan(call: Invocation, *, out: str | None, detailed_exitcode: bool, form: st
             from reconciler.cli.plan_files import check_place
 
             check_place(call.settings.path(out), shown=out, taken=context.desired.files)
-        made = workflow.plan(context, selection)
+        made = survey(context, selection).plan
         show_plan(call, made, form)
         if out is not None:
             from reconciler.cli.plan_files import write_plan_file

@@ -6,7 +6,6 @@ Never decides anything from the text it is given, and never reads the environmen
 from __future__ import annotations
 
 import re
-from unicodedata import east_asian_width
 
 from msgspec import Struct
 
@@ -45,6 +44,8 @@ def cells(text: str) -> int:
     """Columns that the text takes on a terminal; colour takes none."""
     if text.isascii() and "\x1b" not in text:
         return len(text)
+    from unicodedata import east_asian_width
+
     return sum(1 + (east_asian_width(char) in "WF") for char in _ESCAPE.sub("", text))
 
 

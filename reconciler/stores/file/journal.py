@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
+from binascii import crc32
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -50,7 +50,7 @@ class Link(Struct, frozen=True, kw_only=True):
     def after(self, text: bytes, *, sealed: bool) -> Link:
         """The link once a line with this text follows. What is in clear hooks into the checksum alone."""
         chain = self.chain.after(text) if sealed else self.chain
-        return Link(crc=zlib.crc32(text, self.crc), chain=chain)
+        return Link(crc=crc32(text, self.crc), chain=chain)
 
 
 class Journal(Struct, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ def decode(data: bytes, *, place: str, sealer: Sealer = PLAIN) -> Journal | None
         if text is None:
             raise _damaged(f"{place}:{number}", "is damaged: its checksum is wrong")
         texts.append(text)
-        crc, size = zlib.crc32(text, crc), size + len(line) + 1
+        crc, size = crc32(text, crc), size + len(line) + 1
     last = _checked(unfinished, crc)
     if last is not None:  # whole but for its newline
         texts.append(last)
@@ -138,7 +138,7 @@ def _opened(text: bytes, link: Link, sealer: Sealer, where: str, sealed: bool) -
 def _checked(line: bytes, crc: int) -> bytes | None:
     """The entry's text, None when the line is not as it was written."""
     match = _LINE.fullmatch(line)
-    if match is None or int(match[1], 16) != zlib.crc32(match[2], crc):
+    if match is None or int(match[1], 16) != crc32(match[2], crc):
         return None
     return match[2]
 

@@ -26,7 +26,7 @@ from reconciler.errors import LeaseLost, LockHeld, StoreError
 from reconciler.stores.base import Lease, LockInfo, lease_lost, lock_held, nothing_to_unlock, other_lock
 from reconciler.stores.file import disk
 from reconciler.stores.file.record import Holder, Record, read_record
-from reconciler.stores.host import Host
+from reconciler.stores.host import Host, this_host
 
 _Heard = Callable[[LockInfo], None]
 
@@ -83,9 +83,13 @@ class LockFile(Struct, frozen=True, kw_only=True):
     path: Path
     subject: str
     prefix: str
-    host: Host
+    host: Host | None = None  # None: this machine, looked at when a lock is
     timing: Timing = field(default_factory=Timing)
     tidy: Callable[[], None] = lambda: None
+
+    @property
+    def _host(self) -> Host:
+        return self.host or this_host()
 
     def guarded(self) -> contextlib.AbstractContextManager[None]:
         """Excludes every other thread and process that changes anything of this stack."""
@@ -158,19 +162,19 @@ class LockFile(Struct, frozen=True, kw_only=True):
         now = self.timing.now()
         info = LockInfo(
             id=uuid.uuid4().hex,
-            who=self.host.who,
-            host=self.host.name,
-            pid=self.host.pid,
+            who=self._host.who,
+            host=self._host.name,
+            pid=self._host.pid,
             operation=operation,
             since=now,
             expires=now + self.timing.lease,
             fence=fence,
         )
-        return Holder(info=info, boot=self.host.boot, started=self.host.began())
+        return Holder(info=info, boot=self._host.boot, started=self._host.began())
 
     def _is_here(self, holder: Holder) -> bool:
         """Whether its pid means something to us."""
-        return self.host.judges(name=holder.info.host, boot=holder.boot)
+        return self._host.judges(name=holder.info.host, boot=holder.boot)
 
     def abandoned(self) -> bool:
         """Whether the process that holds the lock was one of this machine, and is certainly gone."""
@@ -178,7 +182,7 @@ class LockFile(Struct, frozen=True, kw_only=True):
         return holder is not None and self._is_here(holder) and self._ended(holder)
 
     def _ended(self, holder: Holder) -> bool:
-        return self.host.ended(holder.info.pid, began=holder.started)
+        return self._host.ended(holder.info.pid, began=holder.started)
 
     def _gone(self, holder: Holder, watch: _Watch) -> bool:
         """Whether its lock may be broken: its process is certainly gone, or it is elsewhere and was watched for a

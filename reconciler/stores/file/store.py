@@ -31,7 +31,7 @@ from reconciler.stores.file import checks, disk, journal
 from reconciler.stores.file.history import UNREADABLE, History, version_of
 from reconciler.stores.file.journal import Header, Journal, Link
 from reconciler.stores.file.lease import LockFile, Timing
-from reconciler.stores.host import Host, this_host
+from reconciler.stores.host import Host
 from reconciler.stores.sealing import KEY, PLAIN, SNAPSHOT, Sealer, is_sealed
 
 _STACK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
@@ -92,7 +92,7 @@ class FileStore(Store):
             path=self.directory / f"{stack}.lock",
             subject=f"the state {self.describe()}",
             prefix=self._prefix,
-            host=host or this_host(),
+            host=host,
             timing=self._timing,
             tidy=self._history.tidy,
         )
