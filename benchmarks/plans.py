@@ -44,8 +44,8 @@ def _beside_terraform(ours: str, theirs: str, count: int, goal: float, rounds: i
 
 
 def _limit(beside: Figure) -> Figure:
-    """What no plan in Python can go below: the interpreter, and the libraries that it reads a command and a file with."""
-    libraries = "import click, hashlib, msgspec, pathlib, yaml"
+    """What no plan in Python can go below: the interpreter, and the libraries that it reads a command and a state with."""
+    libraries = "import click, msgspec, pathlib"
     took = by_turns({"bare": partial(once, [sys.executable, "-c", libraries])}, 5)["bare"]
     return Figure(
         name="the limit: Python that imports the libraries of a plan, and ends",

@@ -34,6 +34,7 @@ def load(call: Invocation, *, asks: bool = True) -> Configuration:
     """The configuration of this run, expanded; its warnings are said where they are asked for. `asks` False asks nobody for a
     variable, and knows what was answered before. Raises ConfigError."""
     from reconciler.config.configure import configure
+    from reconciler.config.readings import Readings
     from reconciler.config.verdicts import Verdicts
 
     settings = call.settings
@@ -46,6 +47,7 @@ def load(call: Invocation, *, asks: bool = True) -> Configuration:
         answers=call.answers,
         ask=_asker(call) if asks else None,
         verdicts=Verdicts.of(call.environ),
+        readings=Readings.of(call.environ),
     )
     if call.operation in _JUDGE_THE_CONFIGURATION:
         failure.show_diagnostics(configuration.warnings, call)

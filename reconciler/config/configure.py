@@ -14,6 +14,7 @@ from reconciler.config.expand import expand
 from reconciler.config.interpolate import Variable
 from reconciler.config.load import Document, read
 from reconciler.config.nodes import Source
+from reconciler.config.readings import Readings
 from reconciler.config.schema import is_valid, validate
 from reconciler.config.sections import section
 from reconciler.config.variables import Given, resolve
@@ -50,23 +51,28 @@ def configure(
     answers: Mapping[str, str] | None = None,
     ask: Callable[[str, bool], str] | None = None,
     verdicts: Verdicts | None = None,
+    readings: Readings | None = None,
 ) -> Configuration:
     """Read, validate and expand. `paths` and `var_files` are relative to `directory`; `var` are `name=value` texts;
     `ask(name, sensitive)` asks a person for a variable that nothing sets, None where nobody is there; `answers` are those that
-    he gave before. `verdicts` know which documents are valid.
+    he gave before. `verdicts` know which documents are valid, `readings` what was read before.
 
     Raises ConfigError with every problem found, in file order, and nothing else for any text.
     """
     with collector_at_rest():
         given = Given(var=var, var_files=var_files, environ=environ, answers=answers or {}, ask=ask)
-        return _configure(paths, directory, given, verdicts)
+        return _configure(paths, directory, given, verdicts, readings)
 
 
 def _configure(
-    paths: Sequence[Path], directory: Path, given: Given, verdicts: Verdicts | None
+    paths: Sequence[Path],
+    directory: Path,
+    given: Given,
+    verdicts: Verdicts | None,
+    readings: Readings | None,
 ) -> Configuration:
     problems = Problems()
-    document = read(paths, directory, problems)
+    document = read(paths, directory, problems, readings)
     if document is None:
         problems.raise_if_any()
         raise AssertionError("a document that could not be read has a problem")

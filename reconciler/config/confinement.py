@@ -6,7 +6,6 @@ name of a volume or of a network.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import posixpath
 import re
@@ -31,6 +30,7 @@ from reconciler.config.values import (
 )
 from reconciler.model.desired import Mount, MountKind, Network, NetworkMode, Security
 from reconciler.model.position import Position
+from reconciler.model.sha256 import sha256
 
 MAX_PROFILE_BYTES = 1024 * 1024
 _VOLUME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}"
@@ -258,7 +258,7 @@ def _seccomp(node: Node, environ: Mapping[str, str]) -> str:
             node, "seccomp", f"the seccomp profile {quote(word)} is not a JSON object",
             "name a profile as Docker takes it: JSON with `defaultAction` and `syscalls`",
         )  # fmt: skip
-    return f"{path}#sha256:{hashlib.sha256(content).hexdigest()[:12]}"
+    return f"{path}#sha256:{sha256(content).hexdigest()[:12]}"
 
 
 def _profile(node: Node, path: str) -> bytes:

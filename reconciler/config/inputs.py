@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 from reconciler.config.configure import Configuration
@@ -10,6 +9,7 @@ from reconciler.config.interpolate import Variable
 from reconciler.config.secrets import digest
 from reconciler.model.desired import Desired
 from reconciler.model.saved import Inputs
+from reconciler.model.sha256 import sha256
 
 
 def inputs_of(configuration: Configuration, desired: Desired, *, key: bytes | None) -> Inputs:
@@ -28,7 +28,7 @@ def _variable(name: str, variable: Variable, key: bytes | None) -> str:
     text = json.dumps(variable.value, sort_keys=True)
     if variable.sensitive:
         return "" if key is None else digest(key, f"variable {name}", text)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return f"sha256:{sha256(text.encode()).hexdigest()[:32]}"
 
 
 def _secrets(desired: Desired, key: bytes | None) -> str:

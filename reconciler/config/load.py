@@ -6,7 +6,6 @@ Must never read more than `MAX_BYTES` of a file, and never raise anything but Co
 from __future__ import annotations
 
 import codecs
-import hashlib
 import os
 import re
 import stat
@@ -14,19 +13,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import Struct
 
-from reconciler.config import syntax
+from reconciler.config import events, syntax
 from reconciler.config.collector import collector_at_rest
 from reconciler.config.diagnostics import Problems, quote
+from reconciler.config.events import Garbled, Misspelt, Place
 from reconciler.config.masking import mask_secrets, mask_suspects
 from reconciler.config.nodes import Composer, Mark, Node, Source, Unreadable, new_mapping
 from reconciler.config.origins import find_blocks
+from reconciler.config.readings import Readings, recorded
 from reconciler.model.position import Block
+from reconciler.model.sha256 import sha256
 
 DEFAULT_FILE = "sandboxes.yaml"
 MAX_BYTES = 10 * 1024 * 1024
+MOST_KEPT = 8  # files of one configuration
 NAMED_SECTIONS = ("variables", "backends", "templates", "sandboxes", "outputs", "defaults")
 LISTED_SECTIONS = ("moved", "removed", "imports")
 
@@ -43,11 +45,6 @@ class Document(Struct, frozen=True, kw_only=True):
     blocks: tuple[Block, ...] = ()
 
 
-class _Mark(Struct, frozen=True):
-    line: int
-    column: int
-
-
 def load(paths: Sequence[Path], directory: Path) -> Document:
     """Read the configuration. Without `paths`: `sandboxes.yaml` in `directory`, else all of its YAML files.
 
@@ -60,11 +57,15 @@ def load(paths: Sequence[Path], directory: Path) -> Document:
     return document
 
 
-def read(paths: Sequence[Path], directory: Path, problems: Problems) -> Document | None:
+def read(
+    paths: Sequence[Path], directory: Path, problems: Problems, readings: Readings | None = None
+) -> Document | None:
     """As `load`, but tells `problems` and returns what could be read; None when that is nothing."""
     directory = Path(os.path.abspath(directory))
     files = list(dict.fromkeys(find(paths, directory, problems)))
-    digest = hashlib.sha256()
+    if len(files) > MOST_KEPT:
+        readings = None  # they would drive each other out
+    digest = sha256()
     roots: list[Node] = []
     sources: list[Source] = []
     for path in files:
@@ -78,7 +79,7 @@ def read(paths: Sequence[Path], directory: Path, problems: Problems) -> Document
         if source is None:
             continue
         sources.append(source)
-        root = compose(source, problems)
+        root = compose(source, problems, readings)
         if root is not None:
             roots.append(root)
     problems.file_order([source.name for source in sources])
@@ -214,26 +215,30 @@ def _place(text: str, index: int) -> Mark:
     line, last = 0, 0
     for found in re.compile(syntax.LINE_BREAK).finditer(text, 0, index):
         line, last = line + 1, found.end()
-    return _Mark(line, index - last)
+    return Place(line, index - last)
 
 
 # --- composing one file ----------------------------------------------------------------------------------------
 
 
-def compose(source: Source, problems: Problems) -> Node | None:
-    """The file's mapping, None when it has none; problems are told, with secrets hidden first."""
+def compose(source: Source, problems: Problems, readings: Readings | None = None) -> Node | None:
+    """The file's mapping, None when it has none; problems are told, with secrets hidden first. `readings` know what was
+    read before, and keep what is in order and holds no secret."""
     faults: list[tuple[Any, ...]] = []
+    known = None if readings is None else readings.find(source.text)
+    told: list[events.Event] = []
     root: Node | None = None
     whole = False
     try:
         with collector_at_rest():
-            root = Composer(source, lambda *fault: faults.append(fault)).document()
+            following = iter(known) if known is not None else _parsed(source.text, told)
+            root = Composer(source, lambda *fault: faults.append(fault), following).document()
         whole = True
     except Unreadable:
         pass
-    except yaml.reader.ReaderError:
+    except Garbled:
         faults.append(_fault_of_character(source))
-    except yaml.MarkedYAMLError as error:
+    except Misspelt as error:
         faults.append(_fault_of_syntax(source, error))
     if faults:
         mask_suspects(source)  # what could not be read, or was read twice, is in no node
@@ -241,12 +246,20 @@ def compose(source: Source, problems: Problems) -> Node | None:
         mask_secrets(root)
     for fault in faults:
         problems.fault(*fault)
+    if readings is not None and known is None and whole and not faults and not source.masked:
+        readings.keep(source.text, told)
     return _top_level(source, root, problems) if whole else None
+
+
+def _parsed(text: str, into: list[events.Event]) -> Iterator[events.Event]:
+    from reconciler.config.parser import parsed  # what was read before needs none
+
+    return recorded(parsed(text), into)
 
 
 def _top_level(source: Source, root: Node | None, problems: Problems) -> Node | None:
     if root is None or (root.text is not None and root.data is None):
-        start = _Mark(0, 0)
+        start = Place(0, 0)
         problems.fault(
             source, start, start, "empty", f"{source.name} holds no configuration",
             "write `version: 1` and `stack: NAME`, or run `reconciler init`",
@@ -272,16 +285,16 @@ def _fault_of_character(source: Source) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _fault_of_syntax(source: Source, error: yaml.MarkedYAMLError) -> tuple[Any, ...]:
-    mark = error.problem_mark or error.context_mark or _Mark(0, 0)
-    if error.context_mark is not None and _shows_where_it_began(error.context or "", error.problem or ""):
+def _fault_of_syntax(source: Source, error: Misspelt) -> tuple[Any, ...]:
+    mark = error.problem_mark or error.context_mark or Place(0, 0)
+    if error.context_mark is not None and _shows_where_it_began(error.context, error.problem):
         mark = error.context_mark
     line = source.line(mark.line)
     character = line[mark.column : mark.column + 1]
     if mark.column and line[mark.column - 1 : mark.column + 1] == "${":
-        mark = _Mark(mark.line, mark.column - 1)
+        mark = Place(mark.line, mark.column - 1)
         character = "${"
-    summary, fix = syntax.explain(error.context or "", error.problem or "", character)
+    summary, fix = syntax.explain(error.context, error.problem, character)
     related: tuple[tuple[str, Node], ...] = ()
     opened = error.context_mark
     if opened is not None and opened.line != mark.line:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
-from reconciler.config import syntax
+from reconciler.config import events, syntax
 
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000  # after aliases and merge keys are written out
@@ -44,6 +42,11 @@ class Source:
         self._masked: dict[int, list[tuple[int, int | None]]] = {}
         self._lines: list[str] | None = None
         self.opaque = False  # no line of it may be shown at all
+
+    @property
+    def masked(self) -> bool:
+        """Whether anything of it is not to be shown."""
+        return bool(self._masked) or self.opaque
 
     def mask(self, line: int, start: int, end: int | None) -> None:
         """Never show this part of a line (None: to its end); counted from 0."""
@@ -181,28 +184,26 @@ _KNOWN_TAGS = _PLAIN_TAGS | {_TAG + "str", _TAG + "map", _TAG + "seq", "!"}
 
 
 class Composer:
-    """Makes the nodes of one file. `fault(source, mark, end, code, summary, fix, related=())` is told each problem;
+    """Makes the nodes of one file of its events. `fault(source, mark, end, code, summary, fix, related=())` is told each problem;
     what makes going on pointless also raises Unreadable."""
 
-    def __init__(self, source: Source, fault: Fault) -> None:
+    def __init__(self, source: Source, fault: Fault, told: Iterator[events.Event]) -> None:
         self.source = source
         self.fault = fault
         self.anchors: dict[str, Node | None] = {}  # None while the anchored node is still being read
         self.total = 0
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        self.loader = loader(source.text)
-        self.next: Callable[[], Any] = self.loader.get_event
+        self.next: Callable[[], Any] = told.__next__
 
     def document(self) -> Node | None:
         """The file's one document, None when there is none."""
         self.next()
         event = self.next()
-        if type(event) is yaml.StreamEndEvent:
+        if type(event) is events.StreamEnd:
             return None
         node = self.node(self.next(), 1)
         self.next()
         event = self.next()
-        if type(event) is not yaml.StreamEndEvent:
+        if type(event) is not events.StreamEnd:
             self.fault(
                 self.source, event.start_mark, event.end_mark, "several-documents",
                 "there is a second YAML document in this file",
@@ -212,14 +213,14 @@ class Composer:
 
     def node(self, event: Any, depth: int) -> Node:
         kind = type(event)
-        if kind is yaml.ScalarEvent:
+        if kind is events.Scalar:
             node = self.scalar(event)
-        elif kind is yaml.AliasEvent:
+        elif kind is events.Alias:
             return self.alias(event)
         else:
             self.start(event, depth)
             node = Node(self.source, event.start_mark, event.end_mark, None)
-            if kind is yaml.MappingStartEvent:
+            if kind is events.MappingStart:
                 self.mapping(node, depth)
             else:
                 self.sequence(node, depth)
@@ -265,7 +266,7 @@ class Composer:
         tag = event.tag
         if tag:
             self.check_tag(event)
-        if (tag in _PLAIN_TAGS if tag else event.implicit[0]) and (not text or text[0] in _MAY_BE_MORE):
+        if (tag in _PLAIN_TAGS if tag else event.plain) and (not text or text[0] in _MAY_BE_MORE):
             data = resolve_plain(text)
         elif event.style == '"' and not syntax.is_storable(text):
             self.stop(
@@ -296,7 +297,7 @@ class Composer:
     def sequence(self, node: Node, depth: int) -> None:
         items: list[Node] = []
         size = 1
-        while type(event := self.next()) is not yaml.SequenceEndEvent:
+        while type(event := self.next()) is not events.SequenceEnd:
             kid = self.node(event, depth + 1)
             items.append(kid)
             size += kid.size
@@ -311,7 +312,7 @@ class Composer:
         keys: dict[str, Node] = {}
         merged: list[Node] = []
         size = 1
-        while type(event := self.next()) is not yaml.MappingEndEvent:
+        while type(event := self.next()) is not events.MappingEnd:
             key = self.node(event, depth + 1)
             kid = self.node(self.next(), depth + 1)
             size += kid.size + 1
@@ -320,7 +321,7 @@ class Composer:
                     key.source, key.mark, key.end, "key", "a key must be text",
                     "quote it; a value such as {{ x }} or [x] as a key is usually a missing quote",
                 )  # fmt: skip
-            elif key.text == "<<" and type(event) is yaml.ScalarEvent and not event.style:
+            elif key.text == "<<" and type(event) is events.Scalar and not event.style:
                 merged.append(kid)
             elif key.text in keys:
                 self.duplicate(key, keys[key.text])

@@ -5,7 +5,6 @@ A value lives in `Secret` alone. Must never put a value, a command's output or a
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -153,6 +152,7 @@ def read_reference(
 
 def digest(key: bytes, name: str, value: str) -> str:
     """What state, plan and comparison see of a secret: it tells same from different, and nothing else."""
+    import hashlib
     import hmac
 
     made = hmac.new(key, name.encode() + b"\0" + value.encode("utf-8", "surrogateescape"), hashlib.sha256)

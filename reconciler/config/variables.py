@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from reconciler.config import load, syntax
 from reconciler.config.advice import describe
 from reconciler.config.diagnostics import Problems, at, quote
+from reconciler.config.events import Garbled, Misspelt
 from reconciler.config.interpolate import Variable, kinds_in, suggest
 from reconciler.config.nodes import Composer, Node, Source, Unreadable, resolve_plain
 from reconciler.config.sections import Section
@@ -195,12 +196,13 @@ def _of_type(data: Any, wanted: str) -> Any:
 
 def _structure(text: str) -> Node:
     """A list or mapping written on one line. Raises ValueError."""
-    import yaml
+    from reconciler.config.parser import parsed
 
     faults: list[object] = []
+    source = Source("value", Path(), text)
     try:
-        node = Composer(Source("value", Path(), text), lambda *fault: faults.append(fault)).document()
-    except (yaml.YAMLError, Unreadable):
+        node = Composer(source, lambda *fault: faults.append(fault), parsed(text)).document()
+    except (Garbled, Misspelt, Unreadable):
         raise ValueError(text) from None
     if node is None or faults:
         raise ValueError(text)

@@ -8,14 +8,14 @@ one. What the disk refuses is not known.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Mapping
-from importlib.machinery import PathFinder
 
 from reconciler import __version__
+from reconciler.config.installed import identity
 from reconciler.config.schemas import schema_text
+from reconciler.model.sha256 import sha256
 
 MOST = 256  # files; then all begins anew
 _OURS = re.compile("[0-9a-f]{64}")
@@ -49,13 +49,9 @@ class Verdicts:
 
     def _path(self, digest: str) -> str:
         name = f"{__version__}\0{digest}\0{_validator()}\0{schema_text('config')}"
-        return os.path.join(self._folder, hashlib.sha256(name.encode()).hexdigest())
+        return os.path.join(self._folder, sha256(name.encode()).hexdigest())
 
 
 def _validator() -> str:
     """Another one, or another version of it, may judge otherwise."""
-    spec = PathFinder.find_spec("jsonschema_rs")
-    if spec is None or spec.origin is None:
-        return ""
-    seen = os.stat(spec.origin)
-    return f"{spec.origin}\0{seen.st_mtime_ns}\0{seen.st_size}"
+    return identity("jsonschema_rs")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Address, FlatSpec, Owner, SandboxId, fingerprint
 from reconciler.model.observed import ObservedSandbox, Phase
 from reconciler.model.plan import Action, Reason, Step
+from reconciler.model.sha256 import sha256
 
 _NOT_IN_A_NAME = r"[^a-z0-9]+"
 _SANDBOX_ID = r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?"
@@ -17,7 +17,7 @@ _SANDBOX_ID = r"[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?"
 def sandbox_id(stack: str, address: Address, generation: int) -> SandboxId:
     """The same in every process: a readable part of the address and 48 bits of a hash of stack, address and
     generation. Fits `^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$`."""
-    digest = hashlib.sha256(f"{stack}\n{address}\n{generation}".encode()).hexdigest()[:12]
+    digest = sha256(f"{stack}\n{address}\n{generation}".encode()).hexdigest()[:12]
     slug = re.sub(_NOT_IN_A_NAME, "-", address.lower()).strip("-")[:36].strip("-")
     return SandboxId(f"{slug}-{digest}" if slug else f"s-{digest}")
 

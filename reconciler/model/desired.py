@@ -6,7 +6,6 @@ is left out of the canonical form; what is compared and kept is the keyed digest
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
@@ -20,6 +19,7 @@ from reconciler.model.address import address_order as address_order
 from reconciler.model.lifecycle import DriftPolicy, Move, Policy, Removal, Rollout
 from reconciler.model.lifecycle import Lifecycle as Lifecycle
 from reconciler.model.position import Block, Position
+from reconciler.model.sha256 import sha256
 
 Scalar = str | int | float | bool | None
 FlatSpec = Mapping[str, Scalar]  # canonical form: "environment.LOG_LEVEL" -> "info", sorted by path
@@ -272,7 +272,7 @@ def _put_all(flat: dict[str, Scalar], prefix: str, holder: object, names: tuple[
 def fingerprint(flat: FlatSpec) -> str:
     """32 hex digits (128 bits of SHA-256) over the canonical form; fits a label value anywhere."""
     text = json.dumps(dict(flat), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return sha256(text.encode()).hexdigest()[:32]
 
 
 class DesiredSandbox(Struct, frozen=True, kw_only=True):

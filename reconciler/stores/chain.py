@@ -7,9 +7,9 @@ line goes is found without opening one.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from msgspec import Struct
+
+from reconciler.model.sha256 import sha256
 
 
 class Chain(Struct, frozen=True, kw_only=True):

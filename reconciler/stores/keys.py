@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from hashlib import sha256
 
 from reconciler.errors import StateCorrupt, StoreError
+from reconciler.model.sha256 import sha256
 
 KEY_VARIABLE = "RECONCILER_STATE_KEY"
 

@@ -12,6 +12,7 @@ from reconciler.config.configure import configure
 from reconciler.config.diagnostics import Problems
 from reconciler.config.load import MAX_BYTES, load
 from reconciler.config.nodes import Composer, Source, Unreadable, resolve_plain
+from reconciler.config.parser import parsed
 from reconciler.errors import ConfigError
 from reconciler.model.diagnostic import Diagnostic
 from tests.config.written import HEAD, configured, desired, one, write, wrong
@@ -254,7 +255,9 @@ def bomb(levels: int) -> str:
 
 def test_an_alias_bomb_is_refused_by_counting_not_by_waiting() -> None:
     faults: list[tuple[object, ...]] = []
-    composer = Composer(Source("bomb.yaml", Path(), bomb(30)), lambda *fault: faults.append(fault))
+    composer = Composer(
+        Source("bomb.yaml", Path(), bomb(30)), lambda *fault: faults.append(fault), parsed(bomb(30))
+    )
 
     with pytest.raises(Unreadable):
         composer.document()

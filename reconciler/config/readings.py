@@ -1,0 +1,97 @@
+"""Texts that were read before: to load a YAML parser and to have it read a thousand lines takes longer than all else that
+a plan of them does.
+
+One file each, in the user's cache folder, named after the bytes of the text and after what reads them; it holds the
+events. Nothing is kept of a text that has a secret in it, of a very long one, or of one with a mistake. What others put
+there, or could have, is not believed, and what the disk refuses is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from binascii import crc32
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from reconciler import __version__
+from reconciler.config import events
+from reconciler.config.installed import identity
+from reconciler.model.sha256 import sha256
+
+MOST = 32  # files; then all begins anew
+LONGEST = 1024 * 1024  # characters of a text
+_FORMAT = 1  # of what is kept
+_OURS = "[0-9a-f]{64}"
+
+
+class Readings:
+    """Those of a folder, which need not be there."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Readings | None:
+        """None where there is no place for a cache."""
+        home = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", ""), ".cache")
+        return cls(os.path.join(home, "reconciler", "read")) if os.path.isabs(home) else None
+
+    def find(self, text: str) -> list[events.Event] | None:
+        """The events of the text; None where they are not known."""
+        if len(text) > LONGEST:
+            return None
+        try:
+            data = self._read(self._path(text))
+            if data is not None and data[:4] == _sum(data[4:]):
+                return _decoder().decode(data[4:])
+        except (OSError, msgspec.MsgspecError, UnicodeError):
+            pass
+        return None
+
+    def keep(self, text: str, told: Sequence[events.Event]) -> None:
+        if len(text) > LONGEST:
+            return
+        with contextlib.suppress(OSError, RecursionError, UnicodeError):
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            kept = [name for name in os.listdir(self._folder) if re.fullmatch(_OURS, name)]
+            for name in kept if len(kept) >= MOST else ():
+                os.unlink(os.path.join(self._folder, name))
+            data = msgspec.msgpack.encode(told)
+            path = self._path(text)
+            beside = f"{path}.{os.getpid()}"
+            fresh = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with open(os.open(beside, os.O_WRONLY | fresh, 0o600), "wb") as file:
+                file.write(_sum(data) + data)
+            os.replace(beside, path)
+
+    def _path(self, text: str) -> str:
+        read = f"{__version__}\0{_FORMAT}\0{identity('yaml')}\0{text}"
+        return os.path.join(self._folder, sha256(read.encode()).hexdigest())
+
+    def _read(self, path: str) -> bytes | None:
+        """None where somebody else may have written it."""
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            ours = (
+                stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+            )
+            return file.read() if ours else None
+
+
+def recorded(told: Iterator[events.Event], into: list[events.Event]) -> Iterator[events.Event]:
+    """The same, and kept on the way."""
+    for event in told:
+        into.append(event)
+        yield event
+
+
+def _sum(data: bytes) -> bytes:
+    return crc32(data).to_bytes(4, "big")
+
+
+def _decoder() -> msgspec.msgpack.Decoder[list[events.Event]]:
+    return msgspec.msgpack.Decoder(list[events.Event])
