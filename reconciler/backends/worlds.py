@@ -165,8 +165,8 @@ class World:
         complete = news[: news.rfind(b"\n") + 1]
         unfinished = news[len(complete) :]
         try:
-            for line in complete.splitlines():
-                self._learn(_CHANGE.decode(line))
+            for change in _CHANGE.decode_lines(complete):
+                self._learn(change)
             if not unfinished.startswith(b'["'[: len(unfinished)]):
                 raise ValueError("its end is nothing we wrote")
         except (MsgspecError, ValueError, RecursionError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from reconciler.cli.options import CONTEXT, base_options, config_options
+from reconciler.cli.options import CONTEXT, Helpful, base_options, config_options
 
 Listing = Mapping[str, Mapping[str, tuple[str, str]]]
 """Section title → command name → (module:attribute, what it does in a line)."""
@@ -17,7 +17,7 @@ Listing = Mapping[str, Mapping[str, tuple[str, str]]]
 LATER = ("drift", "watch")
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Helpful, click.Group):
     """Commands by section; unknown ones are answered with the closest known."""
 
     def __init__(self, *args: Any, listing: Listing, **more: Any) -> None:

@@ -168,7 +168,29 @@ def config_options() -> list[click.Option]:
     ]
 
 
-class Command(click.Command):
+class Helpful(click.Command):
+    """With a help option of our own: click's looks for a translation of its text each time, though nobody reads it."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        if self._help_option is None:
+            self._help_option = click.Option(
+                ctx.help_option_names,
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                help="Show this message and exit.",
+                callback=_show_help,
+            )
+        return self._help_option
+
+
+def _show_help(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+class Command(Helpful):
     """A command with the global options under its own."""
 
     def __init__(self, *args: Any, config: bool = True, **more: Any) -> None:

@@ -6,7 +6,6 @@ name of a volume or of a network.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import stat
@@ -244,6 +243,8 @@ def _check_contradiction(dropped: Node, added: Node, values: Mapping[str, Any]) 
 def _seccomp(node: Node, environ: Mapping[str, str]) -> str:
     """`default`, `unconfined`, or a profile as `PATH#sha256:DIGEST`: absolute, with the first 12 hex digits over its
     content, so that a changed profile is a changed field."""
+    import json
+
     word = text(node)
     if word in ("default", "unconfined"):
         return word

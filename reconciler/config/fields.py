@@ -49,13 +49,12 @@ def _word_list(name: str) -> Callable[[Node, Surroundings], Built]:
 
 
 def _text_map(name: str) -> Callable[[Node, Surroundings], Built]:
-    def build(node: Node, _around: Surroundings) -> Built:
+    def build(node: Node, around: Surroundings) -> Built:
         if node.kids is None:
             raise unreadable(node, "a mapping")
-        where = {name: at(node)}
-        values = {}
-        for key, kid in node.kids.items():
-            values[key] = text(kid)
+        values = {key: text(kid) for key, kid in node.kids.items()}
+        where = {name: at(node)} if around.places else {}
+        for key, kid in node.kids.items() if around.places else ():
             where[f"{name}.{key}"] = at(kid)
         return Built({name: values}, where)
 

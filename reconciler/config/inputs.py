@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from reconciler.config.configure import Configuration
 from reconciler.config.interpolate import Variable
 from reconciler.config.secrets import digest
@@ -25,6 +23,8 @@ def inputs_of(configuration: Configuration, desired: Desired, *, key: bytes | No
 
 def _variable(name: str, variable: Variable, key: bytes | None) -> str:
     """A sensitive value is keyed, for a plain digest of a short text is as good as the text; "" without a key."""
+    import json
+
     text = json.dumps(variable.value, sort_keys=True)
     if variable.sensitive:
         return "" if key is None else digest(key, f"variable {name}", text)
@@ -33,6 +33,8 @@ def _variable(name: str, variable: Variable, key: bytes | None) -> str:
 
 def _secrets(desired: Desired, key: bytes | None) -> str:
     """Over the keyed digests of all of them; "" when there is none, or one that is not known."""
+    import json
+
     digests = [
         (address, name, ref.digest)
         for address, wanted in sorted(desired.sandboxes.items())

@@ -9,10 +9,10 @@ from reconciler.config import syntax
 from reconciler.config.nodes import Node, Source
 
 _REFERENCES = frozenset({"env", "file", "command", "as"})  # what names a secret without being one
-_WHOLE_INTERPOLATION = re.compile(r"\s*\$\{[^}]*\}\s*")
+_WHOLE_INTERPOLATION = r"\s*\$\{[^}]*\}\s*"
 _SUSPECT = r"(?:value|secret|token|passw|credential|key|auth|api[_-])"  # what keys of secrets are called
-_SUSPECT_KEY = re.compile(_SUSPECT, re.IGNORECASE)
-_SUSPECT_LINE = re.compile(_SUSPECT + r"""[\w-]*["']?\s*:""", re.IGNORECASE)
+_SUSPECT_KEY = f"(?i){_SUSPECT}"
+_SUSPECT_LINE = rf"""(?i){_SUSPECT}[\w-]*["']?\s*:"""
 
 
 def mask_secrets(root: Node) -> None:
@@ -41,7 +41,7 @@ def mask_suspects(source: Source) -> None:
         if deeper_than is not None and (indent > deeper_than or not line.strip()):
             source.mask(number, 0, None)
             continue
-        match = _SUSPECT_LINE.search(line)
+        match = re.search(_SUSPECT_LINE, line)
         deeper_than = indent if match else None
         if match:
             source.mask(number, match.end(), None)
@@ -73,7 +73,7 @@ def _mask_credentials(node: Node, seen: set[int]) -> None:
     for key, kid in node.named().items():
         is_url = kid.text is not None and "://" in kid.text and "@" in kid.text
         if is_url or (
-            kid.text is not None and _SUSPECT_KEY.search(key) and not key.endswith(("_path", "_file"))
+            kid.text is not None and re.search(_SUSPECT_KEY, key) and not key.endswith(("_path", "_file"))
         ):
             _hide(kid, seen)
         else:
@@ -86,7 +86,7 @@ def _hide(node: Node, seen: set[int]) -> None:
     if id(node) in seen:
         return
     seen.add(id(node))
-    if node.text is not None and not _WHOLE_INTERPOLATION.fullmatch(node.text):
+    if node.text is not None and not re.fullmatch(_WHOLE_INTERPOLATION, node.text):
         node.secret = True
         for line in range(node.mark.line, node.end.line + 1):
             first, last = line == node.mark.line, line == node.end.line

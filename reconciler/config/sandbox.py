@@ -67,11 +67,13 @@ class Builder:
         self._referring: dict[int, tuple[Node, bool]] = {}
         self._last: tuple[tuple[Address, ...], frozenset[Address]] | None = None
         self._triggered = _Triggered()
+        self._asks_places = True  # of the first instance alone, unless they differ
         self.port_references: list[PortReference] = []
 
     def build(self, group: Group) -> list[DesiredSandbox]:
         """The group's sandboxes; fewer when there is a problem, which is told."""
         block = group.block.named()
+        self._asks_places = True
         self._check_names(block)
         self._check_backend_said(group)
         own = [name for name in _ORDER if name in block and kinds_in(block[name]) & _OF_THE_INSTANCE]
@@ -95,6 +97,7 @@ class Builder:
         sandboxes: list[DesiredSandbox] = []
         for instance in group.instances:
             assembly = common
+            self._asks_places = where is None or not _KEYED_BY_VALUE.isdisjoint(own)
             if own:
                 assembly = common.copy()
                 scope = self._interpolator(instance)
@@ -107,7 +110,7 @@ class Builder:
             if instance.address in self._triggered.known:
                 self._tell_own_trigger(group, instance)
                 return sandboxes
-            if where is None or not _KEYED_BY_VALUE.isdisjoint(own):
+            if where is None or self._asks_places:
                 where = self._places(assembly, block)
             sandboxes.append(
                 DesiredSandbox(
@@ -149,7 +152,11 @@ class Builder:
             part.failed = True
 
         around = Surroundings(
-            environ=self._scope.environ, tell=tell, triggers=self._directory.triggers, ports=ports
+            environ=self._scope.environ,
+            tell=tell,
+            triggers=self._directory.triggers,
+            ports=ports,
+            places=self._asks_places,
         )
         found: dict[Address, None] = {}
         if name in _WITH_REFERENCES and self._refers(node):

@@ -7,7 +7,6 @@ Must never quote a value that stands where a secret belongs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,8 @@ _ABOUT_THE_WHOLE = frozenset({"required", "oneOf", "not", "minProperties"})
 @cache
 def config_schema() -> Mapping[str, Any]:
     """The configuration's schema as data."""
+    import json
+
     schema: Mapping[str, Any] = json.loads(schema_text("config"))
     return schema
 

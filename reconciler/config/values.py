@@ -49,6 +49,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     tell: Callable[[Wrong], None]
     triggers: Callable[[Node], tuple[Address, ...]]
     ports: tuple[Port, ...] | None = ()  # None: not known, because of an error told before
+    places: bool = True  # whether anybody asks where the values of a mapping stand
 
 
 def unreadable(node: Node, expected: str) -> Wrong:

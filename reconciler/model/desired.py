@@ -6,8 +6,7 @@ is left out of the canonical form; what is compared and kept is the keyed digest
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 
@@ -213,9 +212,9 @@ class SandboxSpec(Struct, frozen=True, kw_only=True, dict=True):
         flat: dict[str, Scalar] = {}
         _put_all(flat, "", self, _PLAIN)
         if self.command is not None:
-            flat["command"] = json.dumps(list(self.command), ensure_ascii=False)
+            flat["command"] = _listed(self.command, ascii_only=False)
         if self.entrypoint is not None:
-            flat["entrypoint"] = json.dumps(list(self.entrypoint), ensure_ascii=False)
+            flat["entrypoint"] = _listed(self.entrypoint, ascii_only=False)
         for key, value in self.environment.items():
             flat[f"environment.{key}"] = value
         for key, value in self.labels.items():
@@ -247,11 +246,17 @@ def _put(flat: dict[str, Scalar], path: str, value: Scalar) -> None:
         flat[path] = value
 
 
+def _listed(words: Sequence[str], *, ascii_only: bool = True) -> str:
+    import json  # most specifications list nothing
+
+    return json.dumps(list(words), ensure_ascii=ascii_only)
+
+
 def _put_network(flat: dict[str, Scalar], network: Network) -> None:
     _put(flat, "network.mode", None if network.mode is None else str(network.mode))
     _put(flat, "network.name", network.name)
     if network.allow:
-        flat["network.allow"] = json.dumps(sorted(network.allow))
+        flat["network.allow"] = _listed(sorted(network.allow))
 
 
 def _put_security(flat: dict[str, Scalar], security: Security) -> None:
@@ -259,7 +264,7 @@ def _put_security(flat: dict[str, Scalar], security: Security) -> None:
     for name in ("cap_drop", "cap_add"):
         capabilities = getattr(security, name)
         if capabilities is not None:
-            flat[f"security.{name}"] = json.dumps(sorted(capabilities))
+            flat[f"security.{name}"] = _listed(sorted(capabilities))
 
 
 def _put_all(flat: dict[str, Scalar], prefix: str, holder: object, names: tuple[str, ...]) -> None:
@@ -271,6 +276,8 @@ def _put_all(flat: dict[str, Scalar], prefix: str, holder: object, names: tuple[
 
 def fingerprint(flat: FlatSpec) -> str:
     """32 hex digits (128 bits of SHA-256) over the canonical form; fits a label value anywhere."""
+    import json
+
     text = json.dumps(dict(flat), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:32]
 

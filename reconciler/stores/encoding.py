@@ -7,7 +7,6 @@ integer of more than 64 bits) the standard library does.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -23,6 +22,8 @@ def compact(document: Any) -> bytes:
     try:
         return _ENCODER.encode(document)
     except (TypeError, ValueError, OverflowError):
+        import json
+
         return json.dumps(document, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -32,6 +33,8 @@ def indented(document: Any) -> bytes:
     try:
         return msgspec.json.format(_ENCODER.encode(document), indent=2)
     except (TypeError, ValueError, OverflowError):
+        import json
+
         text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         return text.encode(errors="backslashreplace")  # a lone surrogate becomes the JSON escape that it is
 

@@ -12,9 +12,7 @@ nothing is sealed.
 
 from __future__ import annotations
 
-import base64
 import binascii
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +82,8 @@ def is_sealed(data: bytes) -> bool:
 def as_sealed(parts: Mapping[str, object]) -> bytes:
     """A message, to the byte as `seal` made it, from its JSON: what keeps JSON may space and order it in its own way.
     Parts that no message has stay, so that it does not open."""
+    import json
+
     ordered = {name: parts[name] for name in _PARTS if name in parts}
     return json.dumps({**ordered, **parts}, separators=(",", ":")).encode()
 
@@ -152,6 +152,8 @@ class KeySealer(Sealer):
         return self._first.fits(envelope)
 
     def _bound(self, kind: str, key: str, salt: bytes) -> bytes:
+        import json
+
         return json.dumps([_PURPOSE.decode(), _VERSION, self._stack, kind, key, salt.hex()]).encode()
 
     def _fitting(self, envelope: _Envelope, place: str) -> _Key:
@@ -214,6 +216,9 @@ class _Envelope(Struct, frozen=True, kw_only=True):
     data: bytes
 
     def encode(self) -> bytes:
+        import base64
+        import json
+
         parts = {"sealed": _VERSION, "key": self.key}
         parts |= {name: base64.b64encode(getattr(self, name)).decode() for name in ("salt", "nonce", "data")}
         return json.dumps(parts, separators=(",", ":")).encode()
@@ -221,6 +226,9 @@ class _Envelope(Struct, frozen=True, kw_only=True):
 
 def _decoded(data: bytes, place: str, hint: str) -> _Envelope:
     """Raises StateCorrupt for anything that `encode` did not write, to the byte, and StateTooNew."""
+    import base64
+    import json
+
     broken = StateCorrupt(f"{place} is encrypted, and damaged", hint=hint)
     try:
         parts = json.loads(data)
@@ -246,6 +254,8 @@ def _random_bytes(text: str) -> bytes | None:
     if re.fullmatch(r"[0-9A-Fa-f]{64}", text):
         return bytes.fromhex(text)
     if re.fullmatch(r"[A-Za-z0-9+/]{43}=?|[A-Za-z0-9_-]{43}=?", text):
+        import base64
+
         return base64.b64decode(text.rstrip("=").replace("-", "+").replace("_", "/") + "=")
     return None
 

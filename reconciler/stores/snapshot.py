@@ -7,7 +7,6 @@ secret's digest belongs.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -91,6 +90,8 @@ def _document(
 
 
 def _parse(data: bytes) -> Any:
+    import json
+
     try:
         return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -138,6 +139,8 @@ def _named(where: str) -> str:
 def _is(kind: str, accepts: Callable[[Any], bool]) -> _Check:
     def check(value: Any, where: str) -> None:
         if not accepts(value):
+            import json
+
             shown = "not shown" if ".secrets." in where else json.dumps(value)[:40]
             raise _Wrong(f"{_named(where)} is {shown}, expected {kind}")
 

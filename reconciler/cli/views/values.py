@@ -5,8 +5,6 @@ Never shows a sensitive value, and never lets a value's bytes reach the terminal
 
 from __future__ import annotations
 
-import json
-
 from reconciler.cli.views.style import harmless
 from reconciler.model.desired import Scalar
 from reconciler.model.plan import UNKNOWN_VALUE
@@ -20,6 +18,8 @@ _UNITS = (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
 
 def show_value(path: str, value: Scalar, *, sensitive: bool = False) -> str:
     """A field's value on one line: strings quoted, sizes in the unit they were most likely written in."""
+    import json
+
     if value is None:
         return NOT_SET
     if sensitive or is_secret(path):

@@ -14,7 +14,6 @@ StateCorrupt. Must never open a file.
 
 from __future__ import annotations
 
-import json
 import re
 from binascii import crc32
 from collections.abc import Iterable, Mapping
@@ -144,6 +143,8 @@ def _checked(line: bytes, crc: int) -> bytes | None:
 
 
 def _header(payload: bytes, where: str) -> Header:
+    import json
+
     try:
         data = json.loads(payload)
         kind, form = data["kind"], data["format"]
@@ -161,6 +162,8 @@ def _header(payload: bytes, where: str) -> Header:
 
 
 def _entry(payload: bytes, where: str) -> Entry:
+    import json
+
     try:
         return entry_from_dict(json.loads(payload))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:

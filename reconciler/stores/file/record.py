@@ -5,7 +5,6 @@ The bytes may be anybody's: whatever is not exactly a record of ours is refused 
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +60,8 @@ class Record(Struct, frozen=True, kw_only=True):
 
 def read_record(path: Path) -> Record:
     """What the file says; nobody's when there is none. Raises StateTooNew, and StateCorrupt for what is none of ours."""
+    import json
+
     data = disk.read_bytes(path, most=_MOST_BYTES)
     if data is None:
         return Record()
