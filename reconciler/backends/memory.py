@@ -141,7 +141,7 @@ class MemoryBackend(SandboxBackend):
     def observe(self) -> Sequence[ObservedSandbox]:
         now = self._now()
         with self._world.transaction() as things:
-            return [_seen(thing, now) for _, thing in sorted(things.items())]
+            return [_seen(thing, now) for thing in things.values()]
 
     def look(self, sandbox_id: str) -> ObservedSandbox | None:
         with self._world.transaction() as things:

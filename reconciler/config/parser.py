@@ -33,8 +33,8 @@ def _place(mark: Any) -> Place | None:
 
 
 def _span(event: Any) -> tuple[Place, Place]:
-    start, end = event.start_mark, event.end_mark
-    return Place(start.line, start.column), Place(end.line, end.column)
+    """PyYAML's own marks: they are as good as ours, until they are kept."""
+    return event.start_mark, event.end_mark
 
 
 def _scalar(event: Any) -> events.Scalar:

@@ -2,8 +2,8 @@
 a plan of them does.
 
 One file each, in the user's cache folder, named after the bytes of the text and after what reads them; it holds the
-events. Nothing is kept of a text that has a secret in it, of a very long one, or of one with a mistake. What others put
-there, or could have, is not believed, and what the disk refuses is not known.
+events. Nothing is kept of a text that has a secret in it, or a mistake. What others put there, or could have, is not
+believed, and what the disk refuses is not known.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import stat
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -22,8 +23,7 @@ from reconciler.config import events
 from reconciler.config.installed import identity
 from reconciler.model.sha256 import sha256
 
-MOST = 32  # files; then all begins anew
-LONGEST = 1024 * 1024  # characters of a text
+MOST, MOST_BYTES = 32, 64 * 1024 * 1024  # files, and bytes in them all; then all begins anew
 _FORMAT = 1  # of what is kept
 _OURS = "[0-9a-f]{64}"
 
@@ -42,8 +42,6 @@ class Readings:
 
     def find(self, text: str) -> list[events.Event] | None:
         """The events of the text; None where they are not known."""
-        if len(text) > LONGEST:
-            return None
         try:
             data = self._read(self._path(text))
             if data is not None and data[:4] == _sum(data[4:]):
@@ -53,20 +51,23 @@ class Readings:
         return None
 
     def keep(self, text: str, told: Sequence[events.Event]) -> None:
-        if len(text) > LONGEST:
-            return
         with contextlib.suppress(OSError, RecursionError, UnicodeError):
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            kept = [name for name in os.listdir(self._folder) if re.fullmatch(_OURS, name)]
-            for name in kept if len(kept) >= MOST else ():
-                os.unlink(os.path.join(self._folder, name))
-            data = msgspec.msgpack.encode(told)
+            data = msgspec.msgpack.encode(told, enc_hook=_place)
+            self._make_room(len(data))
             path = self._path(text)
             beside = f"{path}.{os.getpid()}"
             fresh = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(beside, os.O_WRONLY | fresh, 0o600), "wb") as file:
                 file.write(_sum(data) + data)
             os.replace(beside, path)
+
+    def _make_room(self, size: int) -> None:
+        with os.scandir(self._folder) as entries:
+            kept = [entry for entry in entries if re.match(_OURS, entry.name)]
+        taken = sum(entry.stat(follow_symlinks=False).st_size for entry in kept)
+        for entry in kept if len(kept) >= MOST or taken + size > MOST_BYTES else ():
+            os.unlink(entry.path)
 
     def _path(self, text: str) -> str:
         read = f"{__version__}\0{_FORMAT}\0{identity('yaml')}\0{text}"
@@ -87,6 +88,11 @@ def recorded(told: Iterator[events.Event], into: list[events.Event]) -> Iterator
     for event in told:
         into.append(event)
         yield event
+
+
+def _place(mark: Any) -> tuple[int, int]:
+    """A parser's own mark as it is kept."""
+    return mark.line, mark.column
 
 
 def _sum(data: bytes) -> bytes:

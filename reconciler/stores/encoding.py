@@ -47,7 +47,8 @@ def as_written(data: bytes) -> Any:
         again = msgspec.json.format(_ENCODER.encode(document), indent=2)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
-    return document if data == again + b"\n" else None
+    whole = len(data) == len(again) + 1 and data.endswith(b"\n") and data.startswith(again)
+    return document if whole else None
 
 
 def demand_finite(value: Any) -> None:

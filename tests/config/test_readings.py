@@ -109,13 +109,10 @@ def test_the_second_time_no_parser_is_loaded(tmp_path: Path) -> None:
         VALID.replace("image: one", "image: one, secrets: {T: {value: hunter2}}"),
         VALID.replace("{type: memory}", "{type: url, url: 'http://u:p@h/'}"),
         f"{VALID}variables: {{v: {{sensitive: true, default: hunter2}}}}\n",
-        f"{VALID}#" + "x" * module.LONGEST,
     ],
-    ids=["syntax", "a key twice", "control character", "secret", "password in a URL", "sensitive", "long"],
+    ids=["syntax", "a key twice", "control character", "secret", "password in a URL", "sensitive"],
 )
-def test_nothing_is_kept_of_mistakes_secrets_and_long_texts(
-    text: str, readings: Readings, tmp_path: Path
-) -> None:
+def test_nothing_is_kept_of_mistakes_and_secrets(text: str, readings: Readings, tmp_path: Path) -> None:
     first = composed(text, readings)[1]
     assert kept(tmp_path) == []
     assert composed(text, readings)[1] == first
@@ -128,6 +125,14 @@ def test_files_are_few_and_private(readings: Readings, tmp_path: Path) -> None:
     assert len(files) <= MOST
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     assert (tmp_path / "cache" / "read").stat().st_mode & 0o777 == 0o700
+
+
+def test_they_take_little_room(readings: Readings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 2000)
+    for number in range(20):
+        composed(f"{VALID}# {number}\n", readings)
+        assert 1 <= len(kept(tmp_path)) <= 10
+        assert sum(file.stat().st_size for file in kept(tmp_path)) <= 2000
 
 
 def test_many_files_are_not_kept(readings: Readings, tmp_path: Path) -> None:
