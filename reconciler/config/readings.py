@@ -60,7 +60,7 @@ class Readings:
             fresh = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(beside, os.O_WRONLY | fresh, 0o600), "wb") as file:
                 file.write(_sum(data) + data)
-            os.replace(beside, path)
+            os.rename(beside, path)
 
     def _make_room(self, size: int) -> None:
         with os.scandir(self._folder) as entries:
