@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +19,11 @@ import msgspec
 
 from reconciler import __version__
 from reconciler.config import events
-from reconciler.config.installed import identity
+from reconciler.config.cache import folder_of, identity, make_room
 from reconciler.model.sha256 import sha256
 
 MOST, MOST_BYTES = 32, 64 * 1024 * 1024  # files, and bytes in them all; then all begins anew
 _FORMAT = 1  # of what is kept
-_OURS = "[0-9a-f]{64}"
 
 
 class Readings:
@@ -37,8 +35,8 @@ class Readings:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Readings | None:
         """None where there is no place for a cache."""
-        home = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", ""), ".cache")
-        return cls(os.path.join(home, "reconciler", "read")) if os.path.isabs(home) else None
+        folder = folder_of(environ, "read")
+        return None if folder is None else cls(folder)
 
     def find(self, text: str) -> list[events.Event] | None:
         """The events of the text; None where they are not known."""
@@ -52,22 +50,14 @@ class Readings:
 
     def keep(self, text: str, told: Sequence[events.Event]) -> None:
         with contextlib.suppress(OSError, RecursionError, UnicodeError):
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
             data = msgspec.msgpack.encode(told, enc_hook=_place)
-            self._make_room(len(data))
+            make_room(self._folder, files=MOST, size=len(data), total=MOST_BYTES)
             path = self._path(text)
             beside = f"{path}.{os.getpid()}"
             fresh = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(beside, os.O_WRONLY | fresh, 0o600), "wb") as file:
                 file.write(_sum(data) + data)
             os.rename(beside, path)
-
-    def _make_room(self, size: int) -> None:
-        with os.scandir(self._folder) as entries:
-            kept = [entry for entry in entries if re.match(_OURS, entry.name)]
-        taken = sum(entry.stat(follow_symlinks=False).st_size for entry in kept)
-        for entry in kept if len(kept) >= MOST or taken + size > MOST_BYTES else ():
-            os.unlink(entry.path)
 
     def _path(self, text: str) -> str:
         read = f"{__version__}\0{_FORMAT}\0{identity('yaml')}\0{text}"

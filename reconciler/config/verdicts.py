@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Mapping
 
 from reconciler import __version__
-from reconciler.config.installed import identity
+from reconciler.config.cache import folder_of, identity, make_room
 from reconciler.config.schemas import schema_text
 from reconciler.model.sha256 import sha256
 
 MOST = 256  # files; then all begins anew
-_OURS = re.compile("[0-9a-f]{64}")
 
 
 class Verdicts:
@@ -30,8 +28,8 @@ class Verdicts:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Verdicts | None:
         """None where there is no place for a cache."""
-        home = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", ""), ".cache")
-        return cls(os.path.join(home, "reconciler", "valid")) if os.path.isabs(home) else None
+        folder = folder_of(environ, "valid")
+        return None if folder is None else cls(folder)
 
     def knows(self, digest: str) -> bool:
         """Whether the document of this digest is valid for sure."""
@@ -39,11 +37,7 @@ class Verdicts:
 
     def keep(self, digest: str) -> None:
         with contextlib.suppress(OSError, RecursionError):  # the latter where the path is absurdly deep
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            kept = [name for name in os.listdir(self._folder) if _OURS.fullmatch(name)]
-            if len(kept) >= MOST:
-                for name in kept:
-                    os.unlink(os.path.join(self._folder, name))
+            make_room(self._folder, files=MOST)
             fresh = os.O_CREAT | os.O_EXCL  # neither through a link, nor into a pipe that nobody reads
             os.close(os.open(self._path(digest), os.O_WRONLY | os.O_CLOEXEC | fresh, 0o600))
 

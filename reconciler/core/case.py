@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from msgspec import Struct, field
 
 from reconciler.core.identity import label_hash
-from reconciler.model.capabilities import Capabilities
+from reconciler.model.capabilities import Capabilities, Support
 from reconciler.model.desired import DesiredSandbox, FlatSpec, SandboxSpec
 from reconciler.model.observed import ObservedSandbox, Phase
+from reconciler.model.plan import FieldChange
 from reconciler.model.state import SandboxRecord, Status
 
 _ASLEEP = (Phase.PAUSED, Phase.TERMINATING, Phase.UNKNOWN)
@@ -79,3 +80,29 @@ class Case(Struct, frozen=True, kw_only=True):
         if record is None or current is None or not self.is_recorded:
             return False
         return record.status is Status.READY and not is_asleep(current.phase)
+
+
+def is_record_alone(
+    changes: Sequence[FieldChange], current: ObservedSandbox | None, able: Capabilities
+) -> bool:
+    """Whether the backend goes without all that changes, so that the sandbox stays as it is. What is astray is no field that
+    it could go without: it says itself that it puts that back."""
+    put_back = {found.path for found in current.astray} if current is not None else frozenset[str]()
+    return bool(changes) and all(
+        change.path not in put_back and able.support(change.path, change.after) is not Support.ENFORCED
+        for change in changes
+    )
+
+
+def is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:
+    """By the id alone: so is it told that what is recorded was destroyed."""
+    return any(seen.info.sandbox_id == record.sandbox_id for seen in sandboxes)
+
+
+def each_once(candidates: Iterable[ObservedSandbox]) -> list[ObservedSandbox]:
+    """Without what was seen before: two backends of one engine both show all that is there, and what counts as seen
+    through one is no leftover as seen through the other."""
+    found: dict[object, ObservedSandbox] = {}
+    for seen in candidates:
+        found.setdefault(seen.info.container_id or (seen.backend, seen.info.sandbox_id), seen)
+    return list(found.values())

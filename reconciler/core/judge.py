@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from reconciler.core.case import Case, Form, Forms, is_asleep, is_resumable
+from reconciler.core.case import (
+    Case,
+    Form,
+    Forms,
+    each_once,
+    is_among,
+    is_asleep,
+    is_record_alone,
+    is_resumable,
+)
 from reconciler.core.diff import astray, compare, differing, fallback, vouched
 from reconciler.core.holdings import Holdings
 from reconciler.core.identity import label_hash, sandbox_id
@@ -26,7 +35,7 @@ from reconciler.core.select import recorded_labels
 from reconciler.core.succession import RECORDED_ONLY, comes_first, cost
 from reconciler.errors import Refused
 from reconciler.model.address import covers
-from reconciler.model.capabilities import Capabilities, Support
+from reconciler.model.capabilities import Capabilities
 from reconciler.model.desired import Address, Desired, DesiredSandbox, fingerprint
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.observed import ObservedSandbox, Phase, SandboxInfo
@@ -192,7 +201,7 @@ class Judge:
             generation = seen.owner.generation if seen.owner else 0
             return (better, recorded, seen.backend == backend, generation, seen.info.sandbox_id)
 
-        candidates = _each_once(sorted(there, key=rank, reverse=True))
+        candidates = each_once(sorted(there, key=rank, reverse=True))
         return candidates[0], candidates[1:]
 
     def _changes(self, case: Case) -> tuple[FieldChange, ...]:
@@ -249,8 +258,8 @@ class Judge:
             and not case.importing,
             elsewhere=case.able.made_elsewhere,
             changed=len(changes),
-            outside=sum([change.outside for change in changes]) if changes else 0,
-            forced=sum([change.forces_replacement for change in changes]) if changes else 0,
+            outside=sum(change.outside for change in changes),
+            forced=sum(change.forces_replacement for change in changes),
         )
 
     def _is_expired(self, case: Case) -> bool:
@@ -297,7 +306,7 @@ class Judge:
             detail=self._detail(rule, case),
             because=rule.why,
             cost=RECORDED_ONLY
-            if rule.action is Action.UPDATE and _is_record_alone(changes, current, case.able)
+            if rule.action is Action.UPDATE and is_record_alone(changes, current, case.able)
             else cost(
                 rule.action,
                 wanted,
@@ -414,7 +423,7 @@ class Judge:
             prevent_destroy=self._prevents(address, current),
         )
         steps = [*(self._superseded(seen, address) for seen in leftovers), own]
-        if record is not None and current is not None and not _is_among(record, (current, *leftovers)):
+        if record is not None and current is not None and not is_among(record, (current, *leftovers)):
             steps.append(
                 replace(forget(record), reason=Reason.SUPERSEDED)
             )  # of what was to come in its place
@@ -475,29 +484,3 @@ class Judge:
             reasons.append(Reason.TRIGGERED.text)
         if reasons:
             self.diagnostics.append(kept(case.wanted, reasons))
-
-
-def _is_record_alone(
-    changes: Sequence[FieldChange], current: ObservedSandbox | None, able: Capabilities
-) -> bool:
-    """Whether the backend goes without all that changes, so that the sandbox stays as it is. What is astray is no field that
-    it could go without: it says itself that it puts that back."""
-    put_back = {found.path for found in current.astray} if current is not None else frozenset[str]()
-    return bool(changes) and all(
-        change.path not in put_back and able.support(change.path, change.after) is not Support.ENFORCED
-        for change in changes
-    )
-
-
-def _is_among(record: SandboxRecord, sandboxes: Iterable[ObservedSandbox]) -> bool:
-    """By the id alone: so is it told that what is recorded was destroyed."""
-    return any(seen.info.sandbox_id == record.sandbox_id for seen in sandboxes)
-
-
-def _each_once(candidates: Iterable[ObservedSandbox]) -> list[ObservedSandbox]:
-    """Without what was seen before: two backends of one engine both show all that is there, and what counts as seen
-    through one is no leftover as seen through the other."""
-    found: dict[object, ObservedSandbox] = {}
-    for seen in candidates:
-        found.setdefault(seen.info.container_id or (seen.backend, seen.info.sandbox_id), seen)
-    return list(found.values())

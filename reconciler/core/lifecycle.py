@@ -86,12 +86,6 @@ def _is_another(address: Address, record: SandboxRecord | None, now: str) -> boo
 
 def rule_changes(wanted: DesiredSandbox, record: SandboxRecord) -> tuple[FieldChange, ...]:
     """What differs of the rules that are recorded with an object: recording them anew changes nothing else on it."""
-    if (
-        not record.triggers
-        and not wanted.lifecycle.replace_triggered_by
-        and wanted.lifecycle.prevent_destroy is None
-    ):
-        return ()  # the common case, of which there are thousands
     changes: list[FieldChange] = []
     protects = wanted.lifecycle.prevent_destroy
     if protects is not None and record.protected != protects:

@@ -57,8 +57,6 @@ class _Table:
 
     def not_enforced(self, flat: FlatSpec) -> Iterator[tuple[str, Scalar, Support, str]]:
         """The fields that are not, with their values, and how and why not."""
-        if self._all_enforced.issuperset(flat):
-            return
         for path, value in flat.items():
             support, reason = self._of(path, value)
             if support is not Support.ENFORCED:
